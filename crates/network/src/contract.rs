@@ -1,0 +1,228 @@
+//! The contract between the engine and networks.
+//!
+//! Before a container starts, the engine calls [`Networks::attach`] and gets a namespace that is ready: interfaces,
+//! addresses, routes and firewall are in place. When the container has ended it calls [`Networks::detach`]. A daemon that
+//! starts calls [`Networks::adopt`] for running containers and [`Networks::sweep`] for what nobody owns.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use rorqual_core::{BoxError, Classify, ContainerId, ErrorKind, NetworkId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A failure of networking.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such network.
+    // COMPAT: clients look for this text.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// The request asks for something impossible.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The request contradicts the present state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not allowed, as removing a predefined network.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The kernel lacks it, or it is not built yet.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A kernel call failed.
+    #[error("cannot {action}")]
+    Os {
+        /// What was tried, on what.
+        action: String,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchNetwork(_) => ErrorKind::NotFound,
+            Self::InvalidArgument(_) => ErrorKind::InvalidArgument,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Os { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A network as `inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// Identity.
+    pub id: NetworkId,
+    /// `bridge`, `host`, `none`, or a user's name.
+    pub name: String,
+    /// `bridge`, `host`, `null`
+    pub driver: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// `(subnet in CIDR form, gateway)`
+    pub subnets: Vec<(String, IpAddr)>,
+    /// Driver options as shown.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// IPv6 is on.
+    pub ipv6: bool,
+    /// No way out.
+    pub internal: bool,
+}
+
+/// `tcp`, `udp`, `sctp`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+/// A container port reachable through the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// Port inside.
+    pub container: u16,
+    /// Protocol.
+    pub protocol: PortProtocol,
+    /// Host address; `None`: all.
+    pub host_ip: Option<IpAddr>,
+    /// First and last host port to choose from; zero: any.
+    pub host: (u16, u16),
+}
+
+/// One network that a container joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRequest {
+    /// Name or id of the network.
+    pub network: String,
+    /// Asked for, else chosen.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Asked for, else chosen.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Asked for as `02:42:ac:11:00:02`, else made up.
+    pub mac: Option<String>,
+    /// Further names on this network.
+    pub aliases: Vec<String>,
+}
+
+/// Which network namespace the container gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxKind {
+    /// Its own, with these networks (none: only loopback).
+    Own(Vec<EndpointRequest>),
+    /// The host's.
+    Host,
+    /// That of another container, whose init has this process id; files are shared too.
+    Container(ContainerId, i32),
+}
+
+/// A container to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// Which.
+    pub container: ContainerId,
+    /// Its namespace.
+    pub kind: SandboxKind,
+    /// Its name in DNS and events.
+    pub name: String,
+    /// Host name inside.
+    pub hostname: String,
+    /// Domain name inside.
+    pub domainname: String,
+    /// `name:address` lines for the hosts file; `host-gateway` is resolved.
+    pub extra_hosts: Vec<String>,
+    /// Name servers; empty: the host's.
+    pub dns: Vec<IpAddr>,
+    /// Search domains; empty: the host's.
+    pub dns_search: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// Ports to publish.
+    pub ports: Vec<PublishedPort>,
+    /// Where `hosts`, `hostname` and `resolv.conf` are written.
+    pub directory: PathBuf,
+}
+
+/// A container's place in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Network.
+    pub network: NetworkId,
+    /// Its name.
+    pub network_name: String,
+    /// Identity of the endpoint, 64 hex digits.
+    pub id: String,
+    /// Interface inside.
+    pub interface: String,
+    /// Hardware address.
+    pub mac: String,
+    /// Address and prefix length.
+    pub ipv4: Option<(Ipv4Addr, u8)>,
+    /// Gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Address and prefix length.
+    pub ipv6: Option<(Ipv6Addr, u8)>,
+    /// Gateway.
+    pub gateway6: Option<Ipv6Addr>,
+}
+
+/// Files to bind into the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFiles {
+    /// `/etc/hosts`
+    pub hosts: PathBuf,
+    /// `/etc/hostname`
+    pub hostname: PathBuf,
+    /// `/etc/resolv.conf`
+    pub resolv_conf: PathBuf,
+}
+
+/// A namespace that is ready for use.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// To be joined by the runtime; `None` for the host's.
+    pub namespace: Option<OwnedFd>,
+    /// Where the container is reachable.
+    pub endpoints: Vec<Endpoint>,
+    /// Ports as they were published, with single host ports.
+    pub ports: Vec<PublishedPort>,
+    /// Files to bind.
+    pub files: HostFiles,
+    /// Words for the user.
+    pub warnings: Vec<String>,
+}
+
+/// The networks of one daemon.
+#[async_trait]
+pub trait Networks: Send + Sync + 'static {
+    /// Lists networks.
+    async fn list(&self) -> Result<Vec<NetworkRecord>, Error>;
+    /// Finds a network by name, id or unambiguous id prefix.
+    async fn find(&self, text: &str) -> Result<NetworkRecord, Error>;
+    /// Lists endpoints of a network with their containers.
+    async fn endpoints(
+        &self,
+        network: &NetworkId,
+    ) -> Result<Vec<(ContainerId, String, Endpoint)>, Error>;
+    /// Makes a namespace ready; all of it or, on failure, none of it.
+    async fn attach(&self, attach: Attach) -> Result<Sandbox, Error>;
+    /// Takes a container's endpoints, addresses, ports and rules back. Idempotent. Returns before the kernel has finished.
+    async fn detach(&self, container: &ContainerId) -> Result<(), Error>;
+    /// Takes over the endpoints of a container that runs already.
+    async fn adopt(&self, container: &ContainerId, pid: i32) -> Result<Vec<Endpoint>, Error>;
+    /// Removes whatever belongs to containers that are not listed.
+    async fn sweep(&self, known: &[ContainerId]) -> Result<(), Error>;
+}

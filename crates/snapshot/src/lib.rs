@@ -1,0 +1,12 @@
+//! Layered file systems: layers by DiffID, one writable snapshot per container, archives in and out of them.
+//!
+//! Mounts nothing for containers: it returns mount plans, and the runtime performs them.
+
+mod contract;
+mod error;
+
+pub use contract::{
+    Archive, ArchiveStat, Change, ChangeKind, Extract, LayerBlob, LayerInfo, LayerSource,
+    SnapshotRequest, Snapshotter, Tree, Usage,
+};
+pub use error::Error;

@@ -1,0 +1,1 @@
+//! Device access programs for cgroup v2.

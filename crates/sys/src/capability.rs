@@ -1,0 +1,1 @@
+//! Capabilities, see `capabilities(7)`.

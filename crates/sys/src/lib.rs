@@ -1,0 +1,19 @@
+//! Safe wrappers of Linux kernel interfaces. The only crate with `unsafe`; no policy.
+#![expect(unsafe_code, reason = "this crate exists to keep unsafe code in one place")]
+
+pub mod bpf;
+pub mod capability;
+pub mod cgroup;
+pub mod lsm;
+pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod nft;
+pub mod path;
+pub mod poll;
+pub mod process;
+pub mod pty;
+pub mod rlimit;
+pub mod seccomp;
+pub mod seqpacket;
+pub mod xattr;

@@ -1,0 +1,1 @@
+//! Namespaces, see `namespaces(7)`.

@@ -1,0 +1,1 @@
+//! The firewall by nf_tables netlink.

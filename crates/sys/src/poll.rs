@@ -1,0 +1,1 @@
+//! epoll, signalfd, timerfd, eventfd.

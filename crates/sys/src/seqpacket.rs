@@ -1,0 +1,1 @@
+//! Sequenced packets with descriptors over unix sockets.

@@ -1,0 +1,106 @@
+//! The contract of moving images.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rorqual_content::ImageConfig;
+use rorqual_core::{BoxError, Classify, ErrorKind, ImageId, Platform, Reference};
+
+/// A failure of moving an image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The archive or one of its documents is broken, hostile or beyond a bound.
+    #[error("invalid image archive: {0}")]
+    InvalidArchive(String),
+    /// Nothing in the archive fits the platform.
+    #[error("no image for platform {0} in the archive")]
+    NoPlatform(Platform),
+    /// The content store failed.
+    #[error(transparent)]
+    Content(#[from] rorqual_content::Error),
+    /// The snapshotter failed.
+    #[error(transparent)]
+    Snapshot(#[from] rorqual_snapshot::Error),
+    /// Anything else.
+    #[error("cannot {action}")]
+    Other {
+        /// What was tried.
+        action: String,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
+            Self::NoPlatform(_) => ErrorKind::NotFound,
+            Self::Content(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Other { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A step of a transfer, as clients draw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Layer it is about (short hex); empty for the whole.
+    pub id: String,
+    /// `Loading layer`, …
+    pub status: String,
+    /// Bytes done.
+    pub current: u64,
+    /// Bytes in all; zero when unknown.
+    pub total: u64,
+}
+
+/// Takes progress; must not block.
+pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// What a load brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The image.
+    pub id: ImageId,
+    /// Its new names; empty for an image without.
+    pub names: Vec<Reference>,
+}
+
+/// A root file system that becomes an image of one layer.
+pub struct ImportRequest {
+    /// The tar, plain or compressed.
+    pub archive: Box<dyn Read + Send>,
+    /// Name to give.
+    pub name: Option<Reference>,
+    /// Comment in its history.
+    pub message: String,
+    /// For which machine.
+    pub platform: Platform,
+    /// Defaults for containers (from `--change`).
+    pub config: ImageConfig,
+}
+
+/// Moves images.
+#[async_trait]
+pub trait Transfer: Send + Sync + 'static {
+    /// Loads all images of a `docker save` or OCI layout archive (plain or compressed), unpacking layers in parallel.
+    /// Either an image is there whole afterwards or not at all.
+    async fn load(
+        &self,
+        archive: Box<dyn Read + Send>,
+        platform: Option<Platform>,
+        progress: ProgressSink,
+    ) -> Result<Vec<Loaded>, Error>;
+    /// Writes images (with the names asked for) as one archive that both Docker and OCI tools read.
+    async fn save(
+        &self,
+        images: Vec<(ImageId, Vec<Reference>)>,
+        platform: Option<Platform>,
+        sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error>;
+    /// Makes an image of a root file system.
+    async fn import(&self, request: ImportRequest) -> Result<ImageId, Error>;
+}
