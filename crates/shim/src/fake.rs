@@ -17,12 +17,12 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use rorqual_core::{ContainerId, ErrorKind, ExecId, Signal, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use crate::Error;
 use crate::log::{LogStream, LogTarget};
 use crate::task::{
     Adoption, Attachment, Exec, ExecLaunch, Exit, KillReach, Launch, ProcessTable, Stats, Task,
     TaskId, Tasks, WindowSize,
 };
-use crate::Error;
 
 /// What a fake program does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
