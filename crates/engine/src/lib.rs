@@ -26,6 +26,8 @@ mod request;
 mod restart;
 mod seccomp;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 mod undo;
 mod usage;
 mod validate;
