@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use oci_spec::runtime::Process;
+use rorqual_sys::cgroup::Driver;
 use rorqual_sys::namespace::{self, Namespaces};
 use rorqual_sys::process::{self, CloneOptions, Cloned};
 use rustix::fs::{Mode, OFlags};
@@ -25,6 +26,7 @@ pub(crate) struct Extras {
     pub keep_keyring: bool,
     pub no_pivot: bool,
     pub preserve_fds: u32,
+    pub cgroup_driver: Driver,
 }
 
 impl Default for Extras {
@@ -34,6 +36,7 @@ impl Default for Extras {
             keep_keyring: false,
             no_pivot: false,
             preserve_fds: 0,
+            cgroup_driver: Driver::Cgroupfs,
         }
     }
 }
@@ -46,13 +49,13 @@ fn os(action: &str) -> impl FnOnce(io::Error) -> Error {
 pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Created, Error> {
     let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier } = request;
     let mut warnings = Vec::new();
-    let group = cgroup::create(&id, &spec, &mut warnings)?;
+    let group = cgroup::create(&id, &spec, extras.cgroup_driver, &mut warnings)?;
     let guard = CgroupGuard(Some(group));
     let group = guard.group()?;
 
     let facts = Facts {
         unified: group.unified(),
-        hierarchies: group.hierarchies(),
+        hierarchies: if wants_hierarchies(&spec) { group.hierarchies() } else { Vec::new() },
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
         terminal: matches!(stdio, Stdio::Terminal { .. }),
         given: joined.iter().map(|joined| joined.kind).collect(),
@@ -86,7 +89,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         target: None,
         target_kinds: Namespaces::empty(),
         filter: seccomp.map(Filter::compile).transpose()?,
-        cgroup: group.for_child(),
+        cgroup: Some(group.clone()),
     };
     let maps = spec.linux().as_ref().and_then(|linux| {
         let (uids, gids) = (linux.uid_mappings().as_ref()?, linux.gid_mappings().as_ref()?);
@@ -116,7 +119,9 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
 /// Starts an extra process, see [`crate::exec`].
 pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Error> {
     let ExecRequest { target_pid, target, process, spec, cgroup, stdio, user } = request;
+    let group = cgroup::open(&cgroup)?;
     let facts = Facts {
+        unified: group.unified(),
         terminal: matches!(stdio, Stdio::Terminal { .. }),
         // An extra process shares the keyring of the container's init only by accident of its parent.
         keep_keyring: true,
@@ -126,7 +131,6 @@ pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Err
     let plan = exec_plan(&process, &spec, &user, &facts)?;
     let (args, env) = strings(&process)?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let group = cgroup::open(&cgroup)?;
     let kinds = differing_namespaces(target_pid)?;
     let prepared = Prepared {
         plan,
@@ -139,7 +143,7 @@ pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Err
         target: Some(target),
         target_kinds: kinds.without(Namespaces::PID),
         filter: seccomp.map(Filter::compile).transpose()?,
-        cgroup: group.for_child(),
+        cgroup: Some(group),
     };
     let mut child = if kinds.contains(Namespaces::PID) {
         let target = prepared.target.as_ref().ok_or_else(no_process)?;
@@ -165,6 +169,11 @@ pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Err
 
 fn no_process() -> Error {
     Error::InvalidSpec("process property must not be empty".into())
+}
+
+/// Tells whether the container mounts cgroups, so that knowing the host's is worth the time.
+fn wants_hierarchies(spec: &oci_spec::runtime::Spec) -> bool {
+    spec.mounts().iter().flatten().any(|mount| mount.typ().as_deref() == Some("cgroup"))
 }
 
 /// Deletes the cgroup unless the container came to be.
@@ -313,7 +322,7 @@ fn options(prepared: &Prepared) -> CloneOptions<'_> {
     CloneOptions {
         namespaces: prepared.plan.create,
         sibling: false,
-        cgroup: prepared.cgroup.as_ref().and_then(cgroup::ForChild::directory),
+        cgroup: prepared.cgroup.as_ref().and_then(cgroup::Group::directory),
     }
 }
 

@@ -18,7 +18,7 @@ use rorqual_sys::capability::Capabilities;
 use rorqual_sys::{capability, namespace, process, rlimit};
 use rustix::fs::{Mode, OFlags};
 
-use crate::cgroup::ForChild;
+use crate::cgroup::Group;
 use crate::channel::{self, Order, Report};
 use crate::hooks::{self, HookSet};
 use crate::inroot::InRoot;
@@ -44,7 +44,7 @@ pub(crate) struct Prepared {
     /// Namespaces of the target that differ from the caller's.
     pub target_kinds: namespace::Namespaces,
     pub filter: Option<Filter>,
-    pub cgroup: Option<ForChild>,
+    pub cgroup: Option<Group>,
 }
 
 /// What opens the barrier.
@@ -176,7 +176,7 @@ impl Init<'_> {
             Step::AwaitIdMaps => self.await_order(Order::IdMapsWritten),
             Step::EnterCgroup => {
                 let group = self.prepared.cgroup.as_ref();
-                group.map_or(Ok(()), |group| group.enter()).tried(|| "cannot enter the cgroup".into())
+                group.map_or(Ok(()), Group::enter).tried(|| "cannot enter the cgroup".into())
             },
             Step::BecomeRoot => identity::become_root(),
             Step::Unshare(kinds) => {

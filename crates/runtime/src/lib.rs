@@ -16,6 +16,7 @@ mod seccomp;
 mod sources;
 mod text;
 
+pub use cgroup::convert as cgroup_resources;
 pub use error::{Error, StartFailure};
 pub use request::{
     Barrier, ContainerRequest, Created, ExecRequest, Executed, Joined, Namespace, ProcessUser,

@@ -40,7 +40,9 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     push_early(&mut plan.steps, process);
 
     // ORDER: while still in the host's user namespace; the cgroup namespace that shows it comes later.
-    plan.steps.push(Step::EnterCgroup);
+    if !input.facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
     let wanted = namespaces(&mut plan, input, linux)?;
     if !wanted.mount {
         return Err(Error::InvalidSpec("a container needs a mount namespace of its own".into()));
@@ -81,7 +83,10 @@ pub(crate) fn exec_plan(
         Step::CloseDescriptors { keep: facts.preserve_fds },
     ]);
     push_early(&mut plan.steps, process);
-    plan.steps.extend([Step::EnterCgroup, Step::JoinTarget, Step::BecomeRoot, Step::NewSession]);
+    if !facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
+    plan.steps.extend([Step::JoinTarget, Step::BecomeRoot, Step::NewSession]);
     if facts.terminal {
         plan.steps.push(terminal(process, false));
     }
