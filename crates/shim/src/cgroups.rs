@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use oci_spec::runtime::LinuxResources;
 use rorqual_core::{Classify, Signal, full_message};
 use rorqual_sys::cgroup::{BlockEntry, Cgroup, OomEvents, Version};
 use rustix::process::Pid;
@@ -60,6 +61,20 @@ pub(crate) fn signal_all(cgroup: &str, signal: Signal) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Changes the limits that are given. A limit that this host cannot keep is an error.
+pub(crate) fn update(cgroup: &str, resources: &LinuxResources) -> Result<(), Error> {
+    let group = open(cgroup)?;
+    let resources = rorqual_runtime::cgroup_resources(resources)
+        .map_err(|error| Error::Refused { message: full_message(&error), kind: error.kind() })?;
+    let warnings = group.apply(&resources).map_err(|error| failed(&error))?;
+    match warnings.into_iter().next() {
+        Some(warning) => {
+            Err(Error::Refused { message: warning.0, kind: rorqual_core::ErrorKind::Unsupported })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Lists the processes of the group.

@@ -195,8 +195,7 @@ impl Task for RunningTask {
     }
 
     async fn update(&self, resources: LinuxResources) -> Result<(), Error> {
-        let _ = resources;
-        Err(refused("changing limits is not wired yet".to_owned()))
+        self.in_cgroup(move |cgroup| cgroups::update(cgroup, &resources)).await
     }
 
     async fn stats(&self) -> Result<Stats, Error> {
