@@ -118,7 +118,7 @@ fn unpack(home: &Dir, ingest: &str, source: LayerSource, options: Options) -> Re
     // Most layers replace nothing of their own.
     dir.rmdir(OsStr::new("aside")).ok();
     let disk = measure(&fs).map_err(io_failed("measure a layer"))?.disk;
-    Ok(LayerInfo { diff_id: found, size: unpacker.size, disk })
+    Ok(LayerInfo { diff_id: found, size: unpacker.size, disk, tar: hasher.bytes() })
 }
 
 /// Bounds what may come out by the free space, so that a bomb ends before the disk does.
