@@ -38,7 +38,10 @@ pub(crate) fn view(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<O
     if upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    // A mount's own descriptor can be resolved in but not listed.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&mount, ".", flags, Mode::empty())?)
 }
 
 fn set_lower(context: &OwnedFd, lower: &[PathBuf]) -> io::Result<()> {
