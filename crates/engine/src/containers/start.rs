@@ -150,13 +150,14 @@ async fn steps(
         container.live().task = None;
         return Err(Error::Internal(illegal.to_string()));
     }
-    // Without its record the run is not lost, only its adoption after our death; the commit point is the task itself.
-    if let Err(error) = container.persist(&world.parts.database).await {
-        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
-    }
+    // The commit point. ORDER: watched before anything else can be waited for, or a future dropped there would leave a
+    // run whose end nobody hears; should we die before the record is written, the next daemon's sweep ends the run.
     operation.keep();
     announce(world, container);
     run::accompany(world, container, &task);
+    if let Err(error) = container.persist(&world.parts.database).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
+    }
     Ok(())
 }
 

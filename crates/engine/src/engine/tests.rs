@@ -385,7 +385,9 @@ async fn list_filters() {
     ];
     for (pairs, expected) in cases {
         let mut request = ListRequest::default();
-        pairs.iter().for_each(|(key, value)| request.filters.add(*key, *value));
+        for (key, value) in pairs {
+            request.filters.add(*key, *value);
+        }
         let found = engine.containers.list(request).await.unwrap();
         let names: Vec<_> = found.iter().map(|view| view.name.as_str()).collect();
         assert_eq!(names.join(" "), expected, "{pairs:?}");
