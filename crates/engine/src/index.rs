@@ -99,10 +99,6 @@ impl Index {
         });
     }
 
-    pub(crate) fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
-        self.read(|tables| tables.containers.get(id).cloned())
-    }
-
     /// Finds a container by name, id or unambiguous id prefix.
     pub(crate) fn find(&self, text: &str) -> Result<Arc<Container>> {
         let missing = || Error::NoSuchContainer(text.to_owned());
@@ -129,10 +125,6 @@ impl Index {
 
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         self.read(|tables| tables.containers.values().cloned().collect())
-    }
-
-    pub(crate) fn ids(&self) -> Vec<ContainerId> {
-        self.read(|tables| tables.containers.keys().copied().collect())
     }
 
     /// Returns who uses an image.

@@ -303,6 +303,11 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
+    if !network.links.is_empty() {
+        return Err(Error::Unsupported(
+            "links are not supported by this version: use a network of your own".to_owned(),
+        ));
+    }
     for line in &network.extra_hosts {
         let (name, address) = line.split_once(':').unwrap_or((line, ""));
         let valid = !name.is_empty()

@@ -37,9 +37,9 @@ async fn steps(
     let image = image(world, &spec).await?;
     let id = ContainerId::from_random(World::random_bits()?);
     let effective = effective::merge(&mut spec, &image.document.config, &id)?;
-    let log = logs::target(world, &spec, &id, &image)?;
-
     let name = reserve_name(world, operation, &spec, id)?;
+    spec.name = Some(name.clone());
+    let log = logs::target(world, &spec, &id, &image)?;
     let layers = image.document.rootfs.diff_ids.clone();
     let mounts = mounts::resolve(world, operation, &mut spec, &effective, (id, &layers)).await?;
 

@@ -73,7 +73,6 @@ async fn fail(world: &Arc<World>, container: &Arc<Container>, error: &Error) {
     container.change(|state| {
         state.error = text;
         state.exit_code = code;
-        state.desired = Desired::Stopped;
         state.pid = 0;
     });
     container.live().waiting.clear();
@@ -270,11 +269,6 @@ fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Resul
         (NetworkMode::Default, None) => SandboxKind::Own(endpoints(definition, "bridge")),
         (NetworkMode::Network(name), None) => SandboxKind::Own(endpoints(definition, name)),
     };
-    if !network.links.is_empty() {
-        return Err(Error::Unsupported(
-            "links are not supported: use a network of your own".to_owned(),
-        ));
-    }
     let or = |own: &[String], default: &[String]| {
         if own.is_empty() { default.to_vec() } else { own.to_vec() }
     };
