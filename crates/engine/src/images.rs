@@ -157,7 +157,7 @@ impl ImagesService {
 /// Tells whether `text` names the image by its id.
 fn is_id(record: &ImageRecord, text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let short = hex.len() >= 4 && record.id.0.hex().starts_with(hex);
+    let short = !hex.is_empty() && record.id.0.hex().starts_with(hex);
     short
         && !record
             .tags

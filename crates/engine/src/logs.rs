@@ -288,3 +288,6 @@ fn syslog(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<Syslog
         tag: tag(options, of),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,10 @@ pub(crate) fn resources(wanted: &Resources) -> Result<Vec<String>> {
     if wanted.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
         return invalid("Range of blkio weight is from 10 to 1000");
     }
+    let parent = wanted.cgroup_parent.as_deref().unwrap_or_default();
+    if parent.split('/').any(|part| part == "..") {
+        return invalid(format!("cgroup-parent {parent:?} must not lead upwards"));
+    }
     for rule in &wanted.device_rules {
         if crate::ocispec::is_device_rule(rule) {
             continue;

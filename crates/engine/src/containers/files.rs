@@ -55,7 +55,7 @@ pub(super) async fn extract(
     let how = Extract { read_only: is_read_only(&definition, path), ..how };
     if how.read_only {
         // COMPAT: dockerd's text.
-        return Err(Error::Forbidden("container rootfs is marked read-only".to_owned()));
+        return Err(Error::Invalid("container rootfs is marked read-only".to_owned()));
     }
     tree(world, container).await?.extract(path, archive, how).await?;
     world.container_event(container, "extract-to-dir", []);
@@ -128,13 +128,15 @@ pub(super) async fn commit(
     let content = world.content.read().await;
     let result = world.parts.transfer.commit(commit).await;
     drop(content);
+    let result = result.map_err(Error::from);
+    if let Ok(id) = &result {
+        announce(world, container, id, (name, request.comment));
+    }
     // It may have ended while it was frozen; there is nothing to thaw then.
     if frozen && matches!(container.phase(), Phase::Paused(_)) {
         super::stop::unpause(world, container).await?;
     }
-    let id = result?;
-    announce(world, container, &id, (name, request.comment));
-    Ok(id)
+    result
 }
 
 fn announce(

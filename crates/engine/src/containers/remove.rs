@@ -95,6 +95,9 @@ async fn dispose(world: &Arc<World>, container: &Arc<Container>, volumes: bool) 
     world.index.remove(&container.id);
     container.live().waiting.clear();
     drop_execs(world, container);
+    if volumes {
+        remove_anonymous(world, &definition).await;
+    }
     world.container_event(container, "destroy", []);
     container.change(|state| state.gone = true);
     let (world, id) = (Arc::clone(world), container.id);
@@ -102,9 +105,6 @@ async fn dispose(world: &Arc<World>, container: &Arc<Container>, volumes: bool) 
     world.tracker.clone().spawn(async move {
         if let Err(error) = world.parts.snapshots.remove(&id).await {
             tracing::warn!(container = %id.short(), error = full_message(&error), "cannot remove the snapshot");
-        }
-        if volumes {
-            remove_anonymous(&world, &definition).await;
         }
     });
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rorqual_core::Signal;
+use rorqual_core::{Signal, full_message};
 use rorqual_shim::{KillReach, Task};
 
 use super::start;
@@ -67,7 +67,10 @@ async fn end(
         .unwrap_or(StopTimeout::After(world.options.stop_timeout));
     container.live().stopping = true;
     thaw(container, task).await?;
-    send(world, container, task, signal).await?;
+    if let Err(error) = send(world, container, task, signal).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot signal, killing");
+        return kill_and_wait(world, container, task).await;
+    }
     let ended = container.ended(task.id());
     match timeout {
         StopTimeout::Never => ended.await,
@@ -116,6 +119,8 @@ async fn send(
         }
         // It ended by itself: what was wanted has happened.
         Err(rorqual_shim::Error::Ended) => Ok(()),
+        // A dead shim takes its container along, and that end will be heard.
+        Err(rorqual_shim::Error::Unreachable { .. }) if signal == Signal::KILL => Ok(()),
         Err(source) => Err(task_failed(format!("cannot kill container: {}", container.id))(source)),
     }
 }

@@ -437,3 +437,96 @@ async fn the_hot_path_stays_far_below_its_budget() {
     assert!(each < Duration::from_millis(100), "{each:?}");
     tracing::info!(?each, "create, start, exit, remove");
 }
+
+#[tokio::test]
+async fn health_follows_the_check() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    let mut request = spec("web", &[]);
+    request.healthcheck = Some(crate::spec::HealthSpec::Check {
+        test: Some(crate::spec::HealthTest::Command(vec!["true".to_owned()])),
+        interval: Some(Duration::from_millis(5)),
+        timeout: None,
+        start_period: None,
+        start_interval: None,
+        retries: None,
+    });
+    engine.containers.create(request).await.unwrap();
+    let mut listener = listen(&engine);
+    engine.containers.start("web").await.unwrap();
+    let order = heard(&mut listener, "container health_status: healthy").await;
+    assert!(order.contains(&"container exec_create: true ".to_owned()), "{order:?}");
+    let view = engine.containers.inspect("web", false).await.unwrap();
+    assert_eq!(view.state.health.unwrap().log[0].exit_code, 0);
+    engine.containers.remove("web", FORCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn prunes_take_only_what_is_unused() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    let mut old = spec("old", &[]);
+    old.storage.anonymous = vec!["/data".to_owned()];
+    let old = engine.containers.create(old).await.unwrap().id;
+    engine.containers.create(spec("web", &[])).await.unwrap();
+    engine.containers.start("web").await.unwrap();
+    let none = engine.volumes.prune(rorqual_core::Filters::default()).await.unwrap();
+    assert!(none.deleted.is_empty());
+    let pruned = engine.containers.prune(rorqual_core::Filters::default()).await.unwrap();
+    assert_eq!(pruned.deleted, [old.to_string()]);
+    let volumes = engine.volumes.prune(rorqual_core::Filters::default()).await.unwrap();
+    assert_eq!(volumes.deleted.len(), 1);
+    let census = engine.usage.census().await.unwrap();
+    assert_eq!((census.containers, census.running, census.images), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn an_image_goes_with_its_last_name() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    engine.images.tag("app", "other:1".parse().unwrap()).await.unwrap();
+    let request = ImageRemoveRequest::default();
+    let by_id = engine.images.inspect("app").await.unwrap().id;
+    let error = engine.images.remove(by_id.0.short(), request).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            by_id.0.short()
+        )
+    );
+    let steps = engine.images.remove("other:1", request).await.unwrap();
+    assert_eq!(format!("{steps:?}"), "[Untagged(\"other:1\")]");
+    let id = engine.containers.create(spec("web", &[])).await.unwrap().id;
+    let error = engine.images.remove("app", request).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("container {} is using", id.short())), "{error}");
+    engine.containers.remove("web", FORCE).await.unwrap();
+    let steps = engine.images.remove("app", request).await.unwrap();
+    assert_eq!(steps.len(), 2);
+    assert!(engine.images.inspect("app").await.is_err());
+}
+
+#[tokio::test]
+async fn commit_freezes_and_thaws() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    engine.containers.create(spec("web", &[])).await.unwrap();
+    engine.containers.start("web").await.unwrap();
+    let mut listener = listen(&engine);
+    let request = crate::CommitRequest {
+        name: Some("made".parse().unwrap()),
+        pause: true,
+        changes: vec!["CMD [\"true\"]".to_owned()],
+        ..crate::CommitRequest::default()
+    };
+    let id = engine.containers.commit("web", request).await.unwrap();
+    let order = heard(&mut listener, "container unpause").await;
+    assert_eq!(
+        order,
+        ["container pause", "image create", "image tag", "container commit", "container unpause"]
+    );
+    let record = engine.images.inspect("made").await.unwrap();
+    assert_eq!(record.id, id);
+    assert_eq!(record.document.config.cmd, Some(vec!["true".to_owned()]));
+    assert!(matches!(phase(&engine, "web").await, Phase::Running(_)));
+}
