@@ -160,3 +160,6 @@ pub fn human_duration(duration: Duration) -> String {
         _ => format!("{} years", hours / 24 / 365),
     }
 }
+
+#[cfg(test)]
+mod tests;
