@@ -4,6 +4,8 @@
 //! No policy here: restarts, health and events belong to the engine.
 
 mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod log;
 mod task;
 

@@ -3,10 +3,14 @@
 //! Mounts nothing for containers: it returns mount plans, and the runtime performs them.
 
 mod contract;
+mod decompress;
 mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 
 pub use contract::{
     Archive, ArchiveStat, Change, ChangeKind, Extract, LayerBlob, LayerInfo, LayerSource,
     SnapshotRequest, Snapshotter, Tree, Usage,
 };
+pub use decompress::{Compression, decompress, detect};
 pub use error::Error;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rorqual_content::ImageConfig;
-use rorqual_core::{BoxError, Classify, ErrorKind, ImageId, Platform, Reference};
+use rorqual_core::{
+    BoxError, Classify, ContainerId, ErrorKind, ImageId, Platform, Reference, Timestamp,
+};
 
 /// A failure of moving an image.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,29 @@ pub struct ImportRequest {
     pub config: ImageConfig,
 }
 
+/// A container's changes that become an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitRequest {
+    /// Whose changes.
+    pub container: ContainerId,
+    /// The image it was made from; `None` without one.
+    pub parent: Option<ImageId>,
+    /// Defaults for containers of the new image, complete.
+    pub config: ImageConfig,
+    /// Author, may be empty.
+    pub author: String,
+    /// Comment, may be empty.
+    pub comment: String,
+    /// What the container ran, for the history.
+    pub created_by: String,
+    /// When.
+    pub created: Timestamp,
+    /// For which machine, when there is no parent that says it.
+    pub platform: Platform,
+    /// Name to give.
+    pub name: Option<Reference>,
+}
+
 /// Moves images.
 #[async_trait]
 pub trait Transfer: Send + Sync + 'static {
@@ -103,4 +128,6 @@ pub trait Transfer: Send + Sync + 'static {
     ) -> Result<(), Error>;
     /// Makes an image of a root file system.
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error>;
+    /// Makes an image of what a container changed, on top of the image it was made from.
+    async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error>;
 }

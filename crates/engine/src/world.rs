@@ -1,0 +1,4 @@
+//! What all services of the engine share.
+
+/// Shared state.
+pub(crate) struct World {}

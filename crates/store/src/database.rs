@@ -1,0 +1,276 @@
+//! The database: typed records in one SQLite file, owned by one thread.
+//!
+//! Records are JSON with a version; who owns a kind migrates it when it is read. Nothing here knows what they mean.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use rorqual_core::BoxError;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on disk: survives a power cut.
+    Full,
+    /// Once the kernel has it: survives our own death, and a power cut may lose the last writes but never tears one.
+    Normal,
+}
+
+/// A kind of record.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Name of the kind, for ever.
+    const KIND: &'static str;
+    /// Version of the body's shape, from 1.
+    const VERSION: u32;
+
+    /// Returns the identity within the kind.
+    fn id(&self) -> String;
+
+    /// Lifts a body written by an older `version` to the present shape.
+    fn migrate(version: u32, body: Value) -> Result<Value, BoxError> {
+        let _ = version;
+        Ok(body)
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle to the database; clones share it. The last one to be dropped closes it.
+#[derive(Clone, Debug)]
+pub struct Database {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// One step per schema version; the n-th lifts version n to n + 1.
+const SCHEMA: &[&str] = &["CREATE TABLE records (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID, STRICT;"];
+
+impl Database {
+    /// Opens or makes the database at `path`. Blocking.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::start(Connection::open(path).map_err(opening)?)
+    }
+
+    /// Makes a database that lives in memory, for tests.
+    pub fn in_memory() -> Result<Self, Error> {
+        Self::start(Connection::open_in_memory().map_err(opening)?)
+    }
+
+    fn start(mut connection: Connection) -> Result<Self, Error> {
+        prepare(&mut connection)?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let run = move || {
+            while let Ok(job) = queue.recv() {
+                job(&mut connection);
+            }
+        };
+        thread::Builder::new()
+            .name("database".to_owned())
+            .spawn(run)
+            .map_err(|source| Error::Io { action: "start a thread".to_owned(), source })?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in one transaction: all of its changes happen, or none when it fails.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future does not stop the transaction: it is committed or not as if awaited.
+    pub async fn write<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Records<'_>) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(move |connection| transact(connection, durability, work))?
+            .await
+            .map_err(|_| Error::Closed)?
+    }
+
+    /// Runs `work` for reading.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Records<'_>) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(move |connection| work(&Records { connection }))?
+            .await
+            .map_err(|_| Error::Closed)?
+    }
+
+    /// Writes one record.
+    pub async fn put<R>(&self, durability: Durability, record: R) -> Result<(), Error>
+    where
+        R: Record + Send + 'static,
+    {
+        self.write(durability, move |records| records.put(&record)).await
+    }
+
+    /// Returns all records of a kind, by id.
+    pub async fn list<R: Record + Send + 'static>(&self) -> Result<Vec<R>, Error> {
+        self.read(|records| records.list()).await
+    }
+
+    /// Removes a record; returns whether it was there.
+    pub async fn remove<R: Record>(&self, durability: Durability, id: &str) -> Result<bool, Error> {
+        let id = id.to_owned();
+        self.write(durability, move |records| records.remove::<R>(&id)).await
+    }
+
+    fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<T>, Error>
+    where
+        F: FnOnce(&mut Connection) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (answer, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // The asker may have gone away; the work is done all the same.
+            answer.send(work(connection)).ok();
+        });
+        self.jobs.send(job).map_err(|_| Error::Closed)?;
+        Ok(receiver)
+    }
+}
+
+fn opening(source: rusqlite::Error) -> Error {
+    Error::Database { action: "open", source }
+}
+
+fn writing(source: rusqlite::Error) -> Error {
+    Error::Database { action: "write", source }
+}
+
+fn reading(source: rusqlite::Error) -> Error {
+    Error::Database { action: "read", source }
+}
+
+fn prepare(connection: &mut Connection) -> Result<(), Error> {
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(opening)?;
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(opening)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(opening)?;
+    let found: u32 =
+        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(opening)?;
+    let known = SCHEMA.len() as u32;
+    if found > known {
+        return Err(Error::TooNew { found, known });
+    }
+    for step in &SCHEMA[found as usize..] {
+        transaction.execute_batch(step).map_err(opening)?;
+    }
+    transaction.pragma_update(None, "user_version", known).map_err(opening)?;
+    transaction.commit().map_err(opening)
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    durability: Durability,
+    work: impl FnOnce(&Records<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // ORDER: outside of the transaction, inside of it the setting is ignored.
+    if durability == Durability::Full {
+        connection.pragma_update(None, "synchronous", "FULL").map_err(writing)?;
+    }
+    let result = commit(connection, work);
+    if durability == Durability::Full {
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(writing)?;
+    }
+    result
+}
+
+fn commit<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Records<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
+    let value = work(&Records { connection: &transaction })?;
+    transaction.commit().map_err(writing)?;
+    Ok(value)
+}
+
+/// The records as one transaction sees them.
+#[derive(Debug)]
+pub struct Records<'c> {
+    connection: &'c Connection,
+}
+
+impl Records<'_> {
+    /// Writes a record, in place of an older one.
+    pub fn put<R: Record>(&self, record: &R) -> Result<(), Error> {
+        let id = record.id();
+        let body = serde_json::to_string(record)
+            .map_err(|source| broken::<R>("encode", &id, source.into()))?;
+        let sql = "INSERT INTO records (kind, id, version, body) VALUES (?1, ?2, ?3, ?4)
+            ON CONFLICT (kind, id) DO UPDATE SET version = ?3, body = ?4";
+        let mut statement = self.connection.prepare_cached(sql).map_err(writing)?;
+        statement.execute((R::KIND, &id, R::VERSION, &body)).map_err(writing)?;
+        Ok(())
+    }
+
+    /// Finds a record.
+    pub fn find<R: Record>(&self, id: &str) -> Result<Option<R>, Error> {
+        let sql = "SELECT version, body FROM records WHERE kind = ?1 AND id = ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
+        let row = statement
+            .query_row((R::KIND, id), |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?)))
+            .optional()
+            .map_err(reading)?;
+        row.map(|(version, body)| decode(id, version, &body)).transpose()
+    }
+
+    /// Returns all records of a kind, by id.
+    pub fn list<R: Record>(&self) -> Result<Vec<R>, Error> {
+        let sql = "SELECT id, version, body FROM records WHERE kind = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
+        let mut rows = statement.query((R::KIND,)).map_err(reading)?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(reading)? {
+            let id: String = row.get(0).map_err(reading)?;
+            let body: String = row.get(2).map_err(reading)?;
+            records.push(decode(&id, row.get(1).map_err(reading)?, &body)?);
+        }
+        Ok(records)
+    }
+
+    /// Removes a record; returns whether it was there.
+    pub fn remove<R: Record>(&self, id: &str) -> Result<bool, Error> {
+        let sql = "DELETE FROM records WHERE kind = ?1 AND id = ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(writing)?;
+        Ok(statement.execute((R::KIND, id)).map_err(writing)? > 0)
+    }
+}
+
+fn decode<R: Record>(id: &str, version: u32, body: &str) -> Result<R, Error> {
+    let result = if version == R::VERSION {
+        serde_json::from_str(body).map_err(BoxError::from)
+    } else if version > R::VERSION {
+        Err(format!("version {version} is newer than {}", R::VERSION).into())
+    } else {
+        serde_json::from_str::<Value>(body)
+            .map_err(BoxError::from)
+            .and_then(|body| R::migrate(version, body))
+            .and_then(|body| serde_json::from_value(body).map_err(BoxError::from))
+    };
+    result.map_err(|source| broken::<R>("decode", id, source))
+}
+
+fn broken<R: Record>(action: &'static str, id: &str, source: BoxError) -> Error {
+    Error::Record { action, kind: R::KIND, id: id.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! A transfer that moves nothing, for tests of this crate's users: an archive is one image's JSON record of names.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rorqual_content::fake::FakeImages;
+use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord, Images, media_type};
+use rorqual_core::{Digest, ImageId, Platform, Reference};
+use sha2::{Digest as _, Sha256};
+
+use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer};
+
+/// Makes image records without layers in a [`FakeImages`].
+#[derive(Clone, Default)]
+pub struct FakeTransfer {
+    images: Arc<FakeImages>,
+}
+
+impl FakeTransfer {
+    /// Puts its images into `images`.
+    pub const fn new(images: Arc<FakeImages>) -> Self {
+        Self { images }
+    }
+
+    /// Makes an image without layers.
+    pub async fn put(
+        &self,
+        config: ImageConfig,
+        platform: Platform,
+        names: Vec<Reference>,
+    ) -> Result<ImageId, Error> {
+        let document = ImageDocument {
+            architecture: platform.architecture,
+            os: platform.os,
+            variant: platform.variant,
+            config,
+            ..ImageDocument::default()
+        };
+        let bytes = serde_json::to_vec(&document)
+            .map_err(|error| Error::InvalidArchive(error.to_string()))?;
+        let digest = Digest::sha256(Sha256::digest(&bytes).into());
+        let descriptor = Descriptor {
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            digest: digest.clone(),
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let record = ImageRecord {
+            id: ImageId(digest),
+            target: descriptor.clone(),
+            manifest: descriptor,
+            document,
+            tags: names,
+            digests: Vec::new(),
+            size: 0,
+            tagged_at: None,
+        };
+        let id = record.id.clone();
+        self.images.put(record).await?;
+        Ok(id)
+    }
+}
+
+#[async_trait]
+impl Transfer for FakeTransfer {
+    async fn load(
+        &self,
+        mut archive: Box<dyn Read + Send>,
+        platform: Option<Platform>,
+        _progress: ProgressSink,
+    ) -> Result<Vec<Loaded>, Error> {
+        let mut text = String::new();
+        archive
+            .read_to_string(&mut text)
+            .map_err(|error| Error::InvalidArchive(error.to_string()))?;
+        let names = text.lines().map(str::parse::<Reference>).collect::<Result<Vec<_>, _>>();
+        let names = names.map_err(|error| Error::InvalidArchive(error.to_string()))?;
+        let platform = platform.unwrap_or_else(Platform::host);
+        let id = self.put(ImageConfig::default(), platform, names.clone()).await?;
+        Ok(vec![Loaded { id, names }])
+    }
+
+    async fn save(
+        &self,
+        images: Vec<(ImageId, Vec<Reference>)>,
+        _platform: Option<Platform>,
+        mut sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error> {
+        let names = images.iter().flat_map(|(_, names)| names);
+        let text = names.map(|name| format!("{name}\n")).collect::<String>();
+        sink.write_all(text.as_bytes()).map_err(|source| Error::Other {
+            action: "write the archive".to_owned(),
+            source: source.into(),
+        })
+    }
+
+    async fn import(&self, request: ImportRequest) -> Result<ImageId, Error> {
+        self.put(request.config, request.platform, request.name.into_iter().collect()).await
+    }
+
+    async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
+        self.put(request.config, request.platform, request.name.into_iter().collect()).await
+    }
+}
