@@ -43,7 +43,7 @@ pub(super) enum Verdict {
 pub(super) struct Table {
     pub(super) machine: Machine,
     pub(super) verdicts: BTreeMap<u32, Verdict>,
-    /// Calls past this one are younger than the profile.
+    /// Calls past this one are younger than the profile; the highest number of all when it names none.
     pub(super) newest: u32,
 }
 
@@ -75,16 +75,12 @@ pub fn compile(profile: &Profile, native: Machine) -> Result<Program, CompileErr
 }
 
 fn check_listener(profile: &Profile) -> Result<(), CompileError> {
-    let notifies = |rule: &&Rule| rule.action == Action::Notify;
-    let on_write = |rule: Rule| rule.names.iter().any(|name| name == "write");
-    if profile.default_action == Action::Notify
-        || profile.rules.iter().filter(notifies).cloned().any(on_write)
-    {
+    let mut notifying = profile.rules.iter().filter(|rule| rule.action == Action::Notify);
+    let on_write = |rule: &Rule| rule.names.iter().any(|name| name == "write");
+    if profile.default_action == Action::Notify || notifying.clone().any(on_write) {
         return Err(CompileError::NotifyEverything);
     }
-    if profile.rules.iter().any(|rule| rule.action == Action::Notify)
-        && profile.listener_path.is_empty()
-    {
+    if notifying.next().is_some() && profile.listener_path.is_empty() {
         return Err(CompileError::NoListener);
     }
     Ok(())
@@ -124,12 +120,12 @@ pub(super) fn tables(profile: &Profile, native: Machine) -> Vec<Table> {
 
 fn table(profile: &Profile, machine: Machine) -> Table {
     let mut verdicts = BTreeMap::new();
-    let mut newest = if machine == Machine::X32 { X32_BIT } else { 0 };
+    let mut newest = None;
     for rule in &profile.rules {
         for name in &rule.names {
             let Some(number) = machine.number(name) else { continue };
             if machine != Machine::Arm || number < ARM_PRIVATE {
-                newest = newest.max(number);
+                newest = newest.max(Some(number));
             }
             // COMPAT: a rule that only repeats the default has no effect, it does not even hide others.
             if rule.action != profile.default_action {
@@ -137,7 +133,7 @@ fn table(profile: &Profile, machine: Machine) -> Table {
             }
         }
     }
-    Table { machine, verdicts, newest }
+    Table { machine, verdicts, newest: newest.unwrap_or(u32::MAX) }
 }
 
 fn add(verdicts: &mut BTreeMap<u32, Verdict>, number: u32, rule: &Rule) {
@@ -195,7 +191,7 @@ fn write_machine(
     table: &Table,
     x32: Option<&Table>,
 ) -> Label {
-    let mut tree = if table.machine == Machine::X86_64 {
+    let tree = if table.machine == Machine::X86_64 {
         let other = match x32 {
             Some(x32) => write_tree(code, profile, x32),
             None => code.ending(action_value(unlisted_x32_action(profile))),
@@ -205,8 +201,7 @@ fn write_machine(
     } else {
         write_tree(code, profile, table)
     };
-    tree = code.at(tree);
-    let _ = tree;
+    code.at(tree);
     code.step(LOAD, NUMBER)
 }
 
@@ -234,7 +229,7 @@ fn ranges<'a>(profile: &Profile, table: &'a Table) -> Vec<Range<'a>> {
         if next < number {
             push(next, None, gap(next));
             // A gap that begins before and ends after the newest call has two halves.
-            if next <= table.newest && number > table.newest + 1 {
+            if next <= table.newest && number - 1 > table.newest {
                 push(table.newest + 1, None, young);
             }
         }
@@ -245,7 +240,7 @@ fn ranges<'a>(profile: &Profile, table: &'a Table) -> Vec<Range<'a>> {
         next = number + 1;
     }
     push(next, None, gap(next));
-    if next <= table.newest {
+    if next <= table.newest && table.newest < u32::MAX {
         push(table.newest + 1, None, young);
     }
     ranges
