@@ -565,3 +565,6 @@ impl Exec for FakeExec {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

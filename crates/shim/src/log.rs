@@ -1,5 +1,9 @@
 //! Container logs: where the shim writes them and how the daemon reads them back.
 
+pub(crate) mod file;
+pub(crate) mod json;
+pub(crate) mod sink;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod net;
 pub mod nft;
 pub mod path;
+pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod pty;
