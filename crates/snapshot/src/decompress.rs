@@ -33,7 +33,14 @@ pub fn detect(head: &[u8]) -> Compression {
 }
 
 /// Unpacks a stream whatever its compression.
-pub fn decompress(mut source: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+pub fn decompress(source: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    decompress_told(source).map(|(plain, _)| plain)
+}
+
+/// Unpacks a stream and tells how it was packed.
+pub(crate) fn decompress_told(
+    mut source: Box<dyn Read + Send>,
+) -> io::Result<(Box<dyn Read + Send>, Compression)> {
     let mut head = [0; 6];
     let mut len = 0;
     while len < head.len() {
@@ -47,7 +54,7 @@ pub fn decompress(mut source: Box<dyn Read + Send>) -> io::Result<Box<dyn Read +
     let head = head[..len].to_vec();
     let compression = detect(&head);
     let whole = io::Cursor::new(head).chain(source);
-    Ok(match compression {
+    let plain: Box<dyn Read + Send> = match compression {
         Compression::Plain => Box::new(whole),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
             BufReader::with_capacity(BUFFER, whole),
@@ -62,5 +69,6 @@ pub fn decompress(mut source: Box<dyn Read + Send>) -> io::Result<Box<dyn Read +
             let text = format!("{name} compression is not supported");
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-    })
+    };
+    Ok((plain, compression))
 }

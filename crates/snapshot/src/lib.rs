@@ -2,11 +2,24 @@
 //!
 //! Mounts nothing for containers: it returns mount plans, and the runtime performs them.
 
+mod base;
+mod commit;
+mod compare;
 mod contract;
 mod decompress;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod feed;
+mod layer;
+mod mount;
+mod overlay;
+mod pack;
+mod skeleton;
+pub mod tar;
+mod tree;
+mod unpack;
+mod whiteout;
 
 pub use contract::{
     Archive, ArchiveStat, Change, ChangeKind, Extract, LayerBlob, LayerInfo, LayerSource,
@@ -14,3 +27,5 @@ pub use contract::{
 };
 pub use decompress::{Compression, decompress, detect};
 pub use error::Error;
+pub use layer::Options;
+pub use overlay::Overlay;
