@@ -22,6 +22,8 @@ pub(crate) struct Attached {
     pub(crate) ports: Vec<PublishedPort>,
     /// Where its files are.
     pub(crate) directory: PathBuf,
+    /// The host's ends of its links.
+    pub(crate) links: Vec<String>,
 }
 
 /// Networks and attachments.

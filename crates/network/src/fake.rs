@@ -140,6 +140,7 @@ impl State {
             endpoints,
             ports,
             directory: attach.directory.clone(),
+            links: Vec::new(),
         };
         self.book.attached.insert(attach.container, attached.clone());
         Ok(attached)

@@ -48,7 +48,11 @@ impl Default for HostSide {
 ///
 /// # Errors
 /// `InvalidArgument` for a malformed extra host, `Os` when writing fails.
-pub fn write(attach: &Attach, endpoints: &[Endpoint], host: &HostSide) -> Result<HostFiles, Error> {
+pub(crate) fn write(
+    attach: &Attach,
+    endpoints: &[Endpoint],
+    host: &HostSide,
+) -> Result<HostFiles, Error> {
     let on_host = attach.kind == SandboxKind::Host;
     let base = if on_host { read_bounded(&host.hosts, MAX_HOSTS) } else { HOSTS_BASE.to_owned() };
     let hosts = hosts_text(&base, attach, endpoints, host.gateway)?;
@@ -65,7 +69,7 @@ pub fn write(attach: &Attach, endpoints: &[Endpoint], host: &HostSide) -> Result
 }
 
 /// Tells where [`write`] puts the files of a container whose directory this is.
-pub fn paths(directory: &Path) -> HostFiles {
+pub(crate) fn paths(directory: &Path) -> HostFiles {
     HostFiles {
         hosts: directory.join("hosts"),
         hostname: directory.join("hostname"),

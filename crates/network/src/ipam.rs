@@ -30,7 +30,7 @@ pub fn default_pools() -> Vec<SubnetPool> {
 ///
 /// # Errors
 /// `InvalidArgument` when nothing is left.
-pub fn free_subnet(pools: &[SubnetPool], taken: &[Cidr4]) -> Result<Cidr4, Error> {
+pub(crate) fn free_subnet(pools: &[SubnetPool], taken: &[Cidr4]) -> Result<Cidr4, Error> {
     pools
         .iter()
         .flat_map(|pool| pool.base.split(pool.size))
@@ -48,7 +48,7 @@ pub fn free_subnet(pools: &[SubnetPool], taken: &[Cidr4]) -> Result<Cidr4, Error
 /// An address is given out lowest first, as Docker does. INVARIANT: network, broadcast and gateway addresses are never
 /// given out; [`AddressPool::new`] sets their bits and nothing clears them.
 #[derive(Debug)]
-pub struct AddressPool {
+pub(crate) struct AddressPool {
     range: Cidr4,
     subnet: Cidr4,
     reserved: Vec<Ipv4Addr>,
@@ -67,7 +67,7 @@ impl AddressPool {
     ///
     /// # Errors
     /// `InvalidArgument` when `range` does not lie in `subnet`, or either is too large.
-    pub fn new(subnet: Cidr4, range: Cidr4, reserved: &[Ipv4Addr]) -> Result<Self, Error> {
+    pub(crate) fn new(subnet: Cidr4, range: Cidr4, reserved: &[Ipv4Addr]) -> Result<Self, Error> {
         let (subnet, range) = (subnet.subnet(), range.subnet());
         if !subnet.contains(range.first()) || range.prefix < subnet.prefix {
             return Err(Error::InvalidArgument(format!(
@@ -115,7 +115,7 @@ impl AddressPool {
     ///
     /// # Errors
     /// `Conflict` when all are taken.
-    pub fn allocate(&mut self) -> Result<Ipv4Addr, Error> {
+    pub(crate) fn allocate(&mut self) -> Result<Ipv4Addr, Error> {
         let free = self.used[self.hint..].iter().position(|word| *word != u64::MAX);
         let Some(word) = free.map(|position| position + self.hint) else {
             // COMPAT: dockerd's words.
@@ -133,7 +133,7 @@ impl AddressPool {
     ///
     /// # Errors
     /// `InvalidArgument` outside the subnet or when reserved; `Conflict` when taken.
-    pub fn claim(&mut self, address: Ipv4Addr) -> Result<(), Error> {
+    pub(crate) fn claim(&mut self, address: Ipv4Addr) -> Result<(), Error> {
         if !self.subnet.contains(address) {
             return Err(Error::InvalidArgument(format!(
                 "invalid address {address}: it does not belong to subnet {}",
@@ -158,7 +158,7 @@ impl AddressPool {
     }
 
     /// Takes an address back; one that was never given out is left alone.
-    pub fn release(&mut self, address: Ipv4Addr) {
+    pub(crate) fn release(&mut self, address: Ipv4Addr) {
         if self.reserved.contains(&address) {
             return;
         }
@@ -172,13 +172,13 @@ impl AddressPool {
 }
 
 /// Derives a hardware address from an IPv4 address: locally administered, and stable as long as the address is.
-pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+pub(crate) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
 }
 
 /// Writes a hardware address as `02:42:ac:11:00:02`.
-pub fn mac_text(mac: [u8; 6]) -> String {
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -186,7 +186,7 @@ pub fn mac_text(mac: [u8; 6]) -> String {
 ///
 /// # Errors
 /// `InvalidArgument` for anything else.
-pub fn parse_mac(text: &str) -> Result<[u8; 6], Error> {
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], Error> {
     let invalid = || {
         // COMPAT: the words of Go's parser, which dockerd passes on.
         Error::InvalidArgument(format!("address {text}: invalid MAC address"))

@@ -13,8 +13,6 @@ const DYNAMIC: (u16, u16) = (32768, 60999);
 pub(crate) enum Refusal {
     /// Somebody else on this host has it; the next of a range may be free.
     Busy(std::io::Error),
-    /// No port of this address can be had.
-    Impossible(Error),
 }
 
 /// Ports in use, with what keeps others of the host away from them.
@@ -67,7 +65,6 @@ impl<H> PortTable<H> {
                 Err(Refusal::Busy(cause)) => {
                     refusal.get_or_insert_with(|| busy(&candidate, &cause));
                 }
-                Err(Refusal::Impossible(error)) => return Err(error),
             }
         }
         Err(refusal.unwrap_or_else(|| {
@@ -134,6 +131,15 @@ pub(crate) const fn protocol_name(protocol: PortProtocol) -> &'static str {
         PortProtocol::Tcp => "tcp",
         PortProtocol::Udp => "udp",
         PortProtocol::Sctp => "sctp",
+    }
+}
+
+/// Returns the number in the IP header.
+pub(crate) const fn protocol_number(protocol: PortProtocol) -> u8 {
+    match protocol {
+        PortProtocol::Tcp => 6,
+        PortProtocol::Udp => 17,
+        PortProtocol::Sctp => 132,
     }
 }
 
