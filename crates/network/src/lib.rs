@@ -2,9 +2,23 @@
 //!
 //! Knows nothing of a container's life cycle: it attaches and detaches what it is told to.
 
+mod book;
+mod cidr;
 mod contract;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod files;
+mod ipam;
+mod ports;
+#[cfg(any(test, feature = "fake"))]
+pub mod suite;
+#[cfg(test)]
+mod testing;
 
+pub use cidr::{Cidr4, InvalidCidr};
 pub use contract::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, Networks, PortProtocol,
     PublishedPort, Sandbox, SandboxKind,
 };
+pub use files::HostSide;
+pub use ipam::{SubnetPool, default_pools};

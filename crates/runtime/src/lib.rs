@@ -3,6 +3,7 @@
 //! A library without a database, a daemon or an async runtime; `cli` is the runc-compatible command line over it.
 
 mod error;
+pub mod pid1;
 mod request;
 
 pub use error::{Error, StartFailure};
