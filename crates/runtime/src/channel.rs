@@ -44,8 +44,6 @@ pub(crate) enum Report {
 pub(crate) enum Order {
     /// The id maps are written.
     IdMapsWritten,
-    /// The child is in its cgroup.
-    CgroupJoined,
     /// The hooks have run.
     HooksDone,
     /// Pass the barrier.
@@ -56,7 +54,6 @@ impl Order {
     const fn byte(self) -> u8 {
         match self {
             Self::IdMapsWritten => b'm',
-            Self::CgroupJoined => b'c',
             Self::HooksDone => b'h',
             Self::Start => b's',
         }

@@ -18,6 +18,7 @@ use rorqual_sys::capability::Capabilities;
 use rorqual_sys::{capability, namespace, process, rlimit};
 use rustix::fs::{Mode, OFlags};
 
+use crate::cgroup::Group;
 use crate::channel::{self, Order, Report};
 use crate::hooks::{self, HookSet};
 use crate::inroot::InRoot;
@@ -43,6 +44,7 @@ pub(crate) struct Prepared {
     /// Namespaces of the target that differ from the caller's.
     pub target_kinds: namespace::Namespaces,
     pub filter: Option<Filter>,
+    pub cgroup: Option<Group>,
 }
 
 /// What opens the barrier.
@@ -139,7 +141,7 @@ impl Init<'_> {
             | Step::BecomeRoot
             | Step::Unshare(_)
             | Step::TimeOffsets(_)
-            | Step::AwaitCgroup
+            | Step::EnterCgroup
             | Step::Loopback
             | Step::Sysctl { .. }
             | Step::Hostname(_)
@@ -172,7 +174,10 @@ impl Init<'_> {
                 .tried(|| format!("cannot join {kind:?} namespace")),
             Step::JoinTarget => self.join_target(),
             Step::AwaitIdMaps => self.await_order(Order::IdMapsWritten),
-            Step::AwaitCgroup => self.await_order(Order::CgroupJoined),
+            Step::EnterCgroup => {
+                let group = self.prepared.cgroup.as_ref();
+                group.map_or(Ok(()), Group::enter).tried(|| "cannot enter the cgroup".into())
+            },
             Step::BecomeRoot => identity::become_root(),
             Step::Unshare(kinds) => {
                 namespace::unshare(*kinds).tried(|| "cannot create namespaces".into())

@@ -183,8 +183,8 @@ pub(crate) enum Step {
     Unshare(Namespaces),
     /// Offsets for a new time namespace, and enters it.
     TimeOffsets(String),
-    /// Waits until the parent has moved the process to its cgroup.
-    AwaitCgroup,
+    /// Moves to the container's cgroup, unless the clone has done so.
+    EnterCgroup,
     /// Brings `lo` up.
     Loopback,
     /// A kernel parameter of the new namespaces.

@@ -106,20 +106,7 @@ impl Init<'_> {
             // A link could have led from an allowed name to a forbidden one.
             self.root()?.open_without_links(destination, OFlags::PATH).tried(what)?;
         }
-        mount::attach(source, target.as_fd()).map_err(|error| self.explain(destination, &error))
-    }
-
-    fn explain(&self, destination: &Path, error: &io::Error) -> StepError {
-        let hint = match mount::errno(error) {
-            // COMPAT: clients show this sentence to users who mount a directory over a file.
-            Some(libc::ENOTDIR) => {
-                ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
-                 exists and is the expected type"
-            }
-            _ => "",
-        };
-        let shown = destination.to_string_lossy();
-        StepError::new(format!("error mounting to rootfs at {shown:?}: {}{hint}", reason(error)))
+        mount::attach(source, target.as_fd()).map_err(|error| not_mounted(destination, &error))
     }
 
     /// Opens the place to mount on, making it where it is missing.
@@ -127,7 +114,7 @@ impl Init<'_> {
         let root = self.root()?;
         let opened =
             if directory { root.directory(destination, 0o755) } else { root.file(destination) };
-        opened.map_err(|error| self.explain(destination, &error))
+        opened.map_err(|error| not_mounted(destination, &error))
     }
 
     fn mount_file_system(&self, plan: &FsPlan) -> Result<(), StepError> {
@@ -174,29 +161,28 @@ impl Init<'_> {
         let what = || format!("can't mask path {path:?}");
         let Some(target) = self.existing(path).tried(what)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).tried(what)?;
-        let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            mount::clone_tree_fd(self.empty_directory()?, false).tried(what)?
-        } else {
-            let null = self.null.as_ref().ok_or_else(|| StepError::new(what()))?;
-            mount::clone_tree_fd(null.as_fd(), false).tried(what)?
-        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return self.mask_directory(target.as_fd()).tried(what);
+        }
+        let null = self.null.as_ref().ok_or_else(|| StepError::new(what()))?;
+        let cover = mount::clone_tree_fd(null.as_fd(), false).tried(what)?;
         mount::attach(cover.as_fd(), target.as_fd()).tried(what)
     }
 
-    /// Returns a directory of an attached empty file system that can be cloned any number of times.
-    fn empty_directory(&mut self) -> Result<BorrowedFd<'_>, StepError> {
-        let what = || "cannot make an empty directory".to_owned();
-        if self.empty.is_none() {
-            let context = FsContext::open("tmpfs").tried(what)?;
-            context.set_string("nr_blocks", b"1").tried(what)?;
-            context.set_string("nr_inodes", b"2").tried(what)?;
-            let empty = context.create(RDONLY | NOSUID | NODEV | NOEXEC).tried(what)?;
-            // ORDER: only what is attached can be cloned by every supported kernel; it goes with the old root.
-            mount::attach_at(empty.as_fd(), Path::new("/proc")).tried(what)?;
-            self.empty = Some(empty);
+    /// Covers a directory with an empty one. The first is made, all others are copies of it.
+    fn mask_directory(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(empty) = &self.empty {
+            let copy = mount::clone_tree_fd(empty.as_fd(), false)?;
+            return mount::attach(copy.as_fd(), target);
         }
-        let empty = self.empty.as_ref().ok_or_else(|| StepError::new(what()))?;
-        Ok(empty.as_fd())
+        let context = FsContext::open("tmpfs")?;
+        context.set_string("source", b"tmpfs")?;
+        context.set_string("nr_blocks", b"1")?;
+        context.set_string("nr_inodes", b"2")?;
+        let empty = context.create(RDONLY | NOSUID | NODEV | NOEXEC)?;
+        mount::attach(empty.as_fd(), target)?;
+        self.empty = Some(empty);
+        Ok(())
     }
 
     /// Makes a path read-only by mounting it over itself.
@@ -231,6 +217,19 @@ impl Init<'_> {
         rustix::process::chroot(".").tried(what)?;
         rustix::process::chdir("/").tried(what)
     }
+}
+
+fn not_mounted(destination: &Path, error: &io::Error) -> StepError {
+    let hint = match mount::errno(error) {
+        // COMPAT: clients show this sentence to users who mount a directory over a file.
+        Some(libc::ENOTDIR) => {
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+             exists and is the expected type"
+        }
+        _ => "",
+    };
+    let shown = destination.to_string_lossy();
+    StepError::new(format!("error mounting to rootfs at {shown:?}: {}{hint}", reason(error)))
 }
 
 fn inside_proc(destination: &Path) -> StepError {

@@ -39,6 +39,10 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     ]);
     push_early(&mut plan.steps, process);
 
+    // ORDER: while still in the host's user namespace; the cgroup namespace that shows it comes later.
+    if !input.facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
     let wanted = namespaces(&mut plan, input, linux)?;
     if !wanted.mount {
         return Err(Error::InvalidSpec("a container needs a mount namespace of its own".into()));
@@ -79,7 +83,10 @@ pub(crate) fn exec_plan(
         Step::CloseDescriptors { keep: facts.preserve_fds },
     ]);
     push_early(&mut plan.steps, process);
-    plan.steps.extend([Step::AwaitCgroup, Step::JoinTarget, Step::BecomeRoot, Step::NewSession]);
+    if !facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
+    plan.steps.extend([Step::JoinTarget, Step::BecomeRoot, Step::NewSession]);
     if facts.terminal {
         plan.steps.push(terminal(process, false));
     }
@@ -265,20 +272,16 @@ fn push_root(
     let new_cgroup_namespace = wanted.new.contains(Namespaces::CGROUP);
     let context =
         MountContext { facts: input.facts, bundle: input.bundle, linux, new_cgroup_namespace };
+    if new_cgroup_namespace {
+        plan.steps.push(Step::Unshare(Namespaces::CGROUP));
+    }
     let root = plan.add_source(SourcePlan::Rootfs(input.rootfs.clone()));
     plan.steps.push(Step::IsolateMounts);
     plan.steps.push(Step::Root { source: root });
 
     let no_mounts = Vec::new();
     let mounts = spec.mounts().as_ref().unwrap_or(&no_mounts);
-    // ORDER: what shows cgroups needs the process in its own; everything before can overlap with the parent's
-    // work of moving it there.
-    let mut awaited = false;
     for mount in mounts {
-        if !awaited && mount.typ().as_deref().is_some_and(|kind| kind.starts_with("cgroup")) {
-            push_await_cgroup(plan, new_cgroup_namespace);
-            awaited = true;
-        }
         push_mount(plan, &context, mount)?;
     }
     push_devices(plan, mounts, linux, wanted.own(Namespaces::USER));
@@ -286,9 +289,6 @@ fn push_root(
         && let Some(process) = spec.process().as_ref()
     {
         plan.steps.push(terminal(process, true));
-    }
-    if !awaited {
-        push_await_cgroup(plan, new_cgroup_namespace);
     }
     push_hooks_and_pivot(plan, input, linux)
 }
@@ -299,7 +299,6 @@ fn push_hooks_and_pivot(
     linux: &Linux,
 ) -> Result<(), Error> {
     let hooks = input.spec.hooks().as_ref();
-    #[expect(deprecated, reason = "prestart hooks are still written by today's callers")]
     let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
     if some(prestart) || some(hooks.and_then(|hooks| hooks.create_runtime().as_ref())) {
         plan.steps.push(Step::Hooks(HookPoint::Runtime));
@@ -317,13 +316,6 @@ fn push_hooks_and_pivot(
         plan.steps.push(Step::RootPropagation { how, recursive });
     }
     Ok(())
-}
-
-fn push_await_cgroup(plan: &mut InitPlan, namespace: bool) {
-    plan.steps.push(Step::AwaitCgroup);
-    if namespace {
-        plan.steps.push(Step::Unshare(Namespaces::CGROUP));
-    }
 }
 
 fn terminal(process: &Process, console: bool) -> Step {
