@@ -81,10 +81,10 @@ pub fn has_apparmor() -> bool {
 
 /// Tells whether an AppArmor profile of that name is loaded.
 pub fn has_profile(name: &str) -> Result<bool, Error> {
+    const FILE: &str = "/sys/kernel/security/apparmor/profiles";
     if !has_apparmor() {
         return Err(Error::Disabled("AppArmor"));
     }
-    const FILE: &str = "/sys/kernel/security/apparmor/profiles";
     let text = std::fs::read_to_string(FILE)
         .map_err(|source| Error::Io { action: format!("read {FILE}"), source })?;
     Ok(listed(&text, name))

@@ -65,8 +65,9 @@ pub fn default_profile(name: &str, daemon: &str, features: Features) -> Option<S
     if !senders.contains(&daemon) {
         senders.push(daemon);
     }
-    let senders: String =
-        senders.iter().map(|peer| format!("  signal (receive) peer={peer},\n")).collect();
+    let senders: Vec<_> =
+        senders.iter().map(|peer| format!("  signal (receive) peer={peer},")).collect();
+    let senders = senders.join("\n");
     Some(format!(
         "{abi}{tunables}
 profile {name} flags=(attach_disconnected,mediate_deleted) {{
@@ -75,7 +76,8 @@ profile {name} flags=(attach_disconnected,mediate_deleted) {{
   file,
   umount,
 
-{senders}  signal (send,receive) peer={name},
+{senders}
+  signal (send,receive) peer={name},
   ptrace (trace,read,tracedby,readby) peer={name},
 
 {DENIALS}}}
