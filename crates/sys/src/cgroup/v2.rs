@@ -16,6 +16,8 @@ use super::layout::{Hierarchy, Layout};
 use super::tree::{self, Place, Wait};
 use super::{Error, PATIENCE, Resources, Stats, Warning};
 
+pub(super) use apply::weight_of_shares;
+
 /// A group of version 2.
 #[derive(Debug)]
 pub(super) struct Group {
