@@ -6,6 +6,7 @@ use std::io;
 
 use rorqual_core::Timestamp;
 
+use super::chain::Format;
 use super::file::RotatedFile;
 use super::{LogStream, LogTarget};
 
@@ -134,7 +135,10 @@ impl Sink {
             LogTarget::None => None,
             LogTarget::JsonFile(file) => Some(Box::new(super::json::JsonFile {
                 attrs: super::json::attrs(file),
-                file: RotatedFile::open(file)?,
+                file: RotatedFile::open(file, Format::Json)?,
+            })),
+            LogTarget::Local(file) => Some(Box::new(super::local::Local {
+                file: RotatedFile::open(file, Format::Local)?,
             })),
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
