@@ -114,8 +114,8 @@ impl ImagesService {
         for text in names {
             let record = self.inspect(&text).await?;
             // A name asks for itself, a bare repository for all its tags, an id for none.
-            let named = text.parse::<Reference>().ok().filter(|_| !is_id(&record, &text));
-            let tags: Vec<Reference> = match named {
+            let asked = text.parse::<Reference>().ok().filter(|_| !is_id(&record, &text));
+            let tags: Vec<Reference> = match asked {
                 Some(name) if name.tag().is_none() && name.digest().is_none() => record
                     .tags
                     .iter()

@@ -17,11 +17,11 @@ pub(crate) struct Index {
 
 #[derive(Default)]
 struct Tables {
-    by_id: BTreeMap<ContainerId, Arc<Container>>,
+    containers: BTreeMap<ContainerId, Arc<Container>>,
     /// Also names reserved by a `create` under way.
-    by_name: HashMap<ContainerName, ContainerId>,
-    by_image: HashMap<ImageId, BTreeSet<ContainerId>>,
-    by_volume: HashMap<VolumeName, BTreeSet<ContainerId>>,
+    names: HashMap<ContainerName, ContainerId>,
+    images: HashMap<ImageId, BTreeSet<ContainerId>>,
+    volumes: HashMap<VolumeName, BTreeSet<ContainerId>>,
 }
 
 impl Index {
@@ -35,12 +35,12 @@ impl Index {
 
     /// Reserves a name for `owner`.
     pub(crate) fn reserve_name(&self, name: &ContainerName, owner: ContainerId) -> Result<()> {
-        self.write(|tables| match tables.by_name.get(name) {
+        self.write(|tables| match tables.names.get(name) {
             Some(other) if *other != owner => {
                 Err(Error::NameTaken { name: name.to_string(), owner: *other })
             }
             _ => {
-                tables.by_name.insert(name.clone(), owner);
+                tables.names.insert(name.clone(), owner);
                 Ok(())
             }
         })
@@ -49,8 +49,8 @@ impl Index {
     /// Frees a name, if `owner` has it.
     pub(crate) fn release_name(&self, name: &ContainerName, owner: ContainerId) {
         self.write(|tables| {
-            if tables.by_name.get(name) == Some(&owner) {
-                tables.by_name.remove(name);
+            if tables.names.get(name) == Some(&owner) {
+                tables.names.remove(name);
             }
         });
     }
@@ -63,60 +63,56 @@ impl Index {
     ) {
         self.write(|tables| {
             for volume in volumes {
-                tables.by_volume.entry(volume.clone()).or_default().insert(user);
+                tables.volumes.entry(volume.clone()).or_default().insert(user);
             }
         });
     }
 
     /// Takes a claim back.
     pub(crate) fn release_volume(&self, user: ContainerId, volume: &VolumeName) {
-        self.write(|tables| release(&mut tables.by_volume, volume, user));
+        self.write(|tables| release(&mut tables.volumes, volume, user));
     }
 
     pub(crate) fn insert(&self, container: &Arc<Container>) {
         let definition = container.definition();
         self.write(|tables| {
-            tables.by_name.insert(definition.name.clone(), container.id);
-            tables.by_image.entry(definition.image.clone()).or_default().insert(container.id);
+            tables.names.insert(definition.name.clone(), container.id);
+            tables.images.entry(definition.image.clone()).or_default().insert(container.id);
             for volume in volumes_of(&definition.mounts) {
-                tables.by_volume.entry(volume.clone()).or_default().insert(container.id);
+                tables.volumes.entry(volume.clone()).or_default().insert(container.id);
             }
-            tables.by_id.insert(container.id, Arc::clone(container));
+            tables.containers.insert(container.id, Arc::clone(container));
         });
     }
 
     pub(crate) fn remove(&self, id: &ContainerId) {
         self.write(|tables| {
-            let Some(container) = tables.by_id.remove(id) else { return };
+            let Some(container) = tables.containers.remove(id) else { return };
             let definition = container.definition();
-            if tables.by_name.get(&definition.name) == Some(id) {
-                tables.by_name.remove(&definition.name);
+            if tables.names.get(&definition.name) == Some(id) {
+                tables.names.remove(&definition.name);
             }
-            release(&mut tables.by_image, &definition.image, *id);
+            release(&mut tables.images, &definition.image, *id);
             for volume in volumes_of(&definition.mounts) {
-                release(&mut tables.by_volume, volume, *id);
+                release(&mut tables.volumes, volume, *id);
             }
         });
-    }
-
-    pub(crate) fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
-        self.read(|tables| tables.by_id.get(id).cloned())
     }
 
     /// Finds a container by name, id or unambiguous id prefix.
     pub(crate) fn find(&self, text: &str) -> Result<Arc<Container>> {
         let missing = || Error::NoSuchContainer(text.to_owned());
         self.read(|tables| {
-            if let Some(found) = text.parse().ok().and_then(|id| tables.by_id.get(&id)) {
+            if let Some(found) = text.parse().ok().and_then(|id| tables.containers.get(&id)) {
                 return Ok(Arc::clone(found));
             }
             let named = text.parse::<ContainerName>().ok();
-            let named = named.and_then(|name| tables.by_id.get(tables.by_name.get(&name)?));
+            let named = named.and_then(|name| tables.containers.get(tables.names.get(&name)?));
             if let Some(found) = named {
                 return Ok(Arc::clone(found));
             }
             let first = first_with_prefix(text).ok_or_else(missing)?;
-            let mut range = tables.by_id.range(first..);
+            let mut range = tables.containers.range(first..);
             let mut next =
                 || range.next().filter(|(id, _)| id.to_string().starts_with(text)).map(|(_, c)| c);
             match (next(), next()) {
@@ -128,24 +124,20 @@ impl Index {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
-        self.read(|tables| tables.by_id.values().cloned().collect())
-    }
-
-    pub(crate) fn ids(&self) -> Vec<ContainerId> {
-        self.read(|tables| tables.by_id.keys().copied().collect())
+        self.read(|tables| tables.containers.values().cloned().collect())
     }
 
     /// Returns who uses an image.
     pub(crate) fn users_of_image(&self, image: &ImageId) -> Vec<Arc<Container>> {
         self.read(|tables| {
-            let ids = tables.by_image.get(image).into_iter().flatten();
-            ids.filter_map(|id| tables.by_id.get(id).cloned()).collect()
+            let ids = tables.images.get(image).into_iter().flatten();
+            ids.filter_map(|id| tables.containers.get(id).cloned()).collect()
         })
     }
 
     /// Returns who uses a volume, containers under way included.
     pub(crate) fn users_of_volume(&self, volume: &VolumeName) -> Vec<ContainerId> {
-        self.read(|tables| tables.by_volume.get(volume).into_iter().flatten().copied().collect())
+        self.read(|tables| tables.volumes.get(volume).into_iter().flatten().copied().collect())
     }
 }
 

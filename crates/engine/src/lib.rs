@@ -42,7 +42,7 @@ pub use error::{Error, Result};
 pub use events::{Event, EventKind, EventQuery, Events, Listener};
 pub use execs::Execs;
 pub use images::ImagesService;
-pub use logs::{LogRecords, LogRequest, LogSource, LogView};
+pub use logs::{LogRecords, LogRequest, LogSource, LogView, ShimLogs};
 pub use networks::NetworksView;
 pub use options::{JournalState, Options, Parts};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};

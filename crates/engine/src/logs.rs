@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 use rorqual_content::ImageRecord;
 use rorqual_core::units::parse_size;
 use rorqual_core::{BoxError, ContainerId};
@@ -30,6 +30,22 @@ pub trait LogSource: Send + Sync + 'static {
         query: &LogQuery,
         running: watch::Receiver<bool>,
     ) -> Option<LogRecords>;
+}
+
+/// The logs that shims write, read from their files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShimLogs;
+
+impl LogSource for ShimLogs {
+    fn open(
+        &self,
+        target: &LogTarget,
+        query: &LogQuery,
+        running: watch::Receiver<bool>,
+    ) -> Option<LogRecords> {
+        let records = rorqual_shim::log::read(target, query, running)?;
+        Some(Box::pin(records.map_err(BoxError::from)))
+    }
 }
 
 /// What a client wants of a log.

@@ -39,8 +39,7 @@ pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> 
     world.operations.replay(unfinished).await?;
     let containers = world.index.all();
     join_all(containers.iter().map(|container| adopt(world, container))).await;
-    let known = world.index.ids();
-    sweep(world, &known).await;
+    sweep(world, &containers).await;
     for container in containers {
         come_back(world, &container);
     }
@@ -99,8 +98,14 @@ async fn lost(world: &Arc<World>, container: &Arc<Container>, task: TaskId) {
     }
 }
 
-async fn sweep(world: &World, known: &[ContainerId]) {
-    match world.parts.tasks.sweep(known).await {
+/// Ends whatever runs or is attached without a record that says so.
+async fn sweep(world: &World, containers: &[Arc<Container>]) {
+    let running: Vec<ContainerId> = containers
+        .iter()
+        .filter(|container| container.task().is_some())
+        .map(|container| container.id)
+        .collect();
+    match world.parts.tasks.sweep(&running).await {
         Ok(strays) => {
             for stray in strays {
                 tracing::warn!(container = %stray.short(), "ended a container without a record");
@@ -108,11 +113,6 @@ async fn sweep(world: &World, known: &[ContainerId]) {
         }
         Err(error) => tracing::warn!(error = full_message(&error), "cannot sweep containers"),
     }
-    let running: Vec<_> = known
-        .iter()
-        .filter(|id| world.index.get(id).is_some_and(|container| container.task().is_some()))
-        .copied()
-        .collect();
     if let Err(error) = world.parts.networks.sweep(&running).await {
         tracing::warn!(error = full_message(&error), "cannot sweep networks");
     }

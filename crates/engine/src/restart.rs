@@ -25,13 +25,19 @@ pub(crate) enum Verdict {
     Restart(Duration),
 }
 
-/// Judges an exit after a run of `ran`; `restarts` counts the restarts so far. Advances `backoff` when it restarts.
+/// A run that ended: how, how long it had lasted, and how many restarts came before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended<'a> {
+    pub(crate) exit: &'a Exit,
+    pub(crate) ran: Duration,
+    pub(crate) restarts: u32,
+}
+
+/// Judges the end of a run. Advances `backoff` when the container is started again.
 pub(crate) fn verdict(
     policy: RestartPolicy,
     desired: Desired,
-    exit: &Exit,
-    restarts: u32,
-    ran: Duration,
+    Ended { exit, ran, restarts }: Ended<'_>,
     backoff: &mut Backoff,
 ) -> Verdict {
     let wanted = desired == Desired::Running

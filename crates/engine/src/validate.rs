@@ -166,9 +166,7 @@ fn is_cpu_list(list: &str) -> bool {
     let number = |text: &str| text.parse::<u16>().ok();
     list.is_empty()
         || list.split(',').all(|part| match part.split_once('-') {
-            Some((first, last)) => {
-                number(first).zip(number(last)).is_some_and(|(first, last)| first <= last)
-            }
+            Some((from, to)) => number(from).zip(number(to)).is_some_and(|(from, to)| from <= to),
             None => number(part).is_some(),
         })
 }
@@ -305,6 +303,11 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
+    if !network.links.is_empty() {
+        return Err(Error::Unsupported(
+            "links are not supported by this version: use a network of your own".to_owned(),
+        ));
+    }
     for line in &network.extra_hosts {
         let (name, address) = line.split_once(':').unwrap_or((line, ""));
         let valid = !name.is_empty()
@@ -327,7 +330,7 @@ fn security(spec: &ContainerSpec) -> Result<()> {
                 }
             }
             ("seccomp", text) if !text.is_empty() => {}
-            ("apparmor", "unconfined") | ("label", "disable") | ("systempaths", "unconfined") => {}
+            ("apparmor" | "systempaths", "unconfined") | ("label", "disable") => {}
             ("apparmor", _) => {
                 return Err(Error::Unsupported(format!("AppArmor is not available: {option}")));
             }
@@ -338,7 +341,7 @@ fn security(spec: &ContainerSpec) -> Result<()> {
             _ => return invalid(format!("invalid --security-opt 2: {option:?}")),
         }
     }
-    for (key, _) in &spec.security.sysctls {
+    for key in spec.security.sysctls.keys() {
         let namespaced = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "net."]
             .iter()
             .any(|prefix| key.starts_with(prefix))

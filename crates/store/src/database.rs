@@ -2,6 +2,7 @@
 //!
 //! Records are JSON with a version; who owns a kind migrates it when it is read. Nothing here knows what they mean.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -120,6 +121,8 @@ impl Database {
 
     /// Returns all records of a kind, by id.
     pub async fn list<R: Record + Send + 'static>(&self) -> Result<Vec<R>, Error> {
+        // A path to the method would be tied to one lifetime.
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "does not compile otherwise")]
         self.read(|records| records.list()).await
     }
 
@@ -255,15 +258,13 @@ impl Records<'_> {
 }
 
 fn decode<R: Record>(id: &str, version: u32, body: &str) -> Result<R, Error> {
-    let result = if version == R::VERSION {
-        serde_json::from_str(body).map_err(BoxError::from)
-    } else if version > R::VERSION {
-        Err(format!("version {version} is newer than {}", R::VERSION).into())
-    } else {
-        serde_json::from_str::<Value>(body)
+    let result = match version.cmp(&R::VERSION) {
+        Ordering::Equal => serde_json::from_str(body).map_err(BoxError::from),
+        Ordering::Greater => Err(format!("version {version} is newer than {}", R::VERSION).into()),
+        Ordering::Less => serde_json::from_str::<Value>(body)
             .map_err(BoxError::from)
             .and_then(|body| R::migrate(version, body))
-            .and_then(|body| serde_json::from_value(body).map_err(BoxError::from))
+            .and_then(|body| serde_json::from_value(body).map_err(BoxError::from)),
     };
     result.map_err(|source| broken::<R>("decode", id, source))
 }

@@ -93,7 +93,7 @@ impl<U: Undoer> fmt::Debug for Operation<U> {
         f.debug_struct("Operation")
             .field("name", &self.name)
             .field("pending", &self.pending)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

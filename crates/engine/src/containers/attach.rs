@@ -50,13 +50,12 @@ pub(super) async fn attach(
     }
     let definition = container.definition();
     let process = &definition.spec.process;
-    let logs = match request.logs {
-        true => {
-            let query = LogQuery::default();
-            let wanted = LogRequest { stdout: request.stdout, stderr: request.stderr, query };
-            Some(open(world, container, &wanted)?)
-        }
-        false => None,
+    let logs = if request.logs {
+        let query = LogQuery::default();
+        let wanted = LogRequest { stdout: request.stdout, stderr: request.stderr, query };
+        Some(open(world, container, &wanted)?)
+    } else {
+        None
     };
     let mut stream = None;
     if request.stream {

@@ -37,9 +37,9 @@ async fn steps(
     let image = image(world, &spec).await?;
     let id = ContainerId::from_random(World::random_bits()?);
     let effective = effective::merge(&mut spec, &image.document.config, &id)?;
-    let log = logs::target(world, &spec, &id, &image)?;
-
     let name = reserve_name(world, operation, &spec, id)?;
+    spec.name = Some(name.clone());
+    let log = logs::target(world, &spec, &id, &image)?;
     let layers = image.document.rootfs.diff_ids.clone();
     let mounts = mounts::resolve(world, operation, &mut spec, &effective, (id, &layers)).await?;
 
@@ -108,13 +108,12 @@ fn reserve_name(
 ) -> Result<ContainerName> {
     // LIMIT: with a number behind it, a made-up name is free after a few draws.
     for attempt in 0..16 {
-        let name = match &spec.name {
-            Some(name) => name.clone(),
-            None => {
-                let bits = World::random_bits()?;
-                let draw = bits.iter().take(8).fold(0, |draw, byte| draw << 8 | u64::from(*byte));
-                generated_name(draw, attempt)
-            }
+        let name = if let Some(name) = &spec.name {
+            name.clone()
+        } else {
+            let bits = World::random_bits()?;
+            let draw = bits.iter().take(8).fold(0, |draw, byte| draw << 8 | u64::from(*byte));
+            generated_name(draw, attempt)
         };
         operation.will_need(Undo::ReleaseName { name: name.clone(), owner })?;
         match world.index.reserve_name(&name, owner) {

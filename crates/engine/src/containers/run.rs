@@ -14,7 +14,7 @@ use crate::container::Container;
 use crate::events::EventKind;
 use crate::health;
 use crate::phase::{Happening, Phase};
-use crate::restart::{Verdict, verdict};
+use crate::restart::{Ended, Verdict, verdict};
 use crate::view::MountPointKind;
 use crate::world::World;
 
@@ -64,7 +64,8 @@ pub(crate) async fn ended(
         let stopping = std::mem::take(&mut live.stopping);
         let restarts = state.restart_count;
         let policy = definition.spec.restart;
-        (verdict(policy, state.desired, &exit, restarts, ran, &mut live.backoff), stopping)
+        let ended = Ended { exit: &exit, ran, restarts };
+        (verdict(policy, state.desired, ended, &mut live.backoff), stopping)
     };
     container.running.send_replace(false);
     announce(world, container, &exit, stopping, ran);

@@ -73,7 +73,6 @@ async fn fail(world: &Arc<World>, container: &Arc<Container>, error: &Error) {
     container.change(|state| {
         state.error = text;
         state.exit_code = code;
-        state.desired = Desired::Stopped;
         state.pid = 0;
     });
     container.live().waiting.clear();
@@ -150,13 +149,14 @@ async fn steps(
         container.live().task = None;
         return Err(Error::Internal(illegal.to_string()));
     }
-    // Without its record the run is not lost, only its adoption after our death; the commit point is the task itself.
-    if let Err(error) = container.persist(&world.parts.database).await {
-        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
-    }
+    // The commit point. ORDER: watched before anything else can be waited for, or a future dropped there would leave a
+    // run whose end nobody hears; should we die before the record is written, the next daemon's sweep ends the run.
     operation.keep();
     announce(world, container);
     run::accompany(world, container, &task);
+    if let Err(error) = container.persist(&world.parts.database).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
+    }
     Ok(())
 }
 
@@ -269,11 +269,6 @@ fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Resul
         (NetworkMode::Default, None) => SandboxKind::Own(endpoints(definition, "bridge")),
         (NetworkMode::Network(name), None) => SandboxKind::Own(endpoints(definition, name)),
     };
-    if !network.links.is_empty() {
-        return Err(Error::Unsupported(
-            "links are not supported: use a network of your own".to_owned(),
-        ));
-    }
     let or = |own: &[String], default: &[String]| {
         if own.is_empty() { default.to_vec() } else { own.to_vec() }
     };

@@ -8,6 +8,7 @@ use rorqual_core::ContainerId;
 use super::{merge, overlay_env, process_env};
 use crate::spec::{ContainerSpec, HealthSpec, HealthTest};
 
+#[expect(clippy::unnecessary_wraps, reason = "the fields it fills are optional")]
 fn words(text: &str) -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_owned).collect())
 }

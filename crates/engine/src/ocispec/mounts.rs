@@ -20,8 +20,13 @@ pub(super) fn section(input: &Input<'_>) -> Result<Value> {
         ("/etc/hosts", &input.files.hosts),
     ] {
         if !source.as_os_str().is_empty() && !covered(target) {
+            let options = if input.spec.storage.read_only {
+                json!(["rbind", "ro", "rprivate"])
+            } else {
+                json!(["rbind", "rprivate"])
+            };
             all.push(json!({
-                "destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate"],
+                "destination": target, "type": "bind", "source": source, "options": options,
             }));
         }
     }
@@ -44,14 +49,15 @@ pub(super) fn section(input: &Input<'_>) -> Result<Value> {
 }
 
 fn defaults(input: &Input<'_>) -> Vec<Value> {
-    let privileged = input.spec.security.privileged;
+    // What a privileged container may write to, a read-only root takes away again.
+    let writable = input.spec.security.privileged && !input.spec.storage.read_only;
     let writable_cgroups = crate::validate::writable_cgroups(&input.spec.security.options);
-    let sys: &[&str] = if privileged {
+    let sys: &[&str] = if writable {
         &["nosuid", "noexec", "nodev"]
     } else {
         &["nosuid", "noexec", "nodev", "ro"]
     };
-    let cgroup: &[&str] = if privileged || writable_cgroups {
+    let cgroup: &[&str] = if writable || writable_cgroups {
         &["nosuid", "noexec", "nodev"]
     } else {
         &["ro", "nosuid", "noexec", "nodev"]

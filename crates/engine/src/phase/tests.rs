@@ -1,5 +1,7 @@
 //! The transition table, printed.
 
+use std::fmt::Write;
+
 use rorqual_core::Timestamp;
 use rorqual_shim::{Exit, TaskId};
 
@@ -37,7 +39,7 @@ fn the_whole_table() {
     for phase in &phases {
         for (word, happening) in &happenings {
             if let Ok(next) = phase.clone().after(happening.clone()) {
-                table += &format!("{} --{word}--> {}\n", phase.word(), next.word());
+                writeln!(table, "{} --{word}--> {}", phase.word(), next.word()).unwrap();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rorqual_core::Timestamp;
 use rorqual_shim::Exit;
 
-use super::{Backoff, Verdict, at_boot, verdict};
+use super::{Backoff, Ended, Verdict, at_boot, verdict};
 use crate::phase::Desired;
 use crate::spec::RestartPolicy as P;
 
@@ -30,8 +30,8 @@ fn who_is_started_again() {
         (P::Always, Desired::Removed, 0, 0, false),
     ];
     for (policy, desired, code, restarts, expected) in cases {
-        let result =
-            verdict(policy, desired, &exit(code), restarts, SHORT, &mut Backoff::default());
+        let ended = Ended { exit: &exit(code), ran: SHORT, restarts };
+        let result = verdict(policy, desired, ended, &mut Backoff::default());
         assert_eq!(result != Verdict::Stay, expected, "{policy:?} {desired:?} {code} {restarts}");
     }
 }
@@ -39,10 +39,12 @@ fn who_is_started_again() {
 #[test]
 fn the_pause_doubles_up_to_a_minute_and_a_long_run_forgets_it() {
     let mut backoff = Backoff::default();
-    let mut pause = |ran| match verdict(P::Always, Desired::Running, &exit(0), 0, ran, &mut backoff)
-    {
-        Verdict::Restart(pause) => pause.as_millis(),
-        Verdict::Stay => 0,
+    let mut pause = |ran| {
+        let ended = Ended { exit: &exit(0), ran, restarts: 0 };
+        match verdict(P::Always, Desired::Running, ended, &mut backoff) {
+            Verdict::Restart(pause) => pause.as_millis(),
+            Verdict::Stay => 0,
+        }
     };
     let pauses: Vec<_> = (0..12).map(|_| pause(SHORT)).collect();
     assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
