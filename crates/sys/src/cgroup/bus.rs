@@ -174,7 +174,7 @@ impl Bus {
             interface: "org.freedesktop.DBus",
             member: "Hello",
         };
-        bus.call(&hello, "", Writer::default())?;
+        bus.call(&hello, "", &Writer::default())?;
         Ok(bus)
     }
 
@@ -183,7 +183,7 @@ impl Bus {
         &mut self,
         target: &Target<'_>,
         signature: &str,
-        body: Writer,
+        body: &Writer,
     ) -> Result<(), Fault> {
         self.serial += 1;
         let message = message(self.serial, target, signature, &body.0);

@@ -27,9 +27,7 @@ impl Scope {
         if name.is_empty() || !plain(name) || !plain(prefix) || !plain(slice) {
             return Err(wrong());
         }
-        if !slice.ends_with(".slice") {
-            return Err(wrong());
-        }
+        slice.strip_suffix(".slice").ok_or_else(wrong)?;
         let unit = if prefix.is_empty() {
             format!("{name}.scope")
         } else {
@@ -138,7 +136,7 @@ pub(super) fn start(scope: &Scope) -> Result<Placeholder, Error> {
     body.text("replace");
     body.properties(&properties);
     body.nothing();
-    bus.call(&manager("StartTransientUnit"), "ssa(sv)a(sa(sv))", body)
+    bus.call(&manager("StartTransientUnit"), "ssa(sv)a(sa(sv))", &body)
         .map_err(|source| fault(&action, source))?;
     // The answer only means that the job is queued; it is done once the process has been moved.
     let mut wait = Wait::new();
@@ -157,7 +155,7 @@ pub(super) fn start(scope: &Scope) -> Result<Placeholder, Error> {
 /// Returns the unit at the end of a group's path, if systemd may have made it.
 pub(super) fn unit_of(description: &str) -> Option<&str> {
     let unit = description.lines().next()?.rsplit('/').next()?;
-    (unit.ends_with(".scope") && is_running()).then_some(unit)
+    unit.strip_suffix(".scope").filter(|_| is_running()).map(|_| unit)
 }
 
 /// Tells systemd the limits it knows itself, lest it takes them back when it reloads.
@@ -171,7 +169,7 @@ pub(super) fn tell(unit: &str, resources: &Resources, version: Version) -> Resul
     body.text(unit);
     body.flag(true);
     body.properties(&properties);
-    match connect(&action)?.call(&manager("SetUnitProperties"), "sba(sv)", body) {
+    match connect(&action)?.call(&manager("SetUnitProperties"), "sba(sv)", &body) {
         Ok(()) => Ok(()),
         Err(source) if is_unknown_unit(&source) => Ok(()),
         Err(source) => Err(fault(&action, source)),
@@ -225,7 +223,7 @@ pub(super) fn stop(unit: &str) -> Result<(), Error> {
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
-    match connect(&action)?.call(&manager("StopUnit"), "ss", body) {
+    match connect(&action)?.call(&manager("StopUnit"), "ss", &body) {
         Ok(()) => Ok(()),
         Err(source) if is_unknown_unit(&source) => Ok(()),
         Err(source) => Err(fault(&action, source)),

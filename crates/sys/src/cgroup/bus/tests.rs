@@ -10,7 +10,7 @@ fn bus(answer: fn(serial: u32) -> Vec<Vec<u8>>) -> (UnixStream, std::thread::Joi
         let mut stream = theirs;
         let hello = read_line(&mut stream).expect("a line");
         let uid = rustix::process::geteuid().as_raw().to_string();
-        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = uid.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(hello, format!("\0AUTH EXTERNAL {hex}"));
         stream.write_all(b"OK 0123\r\n").expect("written");
         assert_eq!(read_line(&mut stream).expect("a line"), "BEGIN");
@@ -73,7 +73,7 @@ fn call(stream: UnixStream) -> Result<(), Fault> {
     body.text("x.scope");
     body.properties(&[("Delegate", Value::Flag(true)), ("PIDs", Value::Numbers(vec![7]))]);
     let target = Target { destination: "d", path: "/p", interface: "i", member: "m" };
-    Bus::greet(stream)?.call(&target, "sa(sv)", body)
+    Bus::greet(stream)?.call(&target, "sa(sv)", &body)
 }
 
 #[test]
