@@ -63,7 +63,6 @@ struct EndedExec {
 }
 
 struct Shim {
-    container: ContainerId,
     poller: Poller,
     signals: Signals,
     timer: Timer,
@@ -74,6 +73,7 @@ struct Shim {
     document: File,
     running: Running,
     ending: Ending,
+    ended_at: Option<Instant>,
     /// Slot 0 is init.
     children: Vec<Option<Child>>,
     ended_execs: VecDeque<EndedExec>,
@@ -113,6 +113,12 @@ impl Shim {
         let signals = detach()?;
         let Some(incoming) = wire::receive::<Call>(connection.as_fd())? else { return Ok(None) };
         let mut daemon = DaemonLine::new(connection)?;
+        // Whoever asked can end this process whatever happens from here on.
+        let own = rustix::process::pidfd_open(
+            rustix::process::getpid(),
+            rustix::process::PidfdFlags::empty(),
+        )?;
+        daemon.say(&Message::Born, Some(own));
         let Call { number, request: Request::Launch(document) } = incoming.body else {
             return Ok(None);
         };
@@ -164,7 +170,7 @@ impl Shim {
         namespaces: Vec<OwnedFd>,
         clients: Vec<(Wanted, OwnedFd)>,
     ) -> Result<Self, Failure> {
-        let (container, task) = (document.container, document.task);
+        let task = document.task;
         let listener = seqpacket::listen(directory.fd(), SOCKET, 8).map_err(internal)?;
         let (poller, timer) = (Poller::new().map_err(internal)?, Timer::new().map_err(internal)?);
         for (fd, token) in [
@@ -206,7 +212,6 @@ impl Shim {
             internal(error)
         })?;
         Ok(Self {
-            container,
             poller,
             signals,
             timer,
@@ -216,6 +221,7 @@ impl Shim {
             document: file,
             running,
             ending: Ending::NotYet,
+            ended_at: None,
             children: vec![Some(init)],
             ended_execs: VecDeque::new(),
             buffer: vec![0; CHUNK].into_boxed_slice(),
@@ -287,7 +293,12 @@ impl Shim {
 
     /// Tells whether the shim has no more use.
     fn is_through(&self) -> bool {
-        let waiting = || self.children.iter().flatten().any(|c| c.streams.has_waiting_clients());
+        let log_time = self.ended_at.is_some_and(|at| at.elapsed() < LAST_LOG);
+        let waiting = || {
+            self.children.iter().flatten().any(|child| {
+                child.streams.has_waiting_clients() || (log_time && child.streams.log_waits())
+            })
+        };
         match self.ending {
             Ending::NotYet | Ending::Draining { .. } => false,
             Ending::Recorded => self.daemon.is_none() && !waiting(),

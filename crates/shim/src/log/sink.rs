@@ -187,6 +187,11 @@ impl Sink {
         }
     }
 
+    /// Tells whether a log server did not take everything yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.waits())
+    }
+
     /// Tries again to hand over what a slow log server did not take; tells whether something still waits.
     pub(crate) fn retry(&mut self) -> bool {
         let Some(driver) = self.driver.as_mut().filter(|driver| driver.waits()) else {
