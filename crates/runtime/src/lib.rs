@@ -3,6 +3,7 @@
 //! A library without a database, a daemon or an async runtime; `cli` is the runc-compatible command line over it.
 
 mod cgroup;
+pub mod cli;
 mod channel;
 mod create;
 mod error;
