@@ -168,7 +168,11 @@ impl Snapshotter for FakeSnapshotter {
         self.apply(LayerSource { blob: Box::new(Cursor::new(tar)), expected: None }).await
     }
 
-    async fn layer_tar(&self, layer: &DiffId, mut sink: Box<dyn Write + Send>) -> Result<(), Error> {
+    async fn layer_tar(
+        &self,
+        layer: &DiffId,
+        mut sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error> {
         let bytes = self.state().layers.get(layer).cloned();
         let bytes = bytes.ok_or_else(|| Error::NoSuchLayer(layer.clone()))?;
         sink.write_all(&bytes).map_err(io_error("write the layer"))
@@ -221,8 +225,7 @@ impl FakeTree {
     }
 
     fn find(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let missing =
-            || Error::NoSuchPath { path: path.to_owned(), container: self.name.clone() };
+        let missing = || Error::NoSuchPath { path: path.to_owned(), container: self.name.clone() };
         self.get(path).ok_or_else(missing)
     }
 }

@@ -1,5 +1,11 @@
 //! What every snapshotter owes its users, whatever it keeps layers in; run for the real one and for the fake.
-#![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cognitive_complexity,
+    reason = "these are tests"
+)]
 
 use std::io::Cursor;
 

@@ -70,7 +70,8 @@ impl Target {
     fn parse(path: &str) -> Self {
         let path = format!("/{}", path.trim_start_matches('/'));
         let content = path.ends_with("/.") || path.ends_with('/') && path == "/";
-        let follow = if path.ends_with('/') || path.ends_with("/.") { Follow::Yes } else { Follow::No };
+        let follow =
+            if path.ends_with('/') || path.ends_with("/.") { Follow::Yes } else { Follow::No };
         let trimmed = path.trim_end_matches("/.").trim_end_matches('/');
         let name = trimmed.rsplit('/').next().unwrap_or_default();
         let name = if content { "." } else { name };
@@ -91,7 +92,7 @@ fn stat(root: &Root, path: &str) -> io::Result<ArchiveStat> {
         name: name.to_owned(),
         size: stat.st_size as u64,
         mode: stat.st_mode,
-        mtime: Timestamp::from_nanos(seconds * 1_000_000_000 + stat.st_mtime_nsec as u64),
+        mtime: Timestamp::from_nanos(seconds * 1_000_000_000 + stat.st_mtime_nsec),
         link_target: if link { link_target(root, &target.path)? } else { String::new() },
     })
 }

@@ -87,10 +87,12 @@ fn failed(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
             // A directory is needed where a link leads nowhere.
             Errno::EXIST,
         ];
-        let by_archive = source.raw_os_error().is_some_and(|code| {
-            hostile.iter().any(|errno| errno.raw_os_error() == code)
-        });
-        if by_archive || matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+        let by_archive = source
+            .raw_os_error()
+            .is_some_and(|code| hostile.iter().any(|errno| errno.raw_os_error() == code));
+        if by_archive
+            || matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        {
             return Error::InvalidArchive(format!("cannot unpack {}: {source}", shown(path)));
         }
         Error::Io { action: format!("unpack {}", shown(path)), source }
@@ -192,7 +194,7 @@ impl Unpacker {
     }
 
     /// Tells whether the entry's data is dropped: a mark that is no empty file.
-    pub(crate) fn wastes(&self, entry: &Entry) -> bool {
+    pub(crate) fn wastes(entry: &Entry) -> bool {
         let name = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         entry.stored > 0 && (whiteout::is_mark(name) || matches!(name, b"" | b"." | b".."))
     }
@@ -276,7 +278,10 @@ impl Unpacker {
         }
         let mut end = 0;
         while end < path.len() {
-            end = path[end + 1..].iter().position(|b| *b == b'/').map_or(path.len(), |at| end + 1 + at);
+            end = path[end + 1..]
+                .iter()
+                .position(|b| *b == b'/')
+                .map_or(path.len(), |at| end + 1 + at);
             let Ok((dir, name)) = self.root.parent(Path::new(name_of(&path[..end]))) else { break };
             if dir.find(name)?.is_some_and(|stat| whiteout::is_whiteout(&stat)) {
                 dir.unlink(name)?;
@@ -326,7 +331,7 @@ impl Unpacker {
         rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         // ORDER: a change of owner clears setuid and setgid.
         rustix::fs::fchmod(dir, Mode::from_raw_mode(entry.mode))?;
-        self.attributes(entry, |name, value| {
+        Self::attributes(entry, |name, value| {
             Ok(rustix::fs::fsetxattr(dir, name, value, XattrFlags::empty())?)
         })
     }
@@ -338,11 +343,7 @@ impl Unpacker {
         }
     }
 
-    fn attributes(
-        &self,
-        entry: &Entry,
-        set: impl Fn(&OsStr, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn attributes(entry: &Entry, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) -> io::Result<()> {
         for (name, value) in &entry.xattrs {
             // An image must not speak to the overlay: these would redirect or hide what lies below.
             if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
@@ -363,7 +364,11 @@ impl Unpacker {
             && is_dir(stat) != (by == Kind::Directory)
         {
             // COMPAT: dockerd's text.
-            let (old, new) = if is_dir(stat) { ("directory", "non-directory") } else { ("non-directory", "directory") };
+            let (old, new) = if is_dir(stat) {
+                ("directory", "non-directory")
+            } else {
+                ("non-directory", "directory")
+            };
             let name = name.to_string_lossy();
             let text = format!("cannot overwrite {old} \"{name}\" with {new} \"{name}\"");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -391,7 +396,9 @@ impl Unpacker {
         }
         for entry in dir.entries()? {
             match dir.find(&entry.name)? {
-                Some(stat) if is_dir(&stat) => self.keep_tree(&dir.child(&entry.name)?, depth + 1)?,
+                Some(stat) if is_dir(&stat) => {
+                    self.keep_tree(&dir.child(&entry.name)?, depth + 1)?;
+                }
                 Some(stat) => self.discard(dir, &entry.name, &stat)?,
                 None => {}
             }
@@ -441,7 +448,8 @@ impl Unpacker {
             return Ok(Stored::Nowhere);
         }
         if self.aside.is_some() {
-            let inode = rustix::fs::fstat(&file).map_err(|error| failed(path)(error.into()))?.st_ino;
+            let inode =
+                rustix::fs::fstat(&file).map_err(|error| failed(path)(error.into()))?.st_ino;
             self.numbers.insert(inode, self.next_number);
             self.next_number += 1;
         }
@@ -453,7 +461,7 @@ impl Unpacker {
         rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         // ORDER: a change of owner clears setuid, setgid and capabilities.
         rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
-        self.attributes(entry, |name, value| {
+        Self::attributes(entry, |name, value| {
             Ok(rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())?)
         })?;
         set_times(file, entry.mtime)
@@ -494,9 +502,7 @@ impl Unpacker {
             _ => None,
         };
         self.make(dir, name, entry.kind, || match kind {
-            Some(kind) => {
-                dir.mknod(name, Special { kind, mode: entry.mode, device: entry.device })
-            }
+            Some(kind) => dir.mknod(name, Special { kind, mode: entry.mode, device: entry.device }),
             None => dir.symlink(name, name_of(&entry.link)),
         })?;
         let (uid, gid) = self.owner(entry);
@@ -506,7 +512,7 @@ impl Unpacker {
         }
         if !entry.xattrs.is_empty() {
             let handle = dir.handle(name)?;
-            self.attributes(entry, |name, value| xattr::set(&handle, name, value))?;
+            Self::attributes(entry, |name, value| xattr::set(&handle, name, value))?;
         }
         let mtime = Timespec { tv_sec: entry.mtime.0, tv_nsec: i64::from(entry.mtime.1) };
         dir.set_mtime(name, mtime)

@@ -89,7 +89,7 @@ impl Transfer for FakeTransfer {
         mut sink: Box<dyn Write + Send>,
     ) -> Result<(), Error> {
         let names = images.iter().flat_map(|(_, names)| names);
-        let text = names.map(|name| format!("{name}\n")).collect::<String>();
+        let text = names.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         sink.write_all(text.as_bytes()).map_err(|source| Error::Other {
             action: "write the archive".to_owned(),
             source: source.into(),

@@ -14,9 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::archive::{Contents, Loader, Unpacked};
 use crate::record::{self, Stores, other};
-use crate::{
-    CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save,
-};
+use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save};
 
 /// Moves images between archives and one data root.
 #[derive(Clone)]
@@ -104,8 +102,8 @@ impl Transfer for LocalTransfer {
     ) -> Result<Vec<Loaded>, Error> {
         let _lease = self.stores.blobs.lease();
         let snapshots = Arc::clone(&self.stores.snapshots);
-        let loader = Loader { snapshots, progress, runtime: Handle::current() };
-        let read = tokio::task::spawn_blocking(move || loader.read(archive));
+        let reader = Loader { snapshots, progress, runtime: Handle::current() };
+        let read = tokio::task::spawn_blocking(move || reader.read(archive));
         let mut contents = read.await.map_err(other("read the archive"))??;
         let layers = Self::unpacked(&mut contents).await?;
         let found = load::images(&contents, &layers, platform.as_ref())?;
