@@ -200,12 +200,14 @@ impl Snapshotter for FakeSnapshotter {
         let layers = layers.iter().collect::<BTreeSet<_>>();
         let mut freed = 0;
         let mut state = self.state();
+        state.containers.retain(|container, _| containers.contains(container));
+        let requests = state.containers.values().filter_map(|container| container.request.as_ref());
+        let below = requests.flat_map(|request| request.layers.clone()).collect::<BTreeSet<_>>();
         state.layers.retain(|layer, bytes| {
-            let keep = layers.contains(layer);
+            let keep = layers.contains(layer) || below.contains(layer);
             freed += if keep { 0 } else { bytes.len() as u64 };
             keep
         });
-        state.containers.retain(|container, _| containers.contains(container));
         Ok(freed)
     }
 

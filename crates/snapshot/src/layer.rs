@@ -17,10 +17,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::decompress::{Compression, decompress_told};
+use crate::entry_path::reading;
 use crate::feed::{Feed, HashOn};
 use crate::skeleton::Recorder;
 use crate::tar::Reader;
-use crate::unpack::{Purpose, Stored, Unpacker, reading};
+use crate::unpack::{Purpose, Stored, Unpacker};
 use crate::{Error, LayerInfo, LayerSource};
 
 /// LIMIT: bytes behind the end mark that we still take for padding of tapes and pipes.

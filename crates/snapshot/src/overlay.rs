@@ -357,7 +357,15 @@ impl Snapshotter for Overlay {
 
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {
         let failed = || io_failed("collect layers");
-        let keep = layers.iter().map(|id| id.0.hex().to_owned()).collect::<HashSet<_>>();
+        let mut keep = layers.iter().map(|id| id.0.hex().to_owned()).collect::<HashSet<_>>();
+        for container in containers {
+            // What a container stands on stays, also when its image was removed by force.
+            match self.record(container) {
+                Ok(record) => keep.extend(record.layers.iter().map(|id| id.0.hex().to_owned())),
+                Err(Error::NoSuchSnapshot(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut freed = 0;
         for entry in Dir::open(&self.0.layers).and_then(|dir| dir.entries()).map_err(failed())? {
             let name = entry.name.to_string_lossy().into_owned();

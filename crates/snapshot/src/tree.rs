@@ -16,12 +16,13 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::decompress::decompress;
+use crate::entry_path::reading;
 use crate::feed;
 use crate::layer::io_failed;
 use crate::mount;
 use crate::pack::Packer;
 use crate::tar::Reader;
-use crate::unpack::{Purpose, Unpacker, is_directory, reading};
+use crate::unpack::{Purpose, Unpacker};
 use crate::{Archive, ArchiveStat, Error, Extract, LayerBlob, Tree};
 
 /// LIMIT: links followed to tell where one leads, as in the kernel.
@@ -276,4 +277,10 @@ fn copy_tree(dir: Dir, host_dir: &Path) -> Result<(), Error> {
         unpacker.entry(&entry, &mut reader)?;
     }
     unpacker.finish()
+}
+
+/// Tells whether `path` is a directory below `root`, following links.
+fn is_directory(root: &Root, path: &Path) -> io::Result<bool> {
+    let stat = root.stat(path, Follow::Yes)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }

@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rorqual_sys::path::{Dir, Follow, Root, Special};
+use rorqual_sys::path::{Dir, Root, Special};
 use rorqual_sys::xattr;
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::entry_path::{clean, failed, name_of, shown, split};
 use crate::tar::{Entry, Kind, Reader};
 use crate::{Error, whiteout};
 
@@ -64,73 +64,6 @@ pub(crate) enum Stored {
     AsFile(Vec<u8>),
     /// Nothing holds it in this form.
     Nowhere,
-}
-
-fn name_of(bytes: &[u8]) -> &OsStr {
-    OsStr::from_bytes(bytes)
-}
-
-/// Names an entry in messages.
-fn shown(path: &[u8]) -> String {
-    format!("{:?}", String::from_utf8_lossy(path))
-}
-
-/// Turns a failure to write an entry into ours: what the archive asks for, or what the host cannot do.
-fn failed(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
-    move |source| {
-        let hostile = [
-            Errno::NAMETOOLONG,
-            Errno::LOOP,
-            Errno::NOTDIR,
-            Errno::INVAL,
-            Errno::FBIG,
-            // A directory is needed where a link leads nowhere.
-            Errno::EXIST,
-        ];
-        let by_archive = source
-            .raw_os_error()
-            .is_some_and(|code| hostile.iter().any(|errno| errno.raw_os_error() == code));
-        if by_archive
-            || matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        {
-            return Error::InvalidArchive(format!("cannot unpack {}: {source}", shown(path)));
-        }
-        Error::Io { action: format!("unpack {}", shown(path)), source }
-    }
-}
-
-/// Reads an error of the stream: broken content is the archive's fault.
-pub(crate) fn reading(source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::InvalidData
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::Unsupported => Error::InvalidArchive(source.to_string()),
-        _ => Error::Io { action: "read the archive".to_owned(), source },
-    }
-}
-
-/// Cleans a path lexically; fails where it leads out.
-pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                let text = || format!("{} leads out of the archive", shown(path));
-                parts.pop().ok_or_else(|| Error::InvalidArchive(text()))?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join(&b'/'))
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&[], path),
-    }
 }
 
 impl Unpacker {
@@ -297,7 +230,7 @@ impl Unpacker {
         let dir = self.parent(parent).map_err(failed(path))?;
         let result = match whiteout::Mark::parse(mark) {
             Some(whiteout::Mark::Opaque) => whiteout::set_opaque(&dir),
-            Some(whiteout::Mark::Hides(name)) => hide(&dir, name_of(name)),
+            Some(whiteout::Mark::Hides(name)) => whiteout::hide(&dir, name_of(name)),
             Some(whiteout::Mark::Ignored) => Ok(()),
             None => {
                 return Err(Error::InvalidArchive(format!("{} is no whiteout", shown(path))));
@@ -523,16 +456,6 @@ fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// Hides a name of the layers below, unless this layer has the name itself.
-fn hide(dir: &Dir, name: &OsStr) -> io::Result<()> {
-    match dir.find(name)? {
-        None => whiteout::make(dir, name),
-        // Whatever the order in the archive: the whiteout means the layers below, the entry means this one.
-        Some(stat) if is_dir(&stat) => whiteout::set_opaque(&dir.child(name)?),
-        Some(_) => Ok(()),
-    }
-}
-
 fn set_times(fd: impl rustix::fd::AsFd, mtime: (i64, u32)) -> io::Result<()> {
     let time = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) };
     let times = Timestamps { last_access: time, last_modification: time };
@@ -569,9 +492,4 @@ fn copy_at<R: BufRead>(
         left -= len as u64;
     }
     Ok(())
-}
-
-/// Tells whether `path` is a directory below `root`, following links.
-pub(crate) fn is_directory(root: &Root, path: &Path) -> io::Result<bool> {
-    root.stat(path, Follow::Yes).map(|stat| is_dir(&stat))
 }

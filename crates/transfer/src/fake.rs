@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rorqual_content::fake::FakeImages;
 use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord, Images, media_type};
-use rorqual_core::{Digest, ImageId, Platform, Reference};
+use rorqual_core::{ContainerId, Digest, ImageId, Platform, Reference};
 use sha2::{Digest as _, Sha256};
 
 use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer};
@@ -102,5 +102,9 @@ impl Transfer for FakeTransfer {
 
     async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
         self.put(request.config, request.platform, request.name.into_iter().collect()).await
+    }
+
+    async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {
+        Ok(0)
     }
 }

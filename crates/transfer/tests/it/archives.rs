@@ -185,8 +185,13 @@ async fn what_is_saved_is_loaded_elsewhere() {
         (here.images.image(&one).await.unwrap(), there.images.image(&one).await.unwrap());
     assert_eq!((before.manifest, before.document), (after.manifest.clone(), after.document));
     // Nothing is kept but documents, and collection keeps those.
-    let roots = there.images.list().await.unwrap().into_iter().map(|image| image.manifest.digest);
-    assert_eq!(there.blobs.collect(roots.collect()).await.unwrap(), 0);
+    assert_eq!(there.transfer.collect(&[]).await.unwrap(), 0);
+    there.images.remove(&one).await.unwrap();
+    assert!(there.transfer.collect(&[]).await.unwrap() > 0);
+    assert_eq!(
+        there.save(&[(loaded[1].id.clone(), &[])]).await,
+        here.save(&[(loaded[1].id.clone(), &[])]).await
+    );
 }
 
 #[tokio::test]
