@@ -28,3 +28,30 @@ async fn a_large_layer() {
         std::fs::remove_dir_all(&peer).unwrap();
     }
 }
+
+#[tokio::test]
+#[ignore = "measures"]
+async fn snapshots() {
+    use rorqual_core::ContainerId;
+    use rorqual_snapshot::SnapshotRequest;
+    let world = crate::world::World::new();
+    let layer = world.layer(&[("a", "b")]).await;
+    let (mut prepare, mut rootfs, mut remove) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..200 {
+        let container = ContainerId::from_random([number; 32]);
+        let request = SnapshotRequest { container, layers: vec![layer.clone()], size: None };
+        let begun = Instant::now();
+        world.overlay.prepare(request).await.unwrap();
+        prepare.push(begun.elapsed());
+        let begun = Instant::now();
+        world.overlay.rootfs(&container).await.unwrap();
+        rootfs.push(begun.elapsed());
+        let begun = Instant::now();
+        world.overlay.remove(&container).await.unwrap();
+        remove.push(begun.elapsed());
+    }
+    for (name, mut times) in [("prepare", prepare), ("rootfs", rootfs), ("remove", remove)] {
+        times.sort();
+        eprintln!("{name}: median {:?}", times[times.len() / 2]);
+    }
+}
