@@ -2,6 +2,7 @@
 //!
 //! Nothing here performs I/O, reads a clock or draws a random number: callers pass those in.
 
+pub mod capability;
 mod digest;
 mod error;
 mod filter;
@@ -10,6 +11,7 @@ pub mod mount;
 mod name;
 mod platform;
 mod reference;
+pub mod seccomp;
 mod signal;
 mod time;
 pub mod units;

@@ -29,6 +29,10 @@ pub enum Error {
     /// Not allowed, as removing a predefined network.
     #[error("{0}")]
     Forbidden(String),
+    /// A host port is in use.
+    // COMPAT: dockerd answers 500 with its own words, not 409.
+    #[error("{0}")]
+    PortTaken(String),
     /// The kernel lacks it, or it is not built yet.
     #[error("{0}")]
     Unsupported(String),
@@ -50,7 +54,7 @@ impl Classify for Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::Os { .. } => ErrorKind::Internal,
+            Self::PortTaken(_) | Self::Os { .. } => ErrorKind::Internal,
         }
     }
 }

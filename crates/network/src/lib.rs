@@ -2,9 +2,31 @@
 //!
 //! Knows nothing of a container's life cycle: it attaches and detaches what it is told to.
 
+mod book;
+mod bridge;
+mod bridges;
+mod cidr;
 mod contract;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod files;
+mod firewall;
+mod ipam;
+mod janitor;
+mod names;
+mod ports;
+#[cfg(any(test, feature = "fake"))]
+pub mod suite;
+#[cfg(test)]
+mod testing;
+mod warm;
 
+pub use bridge::{BridgeOptions, DefaultBridge, Traffic};
+pub use bridges::Bridges;
+pub use cidr::{Cidr4, InvalidCidr};
 pub use contract::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, Networks, PortProtocol,
     PublishedPort, Sandbox, SandboxKind,
 };
+pub use files::HostSide;
+pub use ipam::{SubnetPool, default_pools};

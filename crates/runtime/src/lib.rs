@@ -2,9 +2,23 @@
 //!
 //! A library without a database, a daemon or an async runtime; `cli` is the runc-compatible command line over it.
 
+mod cgroup;
+pub mod cli;
+mod channel;
+mod create;
 mod error;
+pub mod pid1;
+mod hooks;
+mod init;
+mod inroot;
+mod passwd;
+mod plan;
 mod request;
+mod seccomp;
+mod sources;
+mod text;
 
+pub use cgroup::convert as cgroup_resources;
 pub use error::{Error, StartFailure};
 pub use request::{
     Barrier, ContainerRequest, Created, ExecRequest, Executed, Joined, Namespace, ProcessUser,
@@ -15,18 +29,21 @@ pub use request::{
 ///
 /// Single-threaded callers only: the child of `clone3(2)` allocates. Whatever was made for the container
 /// (processes, cgroups) is gone again when this fails.
-pub fn create(_request: ContainerRequest) -> Result<Created, Error> {
-    Err(Error::Unsupported("contract only".into()))
+pub fn create(request: ContainerRequest) -> Result<Created, Error> {
+    create::create(request, create::Extras::default())
 }
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed.
-pub fn exec(_request: ExecRequest) -> Result<Executed, Error> {
-    Err(Error::Unsupported("contract only".into()))
+pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
+    create::exec(request, create::Extras::default())
 }
 
 impl Created {
     /// Lets init pass the barrier; returns once `execve(2)` has succeeded or failed.
+    ///
+    /// After a failure init is gone and reaped; the cgroup is the caller's to delete. Does nothing when it has started
+    /// already.
     pub fn start(&mut self) -> Result<(), Error> {
-        Err(Error::Unsupported("contract only".into()))
+        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, &self.pidfd))
     }
 }

@@ -1,5 +1,15 @@
 //! Container logs: where the shim writes them and how the daemon reads them back.
 
+pub(crate) mod chain;
+pub(crate) mod file;
+pub(crate) mod json;
+pub(crate) mod json_read;
+pub(crate) mod local;
+mod read;
+pub(crate) mod sink;
+
+pub use read::{LogRecords, read};
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

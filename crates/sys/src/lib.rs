@@ -4,12 +4,14 @@
 pub mod bpf;
 pub mod capability;
 pub mod cgroup;
+pub mod fork;
 pub mod lsm;
 pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod nft;
 pub mod path;
+pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod pty;

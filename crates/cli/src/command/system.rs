@@ -1,0 +1,5 @@
+//! Commands on the daemon itself.
+
+mod version;
+
+pub(super) use version::VERSION;

@@ -1,0 +1,127 @@
+//! What an engine is made of: its parts, its defaults, its places.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rorqual_content::{Blobs, Images};
+use rorqual_network::Networks;
+use rorqual_shim::Tasks;
+use rorqual_snapshot::Snapshotter;
+use rorqual_store::{Database, Journal, Unfinished};
+use rorqual_transfer::Transfer;
+
+use crate::clock::Clock;
+use crate::logs::LogSource;
+use crate::spec::{IpcMode, LogSpec, Ownership, Ulimit};
+
+/// The parts an engine directs.
+#[derive(Clone)]
+pub struct Parts {
+    /// Launcher and shims.
+    pub tasks: Arc<dyn Tasks>,
+    /// Reads logs back.
+    pub logs: Arc<dyn LogSource>,
+    /// Layers and root file systems.
+    pub snapshots: Arc<dyn Snapshotter>,
+    /// Blobs.
+    pub blobs: Arc<dyn Blobs>,
+    /// Image records.
+    pub images: Arc<dyn Images>,
+    /// Loading, saving, importing.
+    pub transfer: Arc<dyn Transfer>,
+    /// Networks.
+    pub networks: Arc<dyn Networks>,
+    /// Records of containers and volumes.
+    pub database: Database,
+}
+
+/// The journal and what an earlier life left in it, as [`Journal::open`] returns them.
+#[derive(Debug)]
+pub struct JournalState {
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// What an earlier life left.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// The daemon's settings that concern the engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where volumes live: `<directory>/<name>/_data`.
+    pub volumes: PathBuf,
+    /// Our own static init, bound into containers with `--init`.
+    pub init_binary: Option<PathBuf>,
+    /// Whether containers get it without asking.
+    pub default_init: bool,
+    /// Cgroup below which containers' own are made, `/rorqual`.
+    pub cgroup_parent: String,
+    /// Whether the host runs cgroup v2 alone.
+    pub cgroup_unified: bool,
+    /// Default log driver and its options.
+    pub log: LogSpec,
+    /// Default name servers.
+    pub dns: Vec<IpAddr>,
+    /// Default search domains.
+    pub dns_search: Vec<String>,
+    /// Default resolver options.
+    pub dns_options: Vec<String>,
+    /// Limits for processes that containers do not set themselves.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: u64,
+    /// What [`IpcMode::Default`] stands for.
+    pub ipc_mode: IpcMode,
+    /// Default of the cgroup namespace; `None`: private on v2, the host's on v1.
+    pub cgroup_namespace: Option<Ownership>,
+    /// How long `stop` waits.
+    pub stop_timeout: Duration,
+    /// How long a shutdown of the daemon waits for containers at least.
+    pub shutdown_timeout: Duration,
+    /// Leave containers running when the daemon shuts down.
+    pub live_restore: bool,
+    /// `no_new_privs` for all containers.
+    pub no_new_privileges: bool,
+    /// Seccomp profile as JSON, `unconfined`, or `None` for the built-in one.
+    pub seccomp_profile: Option<String>,
+    /// Names of runtimes that are ours (`rorqual`, `runc`, …); others are refused.
+    pub runtimes: Vec<String>,
+    /// Capabilities that the kernel and our own process have (`CAP_…`).
+    pub capabilities: Vec<String>,
+    /// Further settings as the daemon's event `reload` names them.
+    pub labels: BTreeMap<String, String>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// Returns Docker's defaults for a data root.
+    pub fn new(volumes: PathBuf) -> Self {
+        Self {
+            volumes,
+            init_binary: None,
+            default_init: false,
+            cgroup_parent: "/rorqual".to_owned(),
+            cgroup_unified: false,
+            log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: 64 << 20,
+            ipc_mode: IpcMode::Private,
+            cgroup_namespace: None,
+            stop_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(15),
+            live_restore: false,
+            no_new_privileges: false,
+            seccomp_profile: None,
+            runtimes: ["rorqual", "runc", "io.containerd.runc.v2"].map(str::to_owned).to_vec(),
+            capabilities: Vec::new(),
+            labels: BTreeMap::new(),
+            clock: Clock::system(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Sets up the default bridge on the host: interface, address, kernel settings. Does not deal with containers.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use rorqual_sys::net::{self, Address, Batch, Change, Link, LinkRef, NetlinkError, Socket};
+
+use crate::Error;
+use crate::cidr::Cidr4;
+use crate::files::HostSide;
+use crate::firewall::Router;
+use crate::ipam::{AddressPool, SubnetPool, default_pools, free_subnet};
+use crate::names::{Tag, random};
+
+/// Whether there is a default bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefaultBridge {
+    /// An interface of this name, made if it does not exist.
+    Named(String),
+    /// None: containers that name no network get no interface.
+    Off,
+}
+
+/// The configuration of a daemon's networks.
+#[derive(Clone, Debug)]
+pub struct BridgeOptions {
+    /// The default bridge.
+    pub bridge: DefaultBridge,
+    /// Address and subnet of the default bridge; else that of the interface, else chosen from `pools`.
+    pub bip: Option<Cidr4>,
+    /// Part of the subnet that containers get addresses from.
+    pub fixed_cidr: Option<Cidr4>,
+    /// Where subnets are cut from.
+    pub pools: Vec<SubnetPool>,
+    /// Largest packet.
+    pub mtu: u32,
+    /// What this host does with packets.
+    pub traffic: Traffic,
+    /// Address that ports are published on unless the user says otherwise; `None`: all.
+    pub publish_on: Option<IpAddr>,
+    /// Namespaces kept ready; 0: none.
+    pub warm: usize,
+    /// Directory of what outlives a reboot; names the daemon among others on the host.
+    pub state: PathBuf,
+    /// Directory of what does not.
+    pub run_dir: PathBuf,
+    /// Where the host's own files are.
+    pub host: HostSide,
+}
+
+/// What the host does with packets of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent switches of the daemon's configuration"
+)]
+pub struct Traffic {
+    /// Containers of the default bridge reach each other.
+    pub icc: bool,
+    /// Outgoing connections get the host's address.
+    pub ip_masq: bool,
+    /// Forwarding may be switched on.
+    pub ip_forward: bool,
+    /// There is a firewall; without, no port can be published.
+    pub firewall: bool,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { icc: true, ip_masq: true, ip_forward: true, firewall: true }
+    }
+}
+
+impl BridgeOptions {
+    /// Docker's defaults.
+    pub fn new(state: PathBuf, run_dir: PathBuf) -> Self {
+        Self {
+            bridge: DefaultBridge::Named("docker0".to_owned()),
+            bip: None,
+            fixed_cidr: None,
+            pools: default_pools(),
+            mtu: 1500,
+            traffic: Traffic::default(),
+            publish_on: None,
+            warm: 4,
+            state,
+            run_dir,
+            host: HostSide::default(),
+        }
+    }
+}
+
+/// The default bridge, ready.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) subnet: Cidr4,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) addresses: AddressPool,
+}
+
+pub(crate) fn failed(action: impl Into<String>) -> impl FnOnce(NetlinkError) -> Error {
+    let action = action.into();
+    |error| Error::Os { action, source: error.into() }
+}
+
+fn failed_io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let action = action.into();
+    |error| Error::Os { action, source: error.into() }
+}
+
+/// Makes the bridge as configured, or takes the one that exists.
+pub(crate) fn set_up(
+    name: &str,
+    options: &BridgeOptions,
+    tag: &Tag,
+    socket: &mut Socket,
+) -> Result<Bridge, Error> {
+    check_name(name)?;
+    let link = ensure_link(name, options, tag, socket)?;
+    let own = ensure_address(&link, options, socket)?;
+    let subnet = own.subnet();
+    let range = options.fixed_cidr.unwrap_or(subnet);
+    let addresses = AddressPool::new(subnet, range, &[own.address])?;
+    Ok(Bridge { name: link.name, index: link.index, subnet, gateway: own.address, addresses })
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let fine = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || !name.chars().all(fine) {
+        return Err(Error::InvalidArgument(format!("invalid name of a bridge: {name:?}")));
+    }
+    Ok(())
+}
+
+fn ensure_link(
+    name: &str,
+    options: &BridgeOptions,
+    tag: &Tag,
+    socket: &mut Socket,
+) -> Result<Link, Error> {
+    let find = |socket: &mut Socket| {
+        net::find_link(socket, name).map_err(failed(format!("look up bridge {name}")))
+    };
+    let up = Change { up: Some(true), ..Change::default() };
+    let mut batch = Batch::new();
+    if let Some(link) = find(socket)? {
+        if link.kind != "bridge" {
+            return Err(Error::InvalidArgument(format!("interface {name:?} is not a bridge")));
+        }
+        net::change_link(&mut batch, LinkRef::Name(name), &up);
+        socket.transact(&batch).map_err(failed(format!("bring up bridge {name}")))?;
+        return Ok(link);
+    }
+    let [a, b, c, d] = random();
+    net::add_bridge(&mut batch, name, [0x02, 0x42, a, b, c, d]);
+    let alias = tag.bridge_alias();
+    let change = Change { mtu: Some(options.mtu), alias: Some(&alias), ..up };
+    net::change_link(&mut batch, LinkRef::Name(name), &change);
+    socket.transact(&batch).map_err(failed(format!("create bridge {name}")))?;
+    find(socket)?.ok_or_else(|| Error::Conflict(format!("bridge {name} vanished")))
+}
+
+/// Gives the bridge its address: the one asked for, else the one it has, else one that is free.
+fn ensure_address(
+    link: &Link,
+    options: &BridgeOptions,
+    socket: &mut Socket,
+) -> Result<Cidr4, Error> {
+    let all = net::addresses(socket).map_err(failed("list addresses"))?;
+    let present = all.iter().filter(|address| address.link == link.index).find_map(cidr_of);
+    let wanted = match (options.bip, present) {
+        (Some(bip), _) => bip,
+        (None, Some(present)) => return Ok(present),
+        (None, None) => {
+            let routes = net::routes(socket).map_err(failed("list routes"))?;
+            let routed = routes.iter().filter_map(|route| route.destination).filter_map(cidr);
+            let taken = routed.chain(all.iter().filter_map(cidr_of)).collect::<Vec<_>>();
+            let subnet = free_subnet(&options.pools, &taken)?;
+            Cidr4::new(Ipv4Addr::from_bits(subnet.first().to_bits() + 1), subnet.prefix)
+        }
+    };
+    if wanted.prefix > 30 || wanted.address == wanted.first() || wanted.address == wanted.last() {
+        return Err(Error::InvalidArgument(format!("invalid address of a bridge: {wanted}")));
+    }
+    if present == Some(wanted) {
+        return Ok(wanted);
+    }
+    let mut batch = Batch::new();
+    let mut address = |cidr: Cidr4, put: fn(&mut Batch, &Address)| {
+        let (address, prefix) = (IpAddr::V4(cidr.address), cidr.prefix);
+        put(&mut batch, &Address { link: link.index, address, prefix });
+    };
+    if let Some(present) = present {
+        address(present, net::delete_address);
+    }
+    address(wanted, net::add_address);
+    socket.transact(&batch).map_err(failed(format!("give {wanted} to bridge {}", link.name)))?;
+    Ok(wanted)
+}
+
+fn cidr_of(address: &Address) -> Option<Cidr4> {
+    cidr((address.address, address.prefix))
+}
+
+fn cidr((address, prefix): (IpAddr, u8)) -> Option<Cidr4> {
+    match address {
+        IpAddr::V4(address) => Some(Cidr4::new(address, prefix)),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Lets the host forward packets, and its loopback reach containers.
+///
+/// Both are settings of the namespace, so they are left as they are when the daemon ends.
+pub(crate) fn tune(bridge: &Bridge, traffic: Traffic, run_dir: &Path) -> Result<Router, Error> {
+    if traffic.firewall {
+        // ORDER: nothing is published yet, and the firewall drops loopback addresses from bridges before it is.
+        let key = ["ipv4", "conf", &bridge.name, "route_localnet"];
+        net::set_sysctl(&key, "1").map_err(failed_io(format!("set net.{}", key.join("."))))?;
+    }
+    if !traffic.ip_forward {
+        return Ok(Router::AsItWas);
+    }
+    // The kernel forgets the setting and the run directory at the same moment: at a reboot.
+    let mark = run_dir.join("forwarding-switched-on");
+    let key = ["ipv4", "ip_forward"];
+    let action = "switch forwarding on";
+    if net::read_sysctl(&key).map_err(failed_io(action))? == "0" {
+        std::fs::write(&mark, []).map_err(failed_io(format!("write {}", mark.display())))?;
+        net::set_sysctl(&key, "1").map_err(failed_io(action))?;
+    }
+    Ok(if mark.exists() { Router::OnlyBridges } else { Router::AsItWas })
+}

@@ -1,0 +1,216 @@
+//! Networks of this host: [`Networks`] over a Linux bridge, warm namespaces and an nf_tables table.
+//!
+//! The order of an attachment: decide and reserve (address, ports) under one short lock, note it on disk, then tell the
+//! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
+
+mod attach;
+mod records;
+mod recover;
+mod watch;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use rorqual_core::{ContainerId, NetworkId};
+use rorqual_sys::net::{Protocol, Socket};
+
+use crate::book::Book;
+use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
+use crate::firewall::{BridgePolicy, Firewall, Router};
+use crate::ipam::AddressPool;
+use crate::janitor::Janitor;
+use crate::names::Tag;
+use crate::ports::PortTable;
+use crate::warm::{Plan, WarmPool};
+use crate::{Attach, Endpoint, Error, NetworkRecord, Networks, Sandbox};
+
+use records::Records;
+use watch::Watchman;
+
+/// What may change, under one lock that is never held across a kernel call that waits.
+#[derive(Debug)]
+struct State {
+    book: Book,
+    /// Of the default bridge.
+    addresses: Option<AddressPool>,
+    /// The socket keeps the port from others; without one, another program had it when the daemon came back.
+    ports: PortTable<Option<OwnedFd>>,
+}
+
+/// The default bridge's fixed facts, and its pool.
+#[derive(Debug)]
+struct BridgeNetwork {
+    subnet: crate::Cidr4,
+    gateway: std::net::Ipv4Addr,
+    pool: WarmPool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: BridgeOptions,
+    tag: Tag,
+    records: Records,
+    bridge: Option<BridgeNetwork>,
+    state: Arc<Mutex<State>>,
+    route: Mutex<Socket>,
+    firewall: Option<Arc<Mutex<Firewall>>>,
+    // Ends before the pool and the firewall it uses are dropped.
+    _watchman: Option<Watchman>,
+    janitor: Janitor,
+}
+
+/// The networks of a daemon on this host.
+///
+/// Belongs to the network namespace of the thread that opens it.
+#[derive(Clone, Debug)]
+pub struct Bridges(Arc<Inner>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bridges {
+    /// Sets up the default bridge and the firewall, and takes over what an earlier daemon with the same state left: its
+    /// addresses and ports stay taken until [`Networks::sweep`] says otherwise. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a configuration that cannot be, `Os` when the kernel refuses.
+    pub fn open(options: BridgeOptions) -> Result<Self, Error> {
+        let tag = Tag::of(&options.state);
+        let records = Records::open(&options.run_dir, &options.state)?;
+        let mut route = Socket::open(Protocol::Route)
+            .map_err(|error| bridge::failed("open a netlink socket")(error.into()))?;
+        recover::delete_unclaimed(&mut route, &tag)?;
+
+        let (made, router) = match &options.bridge {
+            DefaultBridge::Off => (None, Router::AsItWas),
+            DefaultBridge::Named(name) => {
+                let made = bridge::set_up(name, &options, &tag, &mut route)?;
+                let router = bridge::tune(&made, options.traffic, &options.run_dir)?;
+                (Some(made), router)
+            }
+        };
+        let networks = records.predefined(made.as_ref(), &options)?;
+        let mut state = State {
+            book: Book { networks, attached: records.load()? },
+            addresses: None,
+            ports: PortTable::default(),
+        };
+        let policy = made.as_ref().map(|made| policy(made, &options));
+        let bridge = made.map(|made| start_bridge(made, &options, &tag, &mut state)).transpose()?;
+        recover::retake(&mut state);
+
+        let firewall = if options.traffic.firewall {
+            let mut firewall = Firewall::open(tag.table(), router)?;
+            firewall.expect(policy.into_iter().collect(), recover::published(&state.book));
+            firewall.restore()?;
+            Some(Arc::new(Mutex::new(firewall)))
+        } else {
+            None
+        };
+        let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
+        Ok(Self(Arc::new(Inner {
+            options,
+            tag,
+            records,
+            bridge,
+            state: Arc::new(Mutex::new(state)),
+            route: Mutex::new(route),
+            firewall,
+            _watchman: watchman,
+            janitor: Janitor::start()?,
+        })))
+    }
+
+    /// Runs blocking work where it does not hold up others; it runs to its end even if the caller goes away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = Arc::clone(&self.0);
+        let finished = tokio::task::spawn_blocking(move || work(&inner)).await;
+        finished.unwrap_or_else(|source| {
+            Err(Error::Os { action: "run network work".to_owned(), source: source.into() })
+        })
+    }
+
+    /// Waits until links of detached containers are gone from the host. Blocks.
+    pub fn settle(&self) {
+        self.0.janitor.flush();
+    }
+
+    /// Removes the firewall table, for a daemon that is taken off the host. Blocks.
+    ///
+    /// # Errors
+    /// `Os` when the kernel refuses.
+    pub fn remove_firewall(&self) -> Result<(), Error> {
+        self.0.firewall.as_ref().map_or(Ok(()), |firewall| lock(firewall).remove())
+    }
+}
+
+fn policy(bridge: &Bridge, options: &BridgeOptions) -> BridgePolicy {
+    BridgePolicy {
+        name: bridge.name.clone(),
+        subnet: bridge.subnet,
+        masquerade: options.traffic.ip_masq,
+        icc: options.traffic.icc,
+    }
+}
+
+fn start_bridge(
+    made: Bridge,
+    options: &BridgeOptions,
+    tag: &Tag,
+    state: &mut State,
+) -> Result<BridgeNetwork, Error> {
+    state.addresses = Some(made.addresses);
+    let plan = Plan {
+        bridge: made.index,
+        mtu: options.mtu,
+        isolated: !options.traffic.icc,
+        tag: tag.clone(),
+    };
+    let pool = WarmPool::start(plan, options.warm)?;
+    Ok(BridgeNetwork { subnet: made.subnet, gateway: made.gateway, pool })
+}
+
+#[async_trait]
+impl Networks for Bridges {
+    async fn list(&self) -> Result<Vec<NetworkRecord>, Error> {
+        Ok(lock(&self.0.state).book.networks.clone())
+    }
+
+    async fn find(&self, text: &str) -> Result<NetworkRecord, Error> {
+        lock(&self.0.state).book.find(text).cloned()
+    }
+
+    async fn endpoints(
+        &self,
+        network: &NetworkId,
+    ) -> Result<Vec<(ContainerId, String, Endpoint)>, Error> {
+        lock(&self.0.state).book.endpoints(network)
+    }
+
+    async fn attach(&self, attach: Attach) -> Result<Sandbox, Error> {
+        self.blocking(move |inner| inner.attach(&attach)).await
+    }
+
+    async fn detach(&self, container: &ContainerId) -> Result<(), Error> {
+        let container = *container;
+        self.blocking(move |inner| inner.detach(&container)).await
+    }
+
+    async fn adopt(&self, container: &ContainerId, pid: i32) -> Result<Vec<Endpoint>, Error> {
+        let container = *container;
+        self.blocking(move |inner| inner.adopt(&container, pid)).await
+    }
+
+    async fn sweep(&self, known: &[ContainerId]) -> Result<(), Error> {
+        let known = known.iter().copied().collect();
+        self.blocking(move |inner| inner.sweep(&known)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Taking over from an earlier daemon, and clearing away what belongs to nobody.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd as _;
+
+use rorqual_core::ContainerId;
+use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
+
+use super::{Inner, State, attach, lock};
+use crate::book::{Attached, Book};
+use crate::bridge::failed;
+use crate::ipam::mac_text;
+use crate::names::{Tag, random};
+use crate::warm;
+use crate::{Endpoint, Error, PublishedPort, SandboxKind};
+
+/// LIMIT: deletions of one batch; each takes the kernel some milliseconds.
+const AT_ONCE: usize = 64;
+
+/// Deletes links that an earlier daemon prepared and gave to no container.
+pub(super) fn delete_unclaimed(socket: &mut Socket, tag: &Tag) -> Result<(), Error> {
+    let ours = links(socket, tag)?;
+    delete(socket, ours.iter().filter(|link| tag.container_of(&link.alias).is_none()))
+}
+
+fn links(socket: &mut Socket, tag: &Tag) -> Result<Vec<Link>, Error> {
+    let mut all = net::links(socket).map_err(failed("list links"))?;
+    let prefix = tag.link_prefix();
+    all.retain(|link| link.kind == "veth" && link.name.starts_with(&prefix));
+    Ok(all)
+}
+
+fn delete<'a>(socket: &mut Socket, links: impl Iterator<Item = &'a Link>) -> Result<(), Error> {
+    let names = links.map(|link| link.name.as_str()).collect::<Vec<_>>();
+    for chunk in names.chunks(AT_ONCE) {
+        let mut batch = Batch::new();
+        chunk.iter().for_each(|name| net::delete_link(&mut batch, LinkRef::Name(name)));
+        match socket.transact(&batch) {
+            // It went by itself in between.
+            Err(error) if error.is(rustix::io::Errno::NODEV) => {}
+            other => other.map_err(failed("delete links"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the addresses and ports of recorded attachments again.
+pub(super) fn retake(state: &mut State) {
+    for (id, attached) in &state.book.attached {
+        if let Some(addresses) = &mut state.addresses {
+            for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
+                if let Err(error) = addresses.claim(address) {
+                    tracing::warn!(container = id.short(), %address, %error, "address not retaken");
+                }
+            }
+        }
+        for port in &attached.ports {
+            // The firewall still leads it to the container, so it is held with or without a socket.
+            let hold = |port: &PublishedPort| Ok(attach::hold(port).unwrap_or(None));
+            if let Err(error) = state.ports.acquire(port, hold) {
+                tracing::warn!(container = id.short(), %error, "published port not retaken");
+            }
+        }
+    }
+}
+
+/// Lists recorded ports with the addresses they lead to.
+pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Ipv4Addr)> {
+    let with_address = book.attached.values().filter_map(|attached| {
+        let (address, _) = attached.endpoints.first()?.ipv4?;
+        Some(attached.ports.iter().map(move |port| (port.clone(), address)))
+    });
+    with_address.flatten().collect()
+}
+
+impl Inner {
+    /// Takes over a running container: from the record, else from what its namespace shows.
+    pub(super) fn adopt(&self, container: &ContainerId, pid: i32) -> Result<Vec<Endpoint>, Error> {
+        if let Some(attached) = lock(&self.state).book.attached.get(container) {
+            return Ok(attached.endpoints.clone());
+        }
+        let attached = self.examine(container, pid)?;
+        let mut state = lock(&self.state);
+        if let Some(addresses) = &mut state.addresses {
+            for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
+                addresses.claim(address)?;
+            }
+        }
+        state.book.attached.insert(*container, attached.clone());
+        drop(state);
+        self.records.save(container, &attached)?;
+        Ok(attached.endpoints)
+    }
+
+    fn examine(&self, container: &ContainerId, pid: i32) -> Result<Attached, Error> {
+        let action = || format!("examine the network of container {}", container.short());
+        let failed_io = |source: io::Error| Error::Os { action: action(), source: source.into() };
+        let namespace = net::process_namespace(pid).map_err(failed_io)?;
+        let seen = net::run_in_namespace(namespace.as_fd(), || {
+            let mut socket = Socket::open(Protocol::Route)?;
+            let inside = net::find_link(&mut socket, warm::INSIDE).map_err(io::Error::other)?;
+            let addresses = net::addresses(&mut socket).map_err(io::Error::other)?;
+            Ok(inside.map(|inside| (inside, addresses)))
+        });
+        let mut found = links(&mut lock(&self.route), &self.tag)?;
+        found.retain(|link| self.tag.container_of(&link.alias) == Some(*container));
+        let seen = seen.map_err(failed_io)?.filter(|_| !found.is_empty());
+        let endpoint = seen.and_then(|(inside, addresses)| {
+            let own = addresses.iter().filter(|address| address.link == inside.index);
+            let (address, prefix) = own.clone().find_map(|address| match address.address {
+                IpAddr::V4(v4) => Some((v4, address.prefix)),
+                IpAddr::V6(_) => None,
+            })?;
+            self.recognise(&inside, address, prefix)
+        });
+        Ok(Attached {
+            name: String::new(),
+            kind: SandboxKind::Own(Vec::new()),
+            endpoints: endpoint.into_iter().collect(),
+            ports: Vec::new(),
+            directory: std::path::PathBuf::new(),
+            links: found.into_iter().map(|link| link.name).collect(),
+        })
+    }
+
+    fn recognise(&self, inside: &Link, address: Ipv4Addr, prefix: u8) -> Option<Endpoint> {
+        let bridge = self.bridge.as_ref().filter(|bridge| bridge.subnet.contains(address))?;
+        let network = lock(&self.state).book.find("bridge").ok()?.clone();
+        Some(Endpoint {
+            network: network.id,
+            network_name: network.name,
+            id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
+            interface: warm::INSIDE.to_owned(),
+            mac: mac_text(inside.mac.as_slice().try_into().unwrap_or_default()),
+            ipv4: Some((address, prefix)),
+            gateway: Some(bridge.gateway),
+            ipv6: None,
+            gateway6: None,
+        })
+    }
+
+    /// Removes what belongs to containers that nobody knows.
+    pub(super) fn sweep(&self, known: &BTreeSet<ContainerId>) -> Result<(), Error> {
+        let unknown = |id: &ContainerId| !known.contains(id);
+        let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
+        recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
+        let mut route = lock(&self.route);
+        let all = links(&mut route, &self.tag)?;
+        let theirs = all.iter().filter(|link| {
+            let owner = self.tag.container_of(&link.alias);
+            owner.is_some_and(|id| unknown(&id) && !recorded.contains(&id))
+        });
+        delete(&mut route, theirs)
+    }
+}

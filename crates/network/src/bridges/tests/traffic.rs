@@ -1,0 +1,166 @@
+//! Who reaches whom.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use rorqual_sys::net::{Protocol, Socket};
+use rorqual_sys::nft::Transaction;
+
+use super::host::{HOST, NEIGHBOUR, ask, assert_unreachable, on_a_host, serve};
+use crate::{Bridges, Networks as _};
+
+const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+
+#[test]
+fn a_container_reaches_out_and_is_not_reached() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (_, guest) = host.attach(&networks, &[]);
+        let (_, sibling) = host.attach(&networks, &[]);
+        assert_eq!(guest.address, Ipv4Addr::new(172, 17, 0, 2));
+        serve(host.neighbour.as_fd(), 7000);
+        assert_eq!(ask(guest.namespace(), NEIGHBOUR, 7000).unwrap(), IpAddr::V4(HOST));
+
+        serve(guest.namespace(), 80);
+        assert_eq!(ask(host.own.as_fd(), guest.address, 80).unwrap(), IpAddr::V4(GATEWAY));
+        assert_eq!(ask(sibling.namespace(), guest.address, 80).unwrap(), sibling.address);
+        assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+    });
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (attach, guest) = host.attach(&networks, &[("", 8080, 80)]);
+        let (_, sibling) = host.attach(&networks, &[]);
+        serve(guest.namespace(), 80);
+        assert_eq!(ask(host.neighbour.as_fd(), HOST, 8080).unwrap(), NEIGHBOUR);
+        assert_eq!(ask(host.own.as_fd(), LOCALHOST, 8080).unwrap(), GATEWAY);
+        ask(host.own.as_fd(), HOST, 8080).unwrap();
+        assert_eq!(ask(sibling.namespace(), GATEWAY, 8080).unwrap(), GATEWAY);
+        assert_eq!(ask(sibling.namespace(), HOST, 8080).unwrap(), GATEWAY);
+        assert_eq!(ask(guest.namespace(), HOST, 8080).unwrap(), GATEWAY);
+        assert_unreachable(host.neighbour.as_fd(), HOST, 8081);
+        assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+
+        host.block_on(networks.detach(&attach.container)).unwrap();
+        assert_unreachable(host.neighbour.as_fd(), HOST, 8080);
+        assert_unreachable(host.own.as_fd(), LOCALHOST, 8080);
+    });
+}
+
+#[test]
+fn a_port_on_one_address_is_on_that_address_only() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (_, guest) = host.attach(&networks, &[("127.0.0.1", 8080, 80)]);
+        let (_, wired) = host.attach(&networks, &[("192.0.2.1", 8081, 80)]);
+        serve(guest.namespace(), 80);
+        serve(wired.namespace(), 80);
+        ask(host.own.as_fd(), LOCALHOST, 8080).unwrap();
+        assert_unreachable(host.own.as_fd(), HOST, 8080);
+        assert_unreachable(host.neighbour.as_fd(), HOST, 8080);
+        ask(host.neighbour.as_fd(), HOST, 8081).unwrap();
+        assert_unreachable(host.own.as_fd(), LOCALHOST, 8081);
+    });
+}
+
+#[test]
+fn a_container_does_not_reach_the_hosts_loopback() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (_, guest) = host.attach(&networks, &[]);
+        let listener = std::net::TcpListener::bind((LOCALHOST, 9000)).unwrap();
+        // The container's own loopback is in the way, so it has to lift it first.
+        let forged = rorqual_sys::net::run_in_namespace(guest.namespace(), || {
+            let socket = std::net::UdpSocket::bind((guest.address, 0))?;
+            socket.send_to(b"x", (LOCALHOST, 9000))
+        });
+        drop(forged);
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err());
+    });
+}
+
+#[test]
+fn without_icc_containers_do_not_meet() {
+    on_a_host(|host| {
+        let mut options = host.options();
+        options.traffic.icc = false;
+        let networks = Bridges::open(options).unwrap();
+        let (_, guest) = host.attach(&networks, &[("", 8080, 81)]);
+        let (_, sibling) = host.attach(&networks, &[]);
+        serve(guest.namespace(), 80);
+        serve(guest.namespace(), 81);
+        ask(host.own.as_fd(), guest.address, 80).unwrap();
+        assert_unreachable(sibling.namespace(), guest.address, 80);
+        ask(sibling.namespace(), HOST, 8080).unwrap();
+    });
+}
+
+#[test]
+fn a_flushed_firewall_is_put_back() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (_, guest) = host.attach(&networks, &[("", 8080, 80)]);
+        serve(guest.namespace(), 80);
+        ask(host.neighbour.as_fd(), HOST, 8080).unwrap();
+
+        let mut stranger = Socket::open(Protocol::Netfilter).unwrap();
+        let mut flush = Transaction::new();
+        flush.delete_table(&networks.0.tag.table());
+        flush.commit(&mut stranger).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while ask(host.neighbour.as_fd(), HOST, 8080).is_err() {
+            assert!(Instant::now() < deadline, "the port is not published again");
+        }
+        assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+    });
+}
+
+#[test]
+fn a_port_of_another_program_is_refused() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let _other = std::net::TcpListener::bind((HOST, 8080)).unwrap();
+        let attach = host.request(&[("", 8080, 80)]);
+        let error = host.block_on(networks.attach(attach.clone())).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
+        );
+        let (_, guest) = host.attach(&networks, &[("127.0.0.1", 8080, 80)]);
+        assert_eq!(
+            guest.address,
+            Ipv4Addr::new(172, 17, 0, 2),
+            "the failed one gave its address back"
+        );
+        let held = std::net::TcpListener::bind((LOCALHOST, 8080));
+        assert_eq!(held.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn two_daemons_share_a_host() {
+    on_a_host(|host| {
+        let first = host.open();
+        let mut options = host.options();
+        options.bridge = crate::DefaultBridge::Named("docker1".to_owned());
+        options.state = host.directory().join("state2");
+        options.run_dir = host.directory().join("run2");
+        let second = Bridges::open(options).unwrap();
+        let (_, a) = host.attach(&first, &[]);
+        let (_, b) = host.attach(&second, &[]);
+        assert_eq!(b.address, Ipv4Addr::new(172, 18, 0, 2));
+        serve(host.neighbour.as_fd(), 7000);
+        ask(a.namespace(), NEIGHBOUR, 7000).unwrap();
+        ask(b.namespace(), NEIGHBOUR, 7000).unwrap();
+        serve(a.namespace(), 80);
+        assert_unreachable(b.namespace(), a.address, 80);
+        host.block_on(second.sweep(&[])).unwrap();
+        ask(host.own.as_fd(), a.address, 80).unwrap();
+    });
+}

@@ -1,0 +1,88 @@
+//! IPv4 subnets in CIDR form. Does not know who uses which.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// A text that is not `address/prefix length`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid CIDR address: {0}")]
+pub struct InvalidCidr(pub String);
+
+/// An address with the length of its network's prefix, such as `172.17.0.1/16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr4 {
+    /// The address; host bits may be set.
+    pub address: Ipv4Addr,
+    /// 0 to 32.
+    pub prefix: u8,
+}
+
+impl Cidr4 {
+    /// Makes one; a prefix beyond 32 counts as 32.
+    pub const fn new(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { address, prefix: if prefix > 32 { 32 } else { prefix } }
+    }
+
+    const fn mask(self) -> u32 {
+        if self.prefix == 0 { 0 } else { u32::MAX << (32 - self.prefix) }
+    }
+
+    /// Returns the first address, which names the network.
+    pub const fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
+    }
+
+    /// Returns the last address: the broadcast address of larger networks.
+    pub const fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
+    /// Returns the subnet without host bits.
+    pub const fn subnet(self) -> Self {
+        Self { address: self.first(), prefix: self.prefix }
+    }
+
+    /// Tells whether `address` lies inside.
+    pub const fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask() == self.address.to_bits() & self.mask()
+    }
+
+    /// Tells whether some address lies in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        let mask = self.mask() & other.mask();
+        self.address.to_bits() & mask == other.address.to_bits() & mask
+    }
+
+    /// Iterates over the subnets of `prefix` bits inside.
+    pub fn split(self, prefix: u8) -> impl Iterator<Item = Self> {
+        let first = u64::from(self.first().to_bits());
+        let last = u64::from(self.last().to_bits());
+        let step = 1_u64 << (32 - prefix.clamp(self.prefix, 32));
+        (first..=last)
+            .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+            .map(move |address| Self::new(Ipv4Addr::from_bits(address as u32), prefix))
+    }
+}
+
+impl fmt::Display for Cidr4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr4 {
+    type Err = InvalidCidr;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCidr> {
+        let parse = || {
+            let (address, prefix) = text.split_once('/')?;
+            let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+            Some(Self { address: address.parse().ok()?, prefix })
+        };
+        parse().ok_or_else(|| InvalidCidr(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

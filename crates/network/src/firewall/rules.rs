@@ -1,0 +1,245 @@
+//! What the table of the daemon says, as data. Sends nothing.
+//!
+//! ```text
+//! raw          prerouting: addressed to a container from outside its bridge → drop; from a container to 127/8 → drop
+//! dnat         prerouting, output: to this host, and in a map of published ports → the container
+//! postrouting  out of a bridge's subnet to elsewhere, or back into it after translation → the address of the interface
+//! forward      into a bridge: answers, published ports, neighbours (icc) → accept; all else → drop
+//! ```
+
+use rorqual_sys::nft::{
+    Base, Compare, DataType, Element, ElementData, Expression, Hook, MapTo, Meta, Nat, PayloadBase,
+    Set, Transaction, Verdict,
+};
+
+use super::{BridgePolicy, Router};
+
+/// Published on all addresses: protocol, port → container's address, port.
+pub(super) const PUBLISHED: Set<'_> = Set {
+    name: "published",
+    key: &[DataType::Protocol, DataType::Port],
+    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
+    interval: false,
+};
+/// Published on one address.
+pub(super) const PUBLISHED_ON: Set<'_> = Set {
+    name: "published-on",
+    key: &[DataType::Ipv4, DataType::Protocol, DataType::Port],
+    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
+    interval: false,
+};
+/// Our bridges.
+const BRIDGES: Set<'_> =
+    Set { name: "bridges", key: &[DataType::InterfaceName], to: None, interval: false };
+/// Subnet of a destination → who may address it from where.
+const GUARD: Set<'_> =
+    Set { name: "guard", key: &[DataType::Ipv4], to: Some(MapTo::Verdict), interval: true };
+/// Subnet of a source → how it leaves.
+const LEAVE: Set<'_> =
+    Set { name: "leave", key: &[DataType::Ipv4], to: Some(MapTo::Verdict), interval: true };
+/// Bridge a packet goes into → what may enter.
+const ENTER: Set<'_> = Set {
+    name: "enter",
+    key: &[DataType::InterfaceName],
+    to: Some(MapTo::Verdict),
+    interval: false,
+};
+
+/// `RTN_LOCAL`
+const THIS_HOST: u32 = 2;
+/// `IPS_DST_NAT`
+const TRANSLATED: u32 = 1 << 5;
+/// Bits of the states "established" and "related".
+const ANSWER: u32 = 1 << 1 | 1 << 2;
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+const LOOPBACK: u8 = 127;
+
+type Rule<'a> = Vec<Expression<'a>>;
+
+fn name_bytes(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}
+
+fn ipv4<'a>() -> Rule<'a> {
+    vec![
+        Expression::Meta(Meta::NetworkProtocol, 1),
+        Expression::Compare(1, Compare::Equal, vec![2]),
+    ]
+}
+
+fn interface<'a>(which: Meta, how: Compare, name: &str) -> Rule<'a> {
+    vec![Expression::Meta(which, 1), Expression::Compare(1, how, name_bytes(name))]
+}
+
+fn any_bridge<'a>(which: Meta) -> Rule<'a> {
+    vec![Expression::Meta(which, 1), Expression::Lookup(BRIDGES.name, 1, None)]
+}
+
+fn address_in_loopback<'a>(offset: u32) -> Rule<'a> {
+    vec![
+        Expression::Payload(PayloadBase::Network, offset, 1, 1),
+        Expression::Compare(1, Compare::Equal, vec![LOOPBACK]),
+    ]
+}
+
+fn answers<'a>() -> Rule<'a> {
+    vec![
+        Expression::ConnectionState(1),
+        Expression::Mask(1, ANSWER),
+        Expression::Compare(1, Compare::NotEqual, vec![0; 4]),
+    ]
+}
+
+fn translated<'a>() -> Rule<'a> {
+    vec![
+        Expression::ConnectionStatus(1),
+        Expression::Mask(1, TRANSLATED),
+        Expression::Compare(1, Compare::NotEqual, vec![0; 4]),
+    ]
+}
+
+fn verdict<'a>(verdict: Verdict) -> Rule<'a> {
+    vec![Expression::Verdict(verdict)]
+}
+
+/// Appends all of the table but the published ports.
+pub(super) fn put_skeleton(
+    all: &mut Transaction,
+    table: &str,
+    bridges: &[BridgePolicy],
+    router: Router,
+) {
+    all.add_table(table);
+    for set in [PUBLISHED, PUBLISHED_ON, BRIDGES, GUARD, LEAVE, ENTER] {
+        all.add_set(table, &set);
+    }
+    for bridge in bridges {
+        put_bridge(all, table, bridge);
+    }
+    put_raw(all, table);
+    put_nat(all, table);
+    put_forward(all, table, router);
+}
+
+fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
+    let name = bridge.name.as_str();
+    let chain = |part: &str| format!("{part}-{name}");
+    let (guard, leave, enter) = (chain("guard"), chain("leave"), chain("enter"));
+    let mut add = |chain: &str, rules: &[Rule<'_>]| {
+        all.add_chain(table, chain, None);
+        rules.iter().for_each(|rule| all.add_rule(table, chain, rule));
+    };
+    let from_elsewhere = || interface(Meta::InputName, Compare::NotEqual, name);
+    add(&guard, &[[from_elsewhere(), verdict(Verdict::Drop)].concat()]);
+
+    let to_elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
+    let masquerade = || vec![Expression::Masquerade];
+    // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
+    let back_in = interface(Meta::OutputName, Compare::Equal, name);
+    let mut leaving = vec![[back_in, translated(), masquerade()].concat()];
+    if bridge.masquerade {
+        leaving.push([to_elsewhere, masquerade()].concat());
+    }
+    add(&leave, &leaving);
+
+    let mut entering = vec![
+        [answers(), verdict(Verdict::Accept)].concat(),
+        [translated(), verdict(Verdict::Accept)].concat(),
+    ];
+    if bridge.icc {
+        let neighbour = interface(Meta::InputName, Compare::Equal, name);
+        entering.push([neighbour, verdict(Verdict::Accept)].concat());
+    }
+    entering.push(verdict(Verdict::Drop));
+    add(&enter, &entering);
+
+    let jump = |to: &str| ElementData::Verdict(Verdict::Jump(to.to_owned()));
+    let range = |to: &str| {
+        let first = bridge.subnet.first().octets().to_vec();
+        // The last address of all has none behind it; a range without an end reaches to it.
+        let behind = bridge.subnet.last().to_bits().checked_add(1);
+        let end = behind.map(|address| Element::end(address.to_be_bytes().to_vec()));
+        [Some(Element { key: first, data: jump(to) }), end]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+    };
+    let key = name_bytes(name);
+    all.add_elements(table, GUARD.name, &range(&guard));
+    all.add_elements(table, LEAVE.name, &range(&leave));
+    let entrance = Element { key: key.clone(), data: jump(&enter) };
+    all.add_elements(table, ENTER.name, &[entrance]);
+    all.add_elements(table, BRIDGES.name, &[Element { key, data: ElementData::None }]);
+}
+
+fn put_raw(all: &mut Transaction, table: &str) {
+    let chain = "raw";
+    all.add_chain(
+        table,
+        chain,
+        Some(Base { kind: "filter", hook: Hook::Prerouting, priority: -300 }),
+    );
+    let guard = vec![
+        Expression::Payload(PayloadBase::Network, DESTINATION, 4, 1),
+        Expression::VerdictMap(GUARD.name, 1),
+    ];
+    // Bridges route loopback addresses, for the host's own way to published ports; containers must not profit.
+    for offset in [SOURCE, DESTINATION] {
+        let forged = [ipv4(), address_in_loopback(offset), any_bridge(Meta::InputName)].concat();
+        all.add_rule(table, chain, &[forged, verdict(Verdict::Drop)].concat());
+    }
+    all.add_rule(table, chain, &[ipv4(), guard].concat());
+}
+
+fn put_nat(all: &mut Transaction, table: &str) {
+    for (chain, hook) in [("dnat", Hook::Prerouting), ("dnat-output", Hook::Output)] {
+        all.add_chain(table, chain, Some(Base { kind: "nat", hook, priority: -100 }));
+        let to_this_host = vec![
+            Expression::DestinationKind(1),
+            Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
+        ];
+        let nat = Expression::DestinationNat(Nat { address: 1, port: 9 });
+        let one = vec![
+            Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8),
+            Expression::Meta(Meta::TransportProtocol, 9),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 10),
+            Expression::Lookup(PUBLISHED_ON.name, 1, Some(1)),
+            nat.clone(),
+        ];
+        let any = vec![
+            Expression::Meta(Meta::TransportProtocol, 8),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+            Expression::Lookup(PUBLISHED.name, 1, Some(1)),
+            nat,
+        ];
+        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), one].concat());
+        all.add_rule(table, chain, &[ipv4(), to_this_host, any].concat());
+    }
+    let chain = "postrouting";
+    all.add_chain(table, chain, Some(Base { kind: "nat", hook: Hook::Postrouting, priority: 100 }));
+    let from_loopback = [address_in_loopback(SOURCE), any_bridge(Meta::OutputName)].concat();
+    all.add_rule(table, chain, &[ipv4(), from_loopback, vec![Expression::Masquerade]].concat());
+    let leave = vec![
+        Expression::Payload(PayloadBase::Network, SOURCE, 4, 1),
+        Expression::VerdictMap(LEAVE.name, 1),
+    ];
+    all.add_rule(table, chain, &[ipv4(), leave].concat());
+}
+
+fn put_forward(all: &mut Transaction, table: &str, router: Router) {
+    let chain = "forward";
+    all.add_chain(table, chain, Some(Base { kind: "filter", hook: Hook::Forward, priority: 0 }));
+    let enter = [Expression::Meta(Meta::OutputName, 1), Expression::VerdictMap(ENTER.name, 1)];
+    all.add_rule(table, chain, &enter);
+    if router == Router::OnlyBridges {
+        // A device without a kind does not even compare as different, so the rule names what may pass.
+        for which in [Meta::InputKind, Meta::OutputKind] {
+            let bridge = interface(which, Compare::Equal, "bridge");
+            all.add_rule(table, chain, &[bridge, verdict(Verdict::Accept)].concat());
+        }
+        all.add_rule(table, chain, &verdict(Verdict::Drop));
+    }
+}

@@ -1,0 +1,206 @@
+//! Address management: which subnet a network gets, and which address an endpoint gets. Pure; touches no interface.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use crate::Error;
+use crate::cidr::Cidr4;
+
+/// Address space that networks are cut from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubnetPool {
+    /// Where.
+    pub base: Cidr4,
+    /// Prefix length of one network.
+    pub size: u8,
+}
+
+/// Returns the pools used when none are configured.
+// COMPAT: 172.17/16 to 172.31/16, each one network, then 192.168/16 in networks of 4096 addresses.
+pub fn default_pools() -> Vec<SubnetPool> {
+    let wide = (17..=31).map(|second| SubnetPool {
+        base: Cidr4::new(Ipv4Addr::new(172, second, 0, 0), 16),
+        size: 16,
+    });
+    let narrow = SubnetPool { base: Cidr4::new(Ipv4Addr::new(192, 168, 0, 0), 16), size: 20 };
+    wide.chain([narrow]).collect()
+}
+
+/// Picks the first subnet of `pools` that overlaps none of `taken`.
+///
+/// # Errors
+/// `InvalidArgument` when nothing is left.
+pub(crate) fn free_subnet(pools: &[SubnetPool], taken: &[Cidr4]) -> Result<Cidr4, Error> {
+    pools
+        .iter()
+        .flat_map(|pool| pool.base.split(pool.size))
+        .find(|subnet| !taken.iter().any(|other| subnet.overlaps(*other)))
+        .ok_or_else(|| {
+            // COMPAT: dockerd's words.
+            Error::InvalidArgument(
+                "all predefined address pools have been fully subnetted".to_owned(),
+            )
+        })
+}
+
+/// The addresses of one network: a bit for each.
+///
+/// An address is given out lowest first, as Docker does. INVARIANT: network, broadcast and gateway addresses are never
+/// given out; [`AddressPool::new`] sets their bits and nothing clears them.
+#[derive(Debug)]
+pub(crate) struct AddressPool {
+    range: Cidr4,
+    subnet: Cidr4,
+    reserved: Vec<Ipv4Addr>,
+    used: Vec<u64>,
+    /// Claimed addresses of the subnet that lie outside the range.
+    outside: BTreeSet<Ipv4Addr>,
+    /// No free bit lies before this word.
+    hint: usize,
+}
+
+/// LIMIT: a /8 takes 2 MiB of bits, which is the largest private network there is.
+const LARGEST: u8 = 8;
+
+impl AddressPool {
+    /// Makes a pool of `subnet` that gives out addresses of `range` only; `reserved` are never given out.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `range` does not lie in `subnet`, or either is too large.
+    pub(crate) fn new(subnet: Cidr4, range: Cidr4, reserved: &[Ipv4Addr]) -> Result<Self, Error> {
+        let (subnet, range) = (subnet.subnet(), range.subnet());
+        if !subnet.contains(range.first()) || range.prefix < subnet.prefix {
+            return Err(Error::InvalidArgument(format!(
+                "range {range} is not inside subnet {subnet}"
+            )));
+        }
+        if range.prefix < LARGEST {
+            return Err(Error::InvalidArgument(format!("subnet {range} is too large")));
+        }
+        let size = 1_usize << (32 - range.prefix);
+        let mut pool = Self {
+            range,
+            subnet,
+            reserved: reserved.to_vec(),
+            used: vec![0; size.div_ceil(64)],
+            outside: BTreeSet::new(),
+            hint: 0,
+        };
+        if size < 64 {
+            pool.used[0] = u64::MAX << size;
+        }
+        // A /31 and a /32 have neither network nor broadcast address.
+        if subnet.prefix < 31 {
+            pool.reserved.extend([subnet.first(), subnet.last()]);
+        }
+        for address in pool.reserved.clone() {
+            pool.mark(address);
+        }
+        Ok(pool)
+    }
+
+    fn bit(&self, address: Ipv4Addr) -> Option<(usize, u64)> {
+        let offset = address.to_bits().checked_sub(self.range.first().to_bits())? as usize;
+        let inside = self.range.contains(address);
+        inside.then_some((offset / 64, 1 << (offset % 64)))
+    }
+
+    fn mark(&mut self, address: Ipv4Addr) {
+        if let Some((word, bit)) = self.bit(address) {
+            self.used[word] |= bit;
+        }
+    }
+
+    /// Gives out the lowest free address.
+    ///
+    /// # Errors
+    /// `Conflict` when all are taken.
+    pub(crate) fn allocate(&mut self) -> Result<Ipv4Addr, Error> {
+        let free = self.used[self.hint..].iter().position(|word| *word != u64::MAX);
+        let Some(word) = free.map(|position| position + self.hint) else {
+            // COMPAT: dockerd's words.
+            return Err(Error::Conflict(
+                "no available IPv4 addresses on this network's address pools".into(),
+            ));
+        };
+        self.hint = word;
+        let bit = self.used[word].trailing_ones();
+        self.used[word] |= 1 << bit;
+        Ok(Ipv4Addr::from_bits(self.range.first().to_bits() + word as u32 * 64 + bit))
+    }
+
+    /// Gives out `address` itself.
+    ///
+    /// # Errors
+    /// `InvalidArgument` outside the subnet or when reserved; `Conflict` when taken.
+    pub(crate) fn claim(&mut self, address: Ipv4Addr) -> Result<(), Error> {
+        if !self.subnet.contains(address) {
+            return Err(Error::InvalidArgument(format!(
+                "invalid address {address}: it does not belong to subnet {}",
+                self.subnet
+            )));
+        }
+        let taken = || {
+            // COMPAT: dockerd's words.
+            Error::Conflict("Address already in use".to_owned())
+        };
+        if self.reserved.contains(&address) {
+            return Err(taken());
+        }
+        let Some((word, bit)) = self.bit(address) else {
+            return if self.outside.insert(address) { Ok(()) } else { Err(taken()) };
+        };
+        if self.used[word] & bit != 0 {
+            return Err(taken());
+        }
+        self.used[word] |= bit;
+        Ok(())
+    }
+
+    /// Takes an address back; one that was never given out is left alone.
+    pub(crate) fn release(&mut self, address: Ipv4Addr) {
+        if self.reserved.contains(&address) {
+            return;
+        }
+        if let Some((word, bit)) = self.bit(address) {
+            self.used[word] &= !bit;
+            self.hint = self.hint.min(word);
+        } else {
+            self.outside.remove(&address);
+        }
+    }
+}
+
+/// Derives a hardware address from an IPv4 address: locally administered, and stable as long as the address is.
+pub(crate) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// Writes a hardware address as `02:42:ac:11:00:02`.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Reads a unicast hardware address.
+///
+/// # Errors
+/// `InvalidArgument` for anything else.
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], Error> {
+    let invalid = || {
+        // COMPAT: the words of Go's parser, which dockerd passes on.
+        Error::InvalidArgument(format!("address {text}: invalid MAC address"))
+    };
+    let mut mac = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut mac {
+        let digits = |part: &&str| part.len() == 2 && !part.starts_with('+');
+        let part = parts.next().filter(digits).ok_or_else(invalid)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
+    }
+    let unicast = mac[0] & 1 == 0 && mac != [0; 6];
+    if parts.next().is_some() || !unicast { Err(invalid()) } else { Ok(mac) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Furnishing the root file system, in the child's own mount namespace.
+
+mod cgroup;
+mod copy_up;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rorqual_sys::mount::{
+    self, FsContext, MountAttributes, NODEV, NOEXEC, NOSUID, Propagation, RDONLY,
+};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::{Init, StepError, Tried};
+use crate::inroot::InRoot;
+use crate::plan::{FsPlan, SourceId, Step, mount_flags};
+use crate::sources::Source;
+use crate::text::reason;
+
+const PROC_MAGIC: i64 = 0x9fa0;
+/// LIMIT: what fsconfig(2) takes as one value, less the final null.
+const MAX_VALUE: usize = 255;
+
+impl Init<'_> {
+    pub(super) fn mounts(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::IsolateMounts => {
+                mount::set_propagation(Path::new("/"), Propagation::Slave, true)
+                    .tried(|| "cannot isolate mounts".into())
+            }
+            Step::Root { source } => self.attach_root(*source),
+            Step::Bind { source, destination, proc_allowed } => {
+                self.attach_bind(*source, destination, *proc_allowed)
+            }
+            Step::Mount(plan) => self.mount_file_system(plan),
+            Step::CgroupHierarchies { destination, attributes, private, list } => {
+                self.mount_cgroups(destination, *attributes, *private, list)
+            }
+            Step::Remount { destination, attributes, recursive } => {
+                self.change(destination, attributes, *recursive)
+            }
+            Step::Propagate { destination, how, recursive } => {
+                let attributes = MountAttributes { propagation: how.bits(), ..Default::default() };
+                self.change(destination, &attributes, *recursive)
+            }
+            Step::Mask(path) => self.mask(path),
+            Step::ReadOnly(path) => self.freeze(path),
+            Step::RootReadOnly => {
+                let attributes = MountAttributes { set: RDONLY, ..Default::default() };
+                mount::set_attributes(self.root()?.fd().as_fd(), &attributes, false)
+                    .tried(|| "cannot make the root read-only".into())
+            }
+            Step::Pivot => self.pivot(),
+            Step::MoveRoot => self.move_root(),
+            Step::RootPropagation { how, recursive } => {
+                mount::set_propagation(Path::new("/"), *how, *recursive)
+                    .tried(|| "cannot set the propagation of the root".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Attaches the root file system on top of the present root.
+    ///
+    /// Looking up absolute host paths still starts below it, so both worlds stay reachable until the pivot.
+    fn attach_root(&mut self, source: SourceId) -> Result<(), StepError> {
+        let what = || "cannot attach the root file system".to_owned();
+        let root = match self.prepared.sources.get(source.0) {
+            Some(Source::Fd(root)) => {
+                mount::attach_at(root.as_fd(), Path::new("/")).tried(what)?;
+                rustix::io::fcntl_dupfd_cloexec(root, 3).tried(what)?
+            }
+            Some(Source::ClassicOverlay { data, at, flags, .. }) => {
+                mount::mount_classic("overlay", at, "overlay", *flags, data).tried(what)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(at, flags, Mode::empty()).tried(what)?
+            }
+            None => return Err(StepError::new(what())),
+        };
+        let private =
+            MountAttributes { propagation: Propagation::Private.bits(), ..Default::default() };
+        mount::set_attributes(root.as_fd(), &private, true).tried(what)?;
+        self.root = Some(InRoot::new(root));
+        Ok(())
+    }
+
+    fn attach_bind(
+        &self,
+        source: SourceId,
+        destination: &Path,
+        proc_allowed: bool,
+    ) -> Result<(), StepError> {
+        let source = self.source(source)?;
+        let what = || format!("error mounting to rootfs at {destination:?}");
+        let stat = rustix::fs::fstat(source).tried(what)?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let target = self.mount_point(destination, directory)?;
+        let in_proc = mount::file_system_magic(target.as_fd()).tried(what)? == PROC_MAGIC;
+        if in_proc {
+            let from_proc = mount::file_system_magic(source).tried(what)? == PROC_MAGIC;
+            let whole = destination == Path::new("/proc");
+            if !proc_allowed || whole && !from_proc {
+                return Err(inside_proc(destination));
+            }
+            // A link could have led from an allowed name to a forbidden one.
+            self.root()?.open_without_links(destination, OFlags::PATH).tried(what)?;
+        }
+        mount::attach(source, target.as_fd()).map_err(|error| not_mounted(destination, &error))
+    }
+
+    /// Opens the place to mount on, making it where it is missing.
+    fn mount_point(&self, destination: &Path, directory: bool) -> Result<OwnedFd, StepError> {
+        let root = self.root()?;
+        let opened =
+            if directory { root.directory(destination, 0o755) } else { root.file(destination) };
+        opened.map_err(|error| not_mounted(destination, &error))
+    }
+
+    fn mount_file_system(&self, plan: &FsPlan) -> Result<(), StepError> {
+        let FsPlan { kind, destination, .. } = plan;
+        let what = || format!("error mounting {kind:?} to rootfs at {destination:?}");
+        let target = self.mount_point(destination, true)?;
+        if matches!(kind.as_str(), "proc" | "sysfs") {
+            // A link would let the image choose where the runtime and programs find the kernel's files.
+            self.root()?.open_without_links(destination, OFlags::PATH).map_err(|_| {
+                StepError::new(format!("filesystem {kind:?} must be mounted on ordinary directory"))
+            })?;
+        } else if mount::file_system_magic(target.as_fd()).tried(what)? == PROC_MAGIC {
+            return Err(inside_proc(destination));
+        }
+        if plan.data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > MAX_VALUE)) {
+            return mount_long(plan, target.as_fd()).tried(what);
+        }
+        let made = match make_file_system(plan, target.as_fd()) {
+            Err(error) if mount::errno(&error) == Some(libc::EPERM) => substitute(plan, error),
+            other => other,
+        };
+        let made = made.tried(what)?;
+        if plan.copy_up {
+            let original = self.root()?.open(destination, OFlags::RDONLY | OFlags::DIRECTORY);
+            copy_up::copy(original.tried(what)?, made.as_fd())
+                .tried(|| format!("cannot copy the content of {destination:?}"))?;
+        }
+        mount::attach(made.as_fd(), target.as_fd()).tried(what)
+    }
+
+    fn change(
+        &self,
+        destination: &Path,
+        attributes: &MountAttributes,
+        recursive: bool,
+    ) -> Result<(), StepError> {
+        let what = || format!("cannot change the mount at {destination:?}");
+        let target = self.root()?.open(destination, OFlags::PATH).tried(what)?;
+        mount::set_attributes(target.as_fd(), attributes, recursive).tried(what)
+    }
+
+    /// Hides a path: a directory behind an empty one, a file behind `/dev/null`.
+    fn mask(&mut self, path: &PathBuf) -> Result<(), StepError> {
+        let what = || format!("can't mask path {path:?}");
+        let Some(target) = self.existing(path).tried(what)? else { return Ok(()) };
+        let stat = rustix::fs::fstat(&target).tried(what)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return self.mask_directory(target.as_fd()).tried(what);
+        }
+        let null = self.null.as_ref().ok_or_else(|| StepError::new(what()))?;
+        let cover = mount::clone_tree_fd(null.as_fd(), false).tried(what)?;
+        mount::attach(cover.as_fd(), target.as_fd()).tried(what)
+    }
+
+    /// Covers a directory with an empty one. The first is made, all others are copies of it.
+    fn mask_directory(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(empty) = &self.empty {
+            let copy = mount::clone_tree_fd(empty.as_fd(), false)?;
+            return mount::attach(copy.as_fd(), target);
+        }
+        let context = FsContext::open("tmpfs")?;
+        context.set_string("source", b"tmpfs")?;
+        context.set_string("nr_blocks", b"1")?;
+        context.set_string("nr_inodes", b"2")?;
+        let empty = context.create(RDONLY | NOSUID | NODEV | NOEXEC)?;
+        mount::attach(empty.as_fd(), target)?;
+        self.empty = Some(empty);
+        Ok(())
+    }
+
+    /// Makes a path read-only by mounting it over itself.
+    fn freeze(&self, path: &PathBuf) -> Result<(), StepError> {
+        let what = || format!("can't make {path:?} read-only");
+        let Some(target) = self.existing(path).tried(what)? else { return Ok(()) };
+        let copy = mount::clone_tree_fd(target.as_fd(), true).tried(what)?;
+        let attributes = MountAttributes { set: RDONLY, ..Default::default() };
+        mount::set_attributes(copy.as_fd(), &attributes, false).tried(what)?;
+        mount::attach(copy.as_fd(), target.as_fd()).tried(what)
+    }
+
+    fn existing(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let root = self.root.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        match root.open(path, OFlags::PATH) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn pivot(&self) -> Result<(), StepError> {
+        rustix::process::fchdir(self.root()?.fd()).tried(|| "cannot enter the root".into())?;
+        mount::pivot_to_working_directory().tried(|| "cannot pivot to the new root".into())
+    }
+
+    fn move_root(&self) -> Result<(), StepError> {
+        let what = || "cannot change the root".to_owned();
+        rustix::process::fchdir(self.root()?.fd()).tried(what)?;
+        rustix::process::chroot(".").tried(what)?;
+        rustix::process::chdir("/").tried(what)
+    }
+}
+
+fn not_mounted(destination: &Path, error: &io::Error) -> StepError {
+    let hint = match mount::errno(error) {
+        // COMPAT: clients show this sentence to users who mount a directory over a file.
+        Some(libc::ENOTDIR) => {
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+             exists and is the expected type"
+        }
+        _ => "",
+    };
+    let shown = destination.to_string_lossy();
+    StepError::new(format!("error mounting to rootfs at {shown:?}: {}{hint}", reason(error)))
+}
+
+fn inside_proc(destination: &Path) -> StepError {
+    StepError::new(format!("{destination:?} cannot be mounted because it is inside /proc"))
+}
+
+/// Makes a detached file system. A tmpfs takes the permissions of the directory it covers unless told otherwise.
+fn make_file_system(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let context = FsContext::open(&plan.kind)?;
+    context.set_string("source", plan.source.as_bytes())?;
+    for (key, value) in &plan.data {
+        match value {
+            Some(value) => context.set_string(key, value.as_bytes())?,
+            None => context.set_flag(key)?,
+        }
+    }
+    if plan.kind == "tmpfs" && !plan.data.iter().any(|(key, _)| key == "mode") {
+        let mode = rustix::fs::fstat(target)?.st_mode & 0o7777;
+        context.set_string("mode", format!("{mode:o}").as_bytes())?;
+    }
+    context.create(mount_flags(plan.attributes))
+}
+
+/// Some file systems cannot be made in a user namespace without the network or cgroup namespace to match: the host's
+/// own is shown instead, with the same attributes.
+fn substitute(plan: &FsPlan, error: io::Error) -> io::Result<OwnedFd> {
+    let (path, recursive) = match plan.kind.as_str() {
+        "sysfs" => ("/sys", true),
+        "cgroup2" => ("/sys/fs/cgroup", false),
+        _ => return Err(error),
+    };
+    let tree = mount::clone_tree(Path::new(path), recursive)?;
+    let attributes = MountAttributes { set: plan.attributes, ..Default::default() };
+    mount::set_attributes(tree.as_fd(), &attributes, false)?;
+    Ok(tree)
+}
+
+/// Mounts with `mount(2)`, whose options may be a page long.
+fn mount_long(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<()> {
+    let data: Vec<String> = plan
+        .data
+        .iter()
+        .map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}")))
+        .collect();
+    // The four lowest attributes are the same bits in both interfaces.
+    let flags = plan.attributes & 0xf;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", target.as_raw_fd()));
+    mount::mount_classic(&plan.source, &path, &plan.kind, flags, data.join(",").as_bytes())
+}

@@ -1,0 +1,349 @@
+//! Makes plans out of specifications. Pure: the same input gives the same plan.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use rorqual_core::mount::RootfsPlan;
+use rorqual_sys::namespace::Namespaces;
+
+use super::convert::{kernel_kind, memory_policy, namespace_kind, personality};
+use super::mounts::{MountContext, push_devices, push_mount, push_protection};
+use super::options::propagation;
+use super::process::{ProcessContext, push_early, push_process};
+use super::{Facts, HookPoint, InitPlan, SourcePlan, Step};
+use crate::Error;
+use crate::request::{Namespace, ProcessUser};
+
+/// What a plan is made from.
+pub(crate) struct PlanInput<'a> {
+    pub id: &'a str,
+    pub bundle: &'a Path,
+    pub spec: &'a Spec,
+    pub rootfs: &'a RootfsPlan,
+    pub user: &'a ProcessUser,
+    pub facts: &'a Facts,
+}
+
+/// Plans the first process of a container.
+pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
+    let spec = input.spec;
+    let no_linux = Linux::default();
+    let linux = spec.linux().as_ref().unwrap_or(&no_linux);
+    let Some(process) = spec.process().as_ref() else {
+        return Err(Error::InvalidSpec("process property must not be empty".into()));
+    };
+    let mut plan = InitPlan::empty();
+    plan.steps.extend([
+        Step::ForbidDumping,
+        Step::CloseDescriptors { keep: input.facts.preserve_fds },
+    ]);
+    push_early(&mut plan.steps, process);
+
+    // ORDER: while still in the host's user namespace; the cgroup namespace that shows it comes later.
+    if !input.facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
+    let wanted = namespaces(&mut plan, input, linux)?;
+    if !wanted.mount {
+        return Err(Error::InvalidSpec("a container needs a mount namespace of its own".into()));
+    }
+    push_kernel_settings(&mut plan, spec, linux, &wanted)?;
+    push_root(&mut plan, input, linux, &wanted)?;
+
+    if let Some(policy) = linux.memory_policy() {
+        let (mode, nodes) = memory_policy(policy)?;
+        plan.steps.push(Step::MemoryPolicy { mode, nodes });
+    }
+    if let Some(domain) = linux.personality() {
+        plan.steps.push(Step::Personality(personality(domain)?));
+    }
+    let hooks = spec.hooks().as_ref();
+    let context = ProcessContext {
+        facts: input.facts,
+        user: input.user,
+        seccomp: linux.seccomp().as_ref(),
+        keyring: format!("_ses.{}", input.id),
+        init: true,
+        start_hooks: some(hooks.and_then(|hooks| hooks.start_container().as_ref())),
+    };
+    push_process(&mut plan.steps, process, &context)?;
+    Ok(plan)
+}
+
+/// Plans an extra process in a running container.
+pub(crate) fn exec_plan(
+    process: &Process,
+    spec: &Spec,
+    user: &ProcessUser,
+    facts: &Facts,
+) -> Result<InitPlan, Error> {
+    let mut plan = InitPlan::empty();
+    plan.steps.extend([
+        Step::ForbidDumping,
+        Step::CloseDescriptors { keep: facts.preserve_fds },
+    ]);
+    push_early(&mut plan.steps, process);
+    if !facts.unified {
+        plan.steps.push(Step::EnterCgroup);
+    }
+    plan.steps.extend([Step::JoinTarget, Step::BecomeRoot, Step::NewSession]);
+    if facts.terminal {
+        plan.steps.push(terminal(process, false));
+    }
+    let linux = spec.linux().as_ref();
+    if let Some(domain) = linux.and_then(|linux| linux.personality().as_ref()) {
+        plan.steps.push(Step::Personality(personality(domain)?));
+    }
+    let context = ProcessContext {
+        facts,
+        user,
+        seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+        keyring: "_ses.exec".to_owned(),
+        init: false,
+        start_hooks: false,
+    };
+    push_process(&mut plan.steps, process, &context)?;
+    Ok(plan)
+}
+
+/// Which namespaces are not the host's.
+#[derive(Default)]
+struct Wanted {
+    new: Namespaces,
+    joined: Namespaces,
+    mount: bool,
+}
+
+impl Wanted {
+    fn own(&self, kind: Namespaces) -> bool {
+        self.new.with(self.joined).contains(kind)
+    }
+}
+
+fn namespaces(
+    plan: &mut InitPlan,
+    input: &PlanInput<'_>,
+    linux: &Linux,
+) -> Result<Wanted, Error> {
+    let mut wanted = Wanted::default();
+    let mut joins = Vec::new();
+    for (index, kind) in input.facts.given.iter().enumerate() {
+        let source = plan.add_source(SourcePlan::Given(index));
+        joins.push((*kind, source));
+        wanted.joined = wanted.joined.with(kernel_kind(*kind));
+    }
+    let mut seen = Namespaces::empty();
+    for namespace in linux.namespaces().iter().flatten() {
+        let kind = namespace_kind(namespace.typ());
+        let bit = kernel_kind(kind);
+        if seen.contains(bit) {
+            return Err(Error::InvalidSpec(format!(
+                "namespace {} is listed twice",
+                namespace_name(namespace.typ())
+            )));
+        }
+        seen = seen.with(bit);
+        if wanted.joined.contains(bit) {
+            continue;
+        }
+        match namespace.path() {
+            Some(path) if !path.as_os_str().is_empty() => {
+                let source = plan.add_source(SourcePlan::Namespace(path.clone()));
+                joins.push((kind, source));
+                wanted.joined = wanted.joined.with(bit);
+            }
+            _ => wanted.new = wanted.new.with(bit),
+        }
+    }
+    if wanted.joined.contains(Namespaces::MOUNT) {
+        return Err(Error::Unsupported("joining an existing mount namespace at create".into()));
+    }
+    wanted.mount = wanted.new.contains(Namespaces::MOUNT);
+    push_joins(plan, &wanted, joins);
+    Ok(wanted)
+}
+
+fn push_joins(plan: &mut InitPlan, wanted: &Wanted, joins: Vec<(Namespace, super::SourceId)>) {
+    // The kernel roots a cgroup namespace where its maker is, and starts the clock of a time namespace with its
+    // first process: both are made by the child itself, later.
+    plan.create = wanted.new.without(Namespaces::CGROUP).without(Namespaces::TIME);
+    let (first, later): (Vec<_>, Vec<_>) =
+        joins.into_iter().partition(|(kind, _)| matches!(kind, Namespace::User | Namespace::Pid));
+    plan.join_first = first;
+    // ORDER: the user namespace must be entered before namespaces that it owns.
+    plan.join_first.sort_by_key(|(kind, _)| *kind != Namespace::User);
+    if wanted.new.contains(Namespaces::USER) {
+        plan.steps.push(Step::AwaitIdMaps);
+    }
+    if wanted.own(Namespaces::USER) {
+        plan.steps.push(Step::BecomeRoot);
+    }
+    plan.steps.extend(later.into_iter().map(|(kind, source)| Step::Join(kind, source)));
+    plan.steps.push(Step::NewSession);
+}
+
+fn push_kernel_settings(
+    plan: &mut InitPlan,
+    spec: &Spec,
+    linux: &Linux,
+    wanted: &Wanted,
+) -> Result<(), Error> {
+    if wanted.new.contains(Namespaces::TIME) {
+        let mut offsets: Vec<String> = linux
+            .time_offsets()
+            .iter()
+            .flatten()
+            .map(|(clock, offset)| {
+                let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+                format!("{clock} {secs} {nanos}\n")
+            })
+            .collect();
+        offsets.sort();
+        plan.steps.push(Step::TimeOffsets(offsets.concat()));
+    } else if some(linux.time_offsets().as_ref().map(|offsets| offsets.keys())) {
+        return Err(Error::InvalidSpec("timeOffsets need a new time namespace".into()));
+    }
+    if wanted.new.contains(Namespaces::NETWORK) {
+        plan.steps.push(Step::Loopback);
+    }
+    let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let names = [name(spec.hostname()), name(spec.domainname())];
+    if names.iter().any(Option::is_some) && !wanted.own(Namespaces::UTS) {
+        return Err(Error::InvalidSpec(
+            "unable to set hostname or domainname without a private UTS namespace".into(),
+        ));
+    }
+    let [hostname, domainname] = names;
+    plan.steps.extend(hostname.map(Step::Hostname));
+    plan.steps.extend(domainname.map(Step::Domainname));
+    push_sysctls(plan, linux, wanted)
+}
+
+fn push_sysctls(plan: &mut InitPlan, linux: &Linux, wanted: &Wanted) -> Result<(), Error> {
+    let mut sysctls: Vec<_> = linux.sysctl().iter().flatten().collect();
+    sysctls.sort();
+    for (name, value) in sysctls {
+        // COMPAT: both spellings are in use; slashes are the unambiguous one (`net/ipv4/conf/eth0.1`).
+        let dotted = if name.contains('/') { name.replace('/', ".") } else { name.clone() };
+        let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+        let needs = sysctl_namespace(&dotted).ok_or_else(|| {
+            Error::InvalidSpec(format!("sysctl {name:?} is not in a separate kernel namespace"))
+        })?;
+        if !wanted.own(needs) || path.split('/').any(|part| part.is_empty() || part == "..") {
+            return Err(Error::InvalidSpec(format!(
+                "sysctl {name:?} not allowed in host namespace"
+            )));
+        }
+        plan.steps.push(Step::Sysctl { name: path, value: value.clone() });
+    }
+    Ok(())
+}
+
+/// Returns which namespace a kernel parameter belongs to; `None` for those of the whole host.
+fn sysctl_namespace(name: &str) -> Option<Namespaces> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        Some(Namespaces::IPC)
+    } else if name.starts_with("net.") {
+        Some(Namespaces::NETWORK)
+    } else if matches!(name, "kernel.domainname" | "kernel.hostname") {
+        Some(Namespaces::UTS)
+    } else {
+        None
+    }
+}
+
+fn push_root(
+    plan: &mut InitPlan,
+    input: &PlanInput<'_>,
+    linux: &Linux,
+    wanted: &Wanted,
+) -> Result<(), Error> {
+    let spec = input.spec;
+    let new_cgroup_namespace = wanted.new.contains(Namespaces::CGROUP);
+    let context =
+        MountContext { facts: input.facts, bundle: input.bundle, linux, new_cgroup_namespace };
+    if new_cgroup_namespace {
+        plan.steps.push(Step::Unshare(Namespaces::CGROUP));
+    }
+    let root = plan.add_source(SourcePlan::Rootfs(input.rootfs.clone()));
+    plan.steps.push(Step::IsolateMounts);
+    plan.steps.push(Step::Root { source: root });
+
+    let no_mounts = Vec::new();
+    let mounts = spec.mounts().as_ref().unwrap_or(&no_mounts);
+    for mount in mounts {
+        push_mount(plan, &context, mount)?;
+    }
+    push_devices(plan, mounts, linux, wanted.own(Namespaces::USER));
+    if input.facts.terminal
+        && let Some(process) = spec.process().as_ref()
+    {
+        plan.steps.push(terminal(process, true));
+    }
+    push_hooks_and_pivot(plan, input, linux)
+}
+
+fn push_hooks_and_pivot(
+    plan: &mut InitPlan,
+    input: &PlanInput<'_>,
+    linux: &Linux,
+) -> Result<(), Error> {
+    let hooks = input.spec.hooks().as_ref();
+    let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
+    if some(prestart) || some(hooks.and_then(|hooks| hooks.create_runtime().as_ref())) {
+        plan.steps.push(Step::Hooks(HookPoint::Runtime));
+    }
+    if some(hooks.and_then(|hooks| hooks.create_container().as_ref())) {
+        plan.steps.push(Step::Hooks(HookPoint::CreateContainer));
+    }
+    let readonly = input.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+    push_protection(plan, linux, readonly == Some(true));
+    plan.steps.push(if input.facts.no_pivot { Step::MoveRoot } else { Step::Pivot });
+    if let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) {
+        let Some((how, recursive)) = propagation(text) else {
+            return Err(Error::InvalidSpec(format!("rootfsPropagation={text} is not supported")));
+        };
+        plan.steps.push(Step::RootPropagation { how, recursive });
+    }
+    Ok(())
+}
+
+fn terminal(process: &Process, console: bool) -> Step {
+    let size = process.console_size().map_or((0, 0), |size| {
+        let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+        (clamp(size.width()), clamp(size.height()))
+    });
+    Step::Terminal { console, size }
+}
+
+fn namespace_name(kind: LinuxNamespaceType) -> String {
+    format!("{:?}", namespace_kind(kind)).to_lowercase()
+}
+
+/// Tells whether a list is there and has an element.
+fn some<'a, T: 'a>(list: Option<impl IntoIterator<Item = T>>) -> bool {
+    list.is_some_and(|list| list.into_iter().next().is_some())
+}
+
+impl InitPlan {
+    fn empty() -> Self {
+        Self {
+            create: Namespaces::empty(),
+            join_first: Vec::new(),
+            sources: Vec::new(),
+            steps: Vec::new(),
+            late: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}

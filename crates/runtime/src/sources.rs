@@ -1,0 +1,222 @@
+//! Opens what a plan needs of the host: detached mounts and namespaces, before the clone and with the host's rights.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rorqual_core::mount::{OverlayPlan, RootfsPlan};
+use rorqual_sys::mount::{self, FsContext, MountAttributes, RDONLY};
+use rorqual_sys::namespace::Namespaces;
+use rorqual_sys::process::{self, CloneOptions, Cloned};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::Error;
+use crate::plan::{IdmapPlan, SourcePlan};
+use crate::request::Joined;
+
+/// LIMIT: what fsconfig(2) takes as one value, less the final null.
+const MAX_VALUE: usize = 255;
+
+/// An opened [`SourcePlan`].
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A detached mount or a namespace.
+    Fd(OwnedFd),
+    /// An overlay whose options are too long for this kernel's newer calls: the child mounts it.
+    ClassicOverlay {
+        /// Options for `mount(2)`.
+        data: Vec<u8>,
+        /// Flags for `mount(2)`.
+        flags: u64,
+        /// A directory to mount on that matters to nobody else in the child's namespace.
+        at: PathBuf,
+        /// What the options refer to.
+        _handles: Vec<OwnedFd>,
+    },
+}
+
+/// Opens all sources of a plan, in order.
+pub(crate) fn open_all(plans: &[SourcePlan], given: Vec<Joined>) -> Result<Vec<Source>, Error> {
+    let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
+    plans.iter().map(|plan| open(plan, &mut given)).collect()
+}
+
+fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<Source, Error> {
+    match plan {
+        SourcePlan::Rootfs(RootfsPlan::Directory { path }) => mount::clone_tree(path, true)
+            .map(Source::Fd)
+            .map_err(|source| failed(format!("open root file system {path:?}"), source)),
+        SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => open_overlay(plan)
+            .map_err(|source| failed("mount the overlay root file system".into(), source)),
+        SourcePlan::Bind { path, recursive, attributes, recursive_attributes, idmap } => {
+            let all = (attributes, recursive_attributes);
+            open_bind(path, *recursive, all, idmap.as_ref())
+                .map(Source::Fd)
+                .map_err(|source| failed(format!("bind mount source {path:?}"), source))
+        }
+        SourcePlan::Namespace(path) => {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map(Source::Fd)
+                .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
+        }
+        SourcePlan::Given(index) => given
+            .get_mut(*index)
+            .and_then(Option::take)
+            .map(Source::Fd)
+            .ok_or_else(|| Error::InvalidSpec("namespace descriptor is missing".into())),
+    }
+}
+
+fn failed(action: String, source: io::Error) -> Error {
+    Error::Os { action, source }
+}
+
+fn open_bind(
+    path: &Path,
+    recursive: bool,
+    (attributes, recursive_attributes): (&MountAttributes, &MountAttributes),
+    idmap: Option<&IdmapPlan>,
+) -> io::Result<OwnedFd> {
+    let tree = mount::clone_tree(path, recursive)?;
+    if let Some(map) = idmap {
+        let namespace = user_namespace(&map.uids, &map.gids)?;
+        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive)?;
+    }
+    for (attributes, recursive) in [(attributes, false), (recursive_attributes, true)] {
+        if *attributes != MountAttributes::default() {
+            mount::set_attributes(tree.as_fd(), attributes, recursive)?;
+        }
+    }
+    Ok(tree)
+}
+
+/// Makes a user namespace with these maps. The kernel wants a process for it, which lives only that long.
+pub(crate) fn user_namespace(uids: &str, gids: &str) -> io::Result<OwnedFd> {
+    let (ours, theirs) = crate::channel::pair()?;
+    let options = CloneOptions { namespaces: Namespaces::USER, ..CloneOptions::default() };
+    match process::clone_process(&options)? {
+        Cloned::Child => {
+            drop(ours);
+            // Ends with the parent's end of the pair.
+            let _ = crate::channel::receive_report(theirs.as_fd());
+            process::exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            let opened = write_maps(pid, uids, gids).and_then(|()| {
+                let path = format!("/proc/{pid}/ns/user");
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                Ok(rustix::fs::open(path, flags, Mode::empty())?)
+            });
+            drop(ours);
+            process::wait_pidfd(pidfd.as_fd())?;
+            opened
+        }
+    }
+}
+
+/// Writes the id maps of a process in a new user namespace.
+pub(crate) fn write_maps(pid: i32, uids: &str, gids: &str) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        // An unprivileged user may map only himself, and must give up setgroups(2) for it.
+        std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    }
+    std::fs::write(format!("/proc/{pid}/gid_map"), gids)?;
+    std::fs::write(format!("/proc/{pid}/uid_map"), uids)
+}
+
+fn open_overlay(plan: &OverlayPlan) -> io::Result<Source> {
+    if let ([only], None) = (plan.lower.as_slice(), &plan.upper) {
+        // The kernel wants two layers or more; one alone needs no overlay.
+        let tree = mount::clone_tree(only, false)?;
+        let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+        mount::set_attributes(tree.as_fd(), &attributes, false)?;
+        return Ok(Source::Fd(tree));
+    }
+    match overlay_by_layers(plan) {
+        // `lowerdir+` is younger than the oldest kernel we support.
+        Err(error) if mount::errno(&error) == Some(libc::EINVAL) => overlay_by_list(plan),
+        other => other.map(Source::Fd),
+    }
+}
+
+fn overlay_by_layers(plan: &OverlayPlan) -> io::Result<OwnedFd> {
+    let context = FsContext::open("overlay")?;
+    context.set_string("source", b"overlay")?;
+    let mut handles = Vec::new();
+    for layer in &plan.lower {
+        set_path(&context, "lowerdir+", layer, &mut handles)?;
+    }
+    if let Some(upper) = &plan.upper {
+        set_path(&context, "upperdir", &upper.upper, &mut handles)?;
+        set_path(&context, "workdir", &upper.work, &mut handles)?;
+    }
+    for option in &plan.options {
+        set_option(&context, option)?;
+    }
+    context.create(if plan.upper.is_none() { RDONLY } else { 0 })
+}
+
+/// Gives a directory by its path, or by a descriptor's where the path is too long.
+fn set_path(
+    context: &FsContext,
+    key: &str,
+    path: &Path,
+    handles: &mut Vec<OwnedFd>,
+) -> io::Result<()> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() <= MAX_VALUE {
+        return context.set_string(key, bytes);
+    }
+    let handle = directory(path)?;
+    context.set_string(key, descriptor_path(handle.as_fd()).as_bytes())?;
+    handles.push(handle);
+    Ok(())
+}
+
+fn set_option(context: &FsContext, option: &str) -> io::Result<()> {
+    match option.split_once('=') {
+        Some((key, value)) => context.set_string(key, value.as_bytes()),
+        None => context.set_flag(option),
+    }
+}
+
+/// For kernels before 6.5: one list of all layers, short names through descriptors.
+fn overlay_by_list(plan: &OverlayPlan) -> io::Result<Source> {
+    let handles: Vec<OwnedFd> =
+        plan.lower.iter().map(|path| directory(path)).collect::<io::Result<_>>()?;
+    let list: Vec<String> = handles.iter().map(|fd| descriptor_path(fd.as_fd())).collect();
+    let mut options = vec![format!("lowerdir={}", list.join(":")).into_bytes()];
+    if let Some(upper) = &plan.upper {
+        for (key, path) in [("upperdir=", &upper.upper), ("workdir=", &upper.work)] {
+            options.push([key.as_bytes(), escape(path).as_slice()].concat());
+        }
+    }
+    options.extend(plan.options.iter().map(|option| option.clone().into_bytes()));
+    let data = options.join(&b","[..]);
+    let at = plan.lower.first().cloned().unwrap_or_default();
+    let flags = if plan.upper.is_none() { RDONLY } else { 0 };
+    Ok(Source::ClassicOverlay { data, flags, at, _handles: handles })
+}
+
+/// Overlay splits its options at commas and lists at colons, unless escaped.
+fn escape(path: &Path) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b'\\' | b',' | b':') {
+            escaped.push(b'\\');
+        }
+        escaped.push(*byte);
+    }
+    escaped
+}
+
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+fn descriptor_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}

@@ -1,0 +1,72 @@
+//! Ending what a dead shim left behind, and dropping records.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rorqual_core::ContainerId;
+use rorqual_sys::poll::{Interest, Poller};
+
+use crate::record::{ExitRecord, ShimDirectory};
+use crate::running::{assumed_exit, blocking, io_refused};
+use crate::task::{Exit, TaskId};
+use crate::{Error, cgroups};
+
+/// LIMIT: how long killed processes may take to die before we go on without them.
+const DYING: Duration = Duration::from_secs(10);
+
+/// Finds the exit of a task whose shim is gone: its record, or an assumed one after killing what is left. Blocks.
+pub(crate) fn after_lost_shim(
+    run_dir: &Path,
+    container: ContainerId,
+    task: TaskId,
+    init: Option<BorrowedFd<'_>>,
+) -> Exit {
+    let directory = ShimDirectory::open(run_dir, container).ok().flatten();
+    if let Some(record) = directory.as_ref().and_then(|d| d.exit().ok().flatten())
+        && record.task == task
+    {
+        return record.exit;
+    }
+    let record = directory.as_ref().and_then(|d| d.task().ok().flatten());
+    let cgroup = record.as_ref().map_or("", |record| record.cgroup.as_str());
+    let oom_killed = cgroups::oom_killed(cgroup);
+    cgroups::kill(cgroup);
+    if let Some(init) = init {
+        let _ = rorqual_sys::pidfd::send_signal(init, libc::SIGKILL);
+        wait_for_death(init);
+    }
+    cgroups::remove(cgroup);
+    let exit = Exit { oom_killed, ..assumed_exit() };
+    if let Some(directory) = directory
+        && let Err(error) = directory.write_exit(&ExitRecord { task, exit })
+    {
+        tracing::warn!(%container, %error, "cannot write down the end of a container");
+    }
+    exit
+}
+
+fn wait_for_death(pidfd: BorrowedFd<'_>) {
+    let wait = || -> io::Result<()> {
+        let poller = Poller::new()?;
+        poller.add(pidfd, 0, Interest::READ)?;
+        poller.wait(&mut Vec::new(), Some(DYING))
+    };
+    if let Err(error) = wait() {
+        tracing::warn!(%error, "cannot wait for a killed container");
+    }
+}
+
+/// Removes a container's shim directory.
+pub(crate) async fn forget(run_dir: &Path, container: ContainerId) -> Result<(), Error> {
+    let run_dir = run_dir.to_owned();
+    blocking(move || {
+        let remove = || match ShimDirectory::open(&run_dir, container)? {
+            Some(directory) => directory.remove(),
+            None => Ok(()),
+        };
+        remove().map_err(|error| io_refused("remove the container's records", &error))
+    })
+    .await
+}
