@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::flag::{self, Args, Command, Matches, UsageError};
 use crate::terminal;
 
-pub(crate) use endpoint::{config_directory, current_context};
+pub(crate) use endpoint::{config_directory, current_context, default_host, flag_tls};
 
 /// Version of the Docker command line this one behaves as.
 pub(crate) const COMPATIBLE: &str = "28.5.2";

@@ -1,13 +1,24 @@
 //! All commands: the root of the table, and one module per command or family.
 
+mod completion;
 mod container;
+mod context;
+mod copy;
 mod create;
+mod exec;
+mod facts;
 mod image;
+mod inspect;
+mod lifecycle;
 mod list;
 mod logs;
+mod network;
 mod run;
 mod session;
+mod stats;
 mod system;
+mod typed;
+mod volume;
 
 use crate::flag::{Args, Command, Flag, Kind};
 
@@ -50,14 +61,49 @@ pub(crate) static ROOT: Command = Command {
     stops_at_word: true,
     children: &[
         &run::RUN,
+        &exec::EXEC,
         &list::PS,
+        &image::PULL,
+        &image::PUSH,
         &image::IMAGES,
         &system::VERSION,
+        &system::INFO,
         &container::GROUP,
+        &context::GROUP,
+        &image::GROUP,
+        &network::GROUP,
+        &system::GROUP,
+        &volume::GROUP,
+        &exec::ATTACH,
+        &facts::COMMIT,
+        &completion::COMPLETION,
+        &copy::CP,
         &create::CREATE,
+        &facts::DIFF,
+        &system::EVENTS,
+        &facts::EXPORT,
+        &image::HISTORY,
+        &image::IMPORT,
+        &inspect::INSPECT,
+        &lifecycle::KILL,
         &image::LOAD,
         &logs::LOGS,
+        &lifecycle::PAUSE,
+        &facts::PORT,
+        &lifecycle::RENAME,
+        &lifecycle::RESTART,
         &container::RM,
+        &image::RMI,
+        &image::SAVE,
+        &exec::START,
+        &stats::STATS,
+        &lifecycle::STOP,
+        &image::TAG,
+        &facts::TOP,
+        &lifecycle::UNPAUSE,
+        &lifecycle::UPDATE,
+        &lifecycle::WAIT,
+        &completion::COMPLETE,
     ],
     ..Command::EMPTY
 };

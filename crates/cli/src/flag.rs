@@ -12,4 +12,4 @@ pub(crate) use complete::{Offer, candidates, script};
 pub(crate) use help::{help, usage_line};
 pub(crate) use manual::manual;
 pub(crate) use parse::{Matches, UsageError, nano_cpus, parse, parse_bool};
-pub(crate) use spec::{Args, Command, Completes, Flag, Kind, Task};
+pub(crate) use spec::{Args, Command, Completes, Flag, Kind};

@@ -33,11 +33,7 @@ pub fn manual_pages(program: &str) -> Vec<(String, String)> {
     pages
 }
 
-fn collect_pages(
-    command: &'static flag::Command,
-    path: String,
-    pages: &mut Vec<(String, String)>,
-) {
+fn collect_pages(command: &'static flag::Command, path: String, pages: &mut Vec<(String, String)>) {
     pages.push((format!("{}.1", path.replace(' ', "-")), flag::manual(command, &path)));
     for child in command.children.iter().filter(|child| !child.hidden) {
         collect_pages(child, format!("{path} {}", child.name), pages);

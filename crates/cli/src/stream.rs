@@ -61,7 +61,8 @@ impl Demultiplexer {
             self.left -= part.len();
             if self.stream == 3 {
                 // The daemon's own trouble, in place of output.
-                let text = format!("error from daemon in stream: {}", String::from_utf8_lossy(&part));
+                let text =
+                    format!("error from daemon in stream: {}", String::from_utf8_lossy(&part));
                 return Err(io::Error::other(text));
             }
             sink(self.stream, &part)?;
@@ -105,10 +106,7 @@ pub(crate) struct Session<'a> {
 }
 
 /// Connects the standard streams with a container until either side ends it.
-pub(crate) async fn carry(
-    connection: Connection,
-    session: Session<'_>,
-) -> Result<Ended, Failure> {
+pub(crate) async fn carry(connection: Connection, session: Session<'_>) -> Result<Ended, Failure> {
     let (reader, writer) = tokio::io::split(connection);
     let receive = receive(reader, session);
     if !session.input {
@@ -217,7 +215,8 @@ impl<'a> DetachKeys<'a> {
 
 /// Reads `ctrl-p,ctrl-q` or `a,ctrl-[` into bytes.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Failure> {
-    let unknown = |key: &str| Failure::new(format!("invalid detach keys: Unknown character: '{key}'"));
+    let unknown =
+        |key: &str| Failure::new(format!("invalid detach keys: Unknown character: '{key}'"));
     let mut keys = Vec::new();
     for key in text.split(',') {
         let bytes = key.as_bytes();

@@ -11,7 +11,7 @@ mod print;
 mod printf;
 mod value;
 
-pub(crate) use print::{go_json, html_escaped_json};
+pub(crate) use print::html_escaped_json;
 pub(crate) use value::{Record, Value};
 
 use node::Node;

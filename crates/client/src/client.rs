@@ -230,7 +230,9 @@ impl Client {
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
         let message = serde_json::from_slice::<Value>(&bytes)
             .ok()
-            .and_then(|document| document.get("message")?.as_str().map(|text| text.trim().to_owned()))
+            .and_then(|document| {
+                document.get("message")?.as_str().map(|text| text.trim().to_owned())
+            })
             .unwrap_or(text);
         Err(Error::Daemon { status, message })
     }
@@ -277,7 +279,8 @@ impl Client {
             .method(request.method)
             .uri(format!("{base}{prefix}{}", request.path));
         for (name, value) in &self.options.headers {
-            builder = builder.header(HeaderName::try_from(name.as_str()).map_err(http::Error::from)?, value);
+            builder = builder
+                .header(HeaderName::try_from(name.as_str()).map_err(http::Error::from)?, value);
         }
         builder = builder.header("user-agent", self.options.user_agent.as_str());
         builder = builder.header(HOST, self.host_header());
@@ -312,4 +315,3 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.trim().trim_start_matches('v').split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
-

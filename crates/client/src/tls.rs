@@ -67,8 +67,7 @@ impl TlsFiles {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let broken =
-        |reason: String| Error::Tls { path: path.to_path_buf(), reason };
+    let broken = |reason: String| Error::Tls { path: path.to_path_buf(), reason };
     let read: std::result::Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| broken(error.to_string()))?.collect();
     let chain = read.map_err(|error| broken(error.to_string()))?;

@@ -70,18 +70,16 @@ fn normal_host(text: &str) -> String {
 pub(super) fn client(cli: &Cli) -> Result<Client, Failure> {
     let root = &cli.root;
     if root.given("context") && root.given("host") {
-        return Err(Failure::new(
-            "conflicting options: cannot specify both --host and --context",
-        ));
+        return Err(Failure::new("conflicting options: cannot specify both --host and --context"));
     }
     let name = current_context(root, &cli.config);
     let (address, tls) = if name == "default" {
         warn_of_ignored_context(cli);
         (default_host(root, &cli.program), flag_tls(cli))
     } else {
-        ContextStore::new(cli.config.directory()).endpoint(&name).map_err(|error| {
-            Failure::new(format!("unable to resolve docker endpoint: {error}"))
-        })?
+        ContextStore::new(cli.config.directory())
+            .endpoint(&name)
+            .map_err(|error| Failure::new(format!("unable to resolve docker endpoint: {error}")))?
     };
     let host: Host = if address.is_empty() { DOCKER_SOCKET } else { address.as_str() }
         .parse()

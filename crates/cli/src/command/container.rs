@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{create, list, logs, run, task};
+use super::{copy, create, exec, facts, inspect, lifecycle, list, logs, run, stats, task};
 use crate::cli::Cli;
 use crate::failure::{Failure, Outcome, joined};
 use crate::flag::{Args, Command, Completes, Flag, Kind, Matches};
@@ -13,7 +13,33 @@ pub(super) static GROUP: Command = Command {
     name: "container",
     usage: "COMMAND",
     about: "Manage containers",
-    children: &[&create::CREATE, &list::LIST, &logs::LOGS, &RM, &run::RUN],
+    children: &[
+        &exec::ATTACH,
+        &facts::COMMIT,
+        &copy::CP,
+        &create::CREATE,
+        &facts::DIFF,
+        &exec::EXEC,
+        &facts::EXPORT,
+        &inspect::CONTAINER,
+        &lifecycle::KILL,
+        &logs::LOGS,
+        &list::LIST,
+        &lifecycle::PAUSE,
+        &facts::PORT,
+        &lifecycle::PRUNE,
+        &lifecycle::RENAME,
+        &lifecycle::RESTART,
+        &RM,
+        &run::RUN,
+        &exec::START,
+        &stats::STATS,
+        &lifecycle::STOP,
+        &facts::TOP,
+        &lifecycle::UNPAUSE,
+        &lifecycle::UPDATE,
+        &lifecycle::WAIT,
+    ],
     ..Command::EMPTY
 };
 
@@ -66,11 +92,7 @@ async fn remove(cli: &Cli, matches: &Matches) -> Outcome {
 }
 
 /// Asks `POST /containers/{name}/{action}` for each name; prints those that went well.
-pub(super) async fn each_post(
-    cli: &Cli,
-    matches: &Matches,
-    action: &str,
-) -> Result<(), Failure> {
+pub(super) async fn each_post(cli: &Cli, matches: &Matches, action: &str) -> Result<(), Failure> {
     let client = cli.client()?;
     let mut errors = Vec::new();
     for name in &matches.words {

@@ -51,8 +51,7 @@ pub(super) fn as_own_failure(matches: &Matches, failure: Failure, code: u8) -> F
     if failure.text.is_empty() {
         return failure;
     }
-    let text =
-        format!("{program}: {}\n\nRun '{path} --help' for more information", failure.text);
+    let text = format!("{program}: {}\n\nRun '{path} --help' for more information", failure.text);
     Failure { code, text }
 }
 

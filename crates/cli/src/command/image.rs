@@ -2,6 +2,7 @@
 
 mod archive;
 mod list;
+mod manage;
 
 use rorqual_client::{Method, Request};
 use rorqual_core::Reference;
@@ -11,8 +12,33 @@ use crate::failure::Failure;
 use crate::output::text::query;
 use crate::progress::{self, Show};
 
-pub(super) use archive::LOAD;
-pub(super) use list::IMAGES;
+pub(super) use archive::{IMPORT, LOAD, SAVE, platform_document};
+pub(super) use list::{IMAGES, USAGE, usage_rows};
+pub(super) use manage::{HISTORY, PULL, PUSH, RMI, TAG, image_filters, pruned_lines};
+
+use super::inspect;
+use crate::flag::Command;
+
+/// `image`
+pub(super) static GROUP: Command = Command {
+    name: "image",
+    usage: "COMMAND",
+    about: "Manage images",
+    children: &[
+        &HISTORY,
+        &IMPORT,
+        &inspect::IMAGE,
+        &LOAD,
+        &list::LIST,
+        &manage::PRUNE,
+        &PULL,
+        &PUSH,
+        &manage::REMOVE,
+        &SAVE,
+        &TAG,
+    ],
+    ..Command::EMPTY
+};
 
 /// Completes a name with `latest` as messages show it.
 pub(super) fn familiar_tagged(name: &str) -> String {
@@ -59,5 +85,22 @@ pub(super) fn split_tag(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (name, ""),
+    }
+}
+
+/// Checks a name of an image; the text is the daemon's.
+pub(super) fn check_reference(name: &str) -> Result<(), Failure> {
+    name.parse::<Reference>().map(drop).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// `alpine:3` → `docker.io/library/alpine:3`
+pub(super) fn canonical(name: &str) -> String {
+    let tagged = familiar_tagged(name);
+    let first = tagged.split('/').next().unwrap_or_default();
+    let has_host = tagged.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    match (has_host, tagged.contains('/')) {
+        (true, _) => tagged,
+        (false, true) => format!("docker.io/{tagged}"),
+        (false, false) => format!("docker.io/library/{tagged}"),
     }
 }

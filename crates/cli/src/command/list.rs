@@ -43,7 +43,8 @@ const LS: Command = Command {
     ..Command::EMPTY
 };
 
-const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const TABLE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -93,7 +94,11 @@ async fn ps(cli: &Cli, matches: &Matches) -> Outcome {
     if sized && matches!(format.as_str(), "table" | "") {
         format = format!("table {TABLE}\t{{{{.Size}}}}");
     }
-    let raw = if sized { "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{- pad .State 1 0}}\\nstatus: {{- pad .Status 1 0}}\\nnames: {{.Names}}\\nlabels: {{- pad .Labels 1 0}}\\nports: {{- pad .Ports 1 0}}\\nsize: {{.Size}}\\n" } else { RAW };
+    let raw = if sized {
+        "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{- pad .State 1 0}}\\nstatus: {{- pad .Status 1 0}}\\nnames: {{.Names}}\\nlabels: {{- pad .Labels 1 0}}\\nports: {{- pad .Ports 1 0}}\\nsize: {{.Size}}\\n"
+    } else {
+        RAW
+    };
     let listing = Listing { raw, ..Listing::new(TABLE, HEADERS) };
     listing.show(cli, rows, &format)?;
     Ok(0)
@@ -154,6 +159,19 @@ fn row(one: &Json, whole: bool) -> Record {
         ("Status", text("Status").into()),
     ];
     Record::row("formatter.ContainerContext", fields).with_labels(&one["Labels"])
+}
+
+/// Containers in `system df -v`.
+pub(super) const USAGE: Listing = Listing::new(
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    HEADERS,
+);
+
+/// Makes a row of `system df -v`: the size is the container's own.
+pub(super) fn usage_row(one: &Json) -> Record {
+    let mut own = one.clone();
+    own["SizeRootFs"] = Json::Null;
+    row(&own, false)
 }
 
 fn names(one: &Json, whole: bool) -> String {

@@ -85,7 +85,9 @@ pub(super) async fn proxy_signals(client: &Client, id: &str) {
             insisted += 1;
         }
         // A container that just ended needs no signal.
-        let _ = client.post(format!("/containers/{}/kill?signal={name}", encoded(id)), Json::Null).await;
+        let _ = client
+            .post(format!("/containers/{}/kill?signal={name}", encoded(id)), Json::Null)
+            .await;
         if insisted >= 3 {
             complain("got 3 SIGTERM/SIGINTs, forcefully exiting");
             return;
@@ -135,7 +137,10 @@ pub(super) fn start_failure_code(text: &str) -> u8 {
     if has("permission denied") || has("is a directory") {
         return 126;
     }
-    let missing = ["executable file not found", "no such file or directory", "system cannot find the file specified"];
+    let missing = [
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    ];
     if missing.iter().any(|part| has(part)) { 127 } else { 125 }
 }
-

@@ -15,7 +15,8 @@ pub(crate) fn help(command: &Command, path: &str, width: usize) -> String {
     let program = path.split(' ').next().unwrap_or(path);
     let mut out = format!("{}\n\n{}\n", usage_line(command, path), command.about);
     if command.paths.len() > 1 {
-        let all: Vec<String> = command.paths.iter().map(|path| format!("{program} {path}")).collect();
+        let all: Vec<String> =
+            command.paths.iter().map(|path| format!("{program} {path}")).collect();
         let _ = write!(out, "\nAliases:\n  {}\n", all.join(", "));
     }
     for (title, children) in sections(command, path == program) {
@@ -52,8 +53,7 @@ fn sections(command: &Command, is_root: bool) -> Vec<(&'static str, Vec<&'static
     let mut common: Vec<_> = shown().filter(|child| is_common(child)).collect();
     common.sort_by_key(|child| COMMON.iter().position(|name| *name == child.name).unwrap_or(9));
     let groups = shown().filter(|child| !child.children.is_empty()).collect();
-    let rest =
-        shown().filter(|child| child.children.is_empty() && !is_common(child)).collect();
+    let rest = shown().filter(|child| child.children.is_empty() && !is_common(child)).collect();
     vec![("Common Commands", common), ("Management Commands", groups), ("Commands", rest)]
 }
 

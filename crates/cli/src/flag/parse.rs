@@ -261,9 +261,10 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
             return Err(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
         }
         Kind::Int => parse_int(value).is_some(),
-        Kind::Uint | Kind::Uint16 => {
-            let limit = if kind == Kind::Uint16 { i64::from(u16::MAX) } else { i64::MAX };
-            if parse_int(value).is_none_or(|n| n < 0 || n > limit) || value.starts_with(['-', '+']) {
+        Kind::Uint16 => {
+            let limit = i64::from(u16::MAX);
+            if parse_int(value).is_none_or(|n| n < 0 || n > limit) || value.starts_with(['-', '+'])
+            {
                 return Err(number("ParseUint"));
             }
             true

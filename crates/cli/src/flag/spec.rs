@@ -22,8 +22,6 @@ pub(crate) enum Kind {
     Int,
     /// A whole number from 0 to 65535.
     Uint16,
-    /// A whole number, not negative.
-    Uint,
     /// A size such as `64m`.
     Bytes,
     /// A size, or -1 for no limit.
@@ -42,7 +40,6 @@ impl Kind {
             Self::Text(label) | Self::List(label) | Self::Commas(label) => label,
             Self::Int => "int",
             Self::Uint16 => "uint16",
-            Self::Uint => "uint",
             Self::Bytes | Self::SwapBytes => "bytes",
             Self::Cpus => "decimal",
             Self::Duration => "duration",
@@ -219,6 +216,9 @@ impl Command {
 
     /// Finds a command below by name or alias.
     pub(crate) fn child(&self, word: &str) -> Option<&'static Command> {
-        self.children.iter().copied().find(|child| child.name == word || child.aliases.contains(&word))
+        self.children
+            .iter()
+            .copied()
+            .find(|child| child.name == word || child.aliases.contains(&word))
     }
 }

@@ -9,11 +9,7 @@ use super::value::Value;
 use super::{MissingKey, Mode, Template, TemplateError, print};
 
 /// Renders `template` for `data`.
-pub(super) fn render(
-    template: &Template,
-    data: &Value,
-    mode: Mode,
-) -> Result<String> {
+pub(super) fn render(template: &Template, data: &Value, mode: Mode) -> Result<String> {
     let mut defined = HashMap::new();
     collect(&template.body, &mut defined);
     let mut state = State {
@@ -229,12 +225,7 @@ impl<'a> State<'a> {
         Ok(last.unwrap_or(Value::Nil))
     }
 
-    fn command(
-        &mut self,
-        command: &'a Command,
-        dot: &Value,
-        last: Option<Value>,
-    ) -> Result<Value> {
+    fn command(&mut self, command: &'a Command, dot: &Value, last: Option<Value>) -> Result<Value> {
         let (first, rest) = (&command.operands[0], &command.operands[1..]);
         if let Kind::Function(name) = &first.kind {
             return self.function(first, name, rest, dot, last);
@@ -361,6 +352,9 @@ impl<'a> State<'a> {
                     let count = arguments.len();
                     let reason = format!("wrong number of args for Label: want 1 got {count}");
                     return Err(self.fail(operand, &reason));
+                }
+                if self.template.missing == MissingKey::Error {
+                    return Err(self.fail(operand, &format!("map has no entry for key {name:?}")));
                 }
                 let pointer = if record.pointer { "*" } else { "" };
                 let kind = format!("{pointer}{}", record.type_name);

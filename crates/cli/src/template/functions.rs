@@ -51,9 +51,8 @@ pub(super) fn call(name: &str, arguments: &[Value], mode: Mode) -> Outcome {
     match name {
         "not" => one(arguments).map(|value| Value::Bool(!value.is_true())),
         "eq" => equal(arguments),
-        "ne" => two(arguments).and_then(|(a, b)| {
-            a.equals(b).map(|same| Value::Bool(!same)).ok_or_else(incompatible)
-        }),
+        "ne" => two(arguments)
+            .and_then(|(a, b)| a.equals(b).map(|same| Value::Bool(!same)).ok_or_else(incompatible)),
         "lt" => ordered(arguments, Ordering::is_lt),
         "le" => ordered(arguments, Ordering::is_le),
         "gt" => ordered(arguments, Ordering::is_gt),
@@ -267,9 +266,7 @@ fn slice(arguments: &[Value]) -> Outcome {
         return Err(Failure::Reason(format!("invalid slice index: {from} > {to}")));
     }
     match value {
-        Value::Text(text) => {
-            Ok(Value::text(String::from_utf8_lossy(&text.as_bytes()[from..to])))
-        }
+        Value::Text(text) => Ok(Value::text(String::from_utf8_lossy(&text.as_bytes()[from..to]))),
         Value::List(items) => Ok(Value::List(Rc::new(items[from..to].to_vec()))),
         _ => Ok(Value::Nil),
     }

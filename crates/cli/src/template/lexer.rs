@@ -47,8 +47,7 @@ pub(super) fn tokens(name: &str, text: &str) -> Result<Vec<(usize, Token)>, Temp
         }
         let inner = open.map(|open| at + open + 2);
         let trims_left = inner.is_some_and(|inner| {
-            text[inner..].starts_with('-')
-                && text[inner + 1..].starts_with([' ', '\t', '\r', '\n'])
+            text[inner..].starts_with('-') && text[inner + 1..].starts_with([' ', '\t', '\r', '\n'])
         });
         if trims_left {
             plain = plain.trim_end_matches([' ', '\t', '\r', '\n']);
@@ -123,7 +122,8 @@ fn token(rest: &str) -> Result<(Token, usize), String> {
         ' ' | '\t' | '\r' | '\n' => {
             let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len();
             // The blank before a closing trim mark belongs to it.
-            let blank = if rest[blank..].starts_with("-}}") && blank > 1 { blank - 1 } else { blank };
+            let blank =
+                if rest[blank..].starts_with("-}}") && blank > 1 { blank - 1 } else { blank };
             Ok((Token::Space, blank))
         }
         '|' => Ok((Token::Pipe, 1)),
@@ -143,11 +143,8 @@ fn token(rest: &str) -> Result<(Token, usize), String> {
         '.' if second.is_some_and(|c| c.is_ascii_digit()) => Ok(number(rest)),
         '.' => {
             let length = word_length(&rest[1..]);
-            let token = if length == 0 {
-                Token::Dot
-            } else {
-                Token::Field(rest[1..=length].to_owned())
-            };
+            let token =
+                if length == 0 { Token::Dot } else { Token::Field(rest[1..=length].to_owned()) };
             Ok((token, length + 1))
         }
         '$' => {

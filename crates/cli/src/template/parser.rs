@@ -9,7 +9,8 @@ use super::value::Value;
 /// Parses a template.
 pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Node>, TemplateError> {
     let tokens = lexer::tokens(name, text)?;
-    let mut parser = Parser { name, text, tokens, at: 0, variables: vec!["$".to_owned()], depth: 0 };
+    let mut parser =
+        Parser { name, text, tokens, at: 0, variables: vec!["$".to_owned()], depth: 0 };
     let (nodes, end) = parser.list(Inside::Top)?;
     match end {
         End::Text => Ok(nodes),

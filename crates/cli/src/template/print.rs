@@ -8,7 +8,6 @@ use super::value::Value;
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Nil => "<no value>".to_owned(),
-        Value::Record(record) if record.pointer => format!("&{}", plain(value)),
         other => plain(other),
     }
 }
@@ -120,14 +119,17 @@ pub(super) fn to_json(value: &Value) -> Json {
                 fields.sort_by(|a, b| a.0.cmp(&b.0));
             }
             Json::Object(
-                fields.into_iter().map(|(name, value)| (name.to_string(), to_json(value))).collect(),
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_string(), to_json(value)))
+                    .collect(),
             )
         }),
     }
 }
 
 /// `{{json x}}`: one line, nothing escaped for HTML.
-pub(crate) fn go_json(value: &Value) -> String {
+pub(super) fn go_json(value: &Value) -> String {
     escape_separators(to_json(value).to_string())
 }
 

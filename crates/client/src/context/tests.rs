@@ -20,7 +20,8 @@ fn a_context_is_stored_where_docker_looks() {
 
 #[test]
 fn names_are_checked() {
-    for (name, valid) in [("ab", true), ("a", false), ("-a", false), ("a/b", false), ("a.+b", true)] {
+    for (name, valid) in [("ab", true), ("a", false), ("-a", false), ("a/b", false), ("a.+b", true)]
+    {
         assert_eq!(is_valid_name(name), valid, "{name}");
     }
     let store = ContextStore::new(Path::new("/nonexistent"));

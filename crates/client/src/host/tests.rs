@@ -15,11 +15,7 @@ fn addresses_are_read() {
         ),
         (
             "ssh://me@h:22/run/d.sock",
-            Some(Host::Ssh {
-                target: "me@h".into(),
-                port: Some(22),
-                socket: "/run/d.sock".into(),
-            }),
+            Some(Host::Ssh { target: "me@h".into(), port: Some(22), socket: "/run/d.sock".into() }),
         ),
         ("ssh://h", Some(Host::Ssh { target: "h".into(), port: None, socket: String::new() })),
         ("ssh://-oProxyCommand=x", None),

@@ -85,7 +85,8 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     text("ip6", "IPv6 address (e.g., 2001:db8::33)"),
     text("ipc", "IPC namespace to use"),
     text("isolation", "Isolation technology"),
-    bytes("kernel-memory", "Limit of kernel memory").deprecated("and no longer supported by the kernel"),
+    bytes("kernel-memory", "Limit of kernel memory")
+        .deprecated("and no longer supported by the kernel"),
     list("label", "Set a label").short('l'),
     list("label-file", "Read labels from a file, one per line"),
     list("link", "Link to another container"),

@@ -111,7 +111,11 @@ impl Parts {
             "disabled" => "NonRecursive",
             "writable" => "ReadOnlyNonRecursive",
             "readonly" => "ReadOnlyForceRecursive",
-            _ => return Err(format!("invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")")),
+            _ => {
+                return Err(format!(
+                    "invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+                ));
+            }
         };
         self.bind.insert(key.to_owned(), true.into());
         Ok(())
@@ -226,7 +230,8 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
         [path] => Ok(Volume::Anonymous((*path).to_owned())),
         [from, to] | [from, to, _] if from.is_empty() || to.is_empty() => Err(invalid()),
         [from, rest @ ..] if rest.len() <= 2 => {
-            let is_relative = *from == "." || *from == ".." || from.starts_with("./") || from.starts_with("../");
+            let is_relative =
+                *from == "." || *from == ".." || from.starts_with("./") || from.starts_with("../");
             let from = if is_relative { absolute(from) } else { (*from).to_owned() };
             Ok(Volume::Bind(format!("{from}:{}", rest.join(":"))))
         }

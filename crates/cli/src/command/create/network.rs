@@ -59,8 +59,7 @@ fn attachment(text: &str) -> Result<Attachment, String> {
     }
     let mut one = Attachment::default();
     for field in csv(text)? {
-        let (key, value) =
-            field.split_once('=').ok_or_else(|| format!("invalid field {field}"))?;
+        let (key, value) = field.split_once('=').ok_or_else(|| format!("invalid field {field}"))?;
         let value = value.trim();
         match key.trim().to_ascii_lowercase().as_str() {
             "name" => one.target = value.to_owned(),
@@ -76,8 +75,9 @@ fn attachment(text: &str) -> Result<Attachment, String> {
                 one.driver_options.insert(name.to_owned(), value.into());
             }
             "gw-priority" => {
-                one.priority =
-                    value.parse().map_err(|_| format!("invalid gw-priority ({value}): not a number"))?;
+                one.priority = value
+                    .parse()
+                    .map_err(|_| format!("invalid gw-priority ({value}): not a number"))?;
             }
             other => return Err(format!("invalid field key {other}")),
         }
@@ -111,8 +111,15 @@ fn mac(text: &str) -> Result<String, String> {
 /// Flags such as `--ip` describe the first network.
 fn from_flags(matches: &Matches, first: &mut Attachment, simple: bool) -> Result<(), String> {
     let conflict = |flag: &str, own: bool| match own && matches.given(flag) && !simple {
-        true => Err(format!("conflicting options: cannot specify both --{flag} and per-network {}",
-            match flag { "network-alias" => "alias", "ip" => "IPv4 address", "ip6" => "IPv6 address", _ => "MAC address" })),
+        true => Err(format!(
+            "conflicting options: cannot specify both --{flag} and per-network {}",
+            match flag {
+                "network-alias" => "alias",
+                "ip" => "IPv4 address",
+                "ip6" => "IPv6 address",
+                _ => "MAC address",
+            }
+        )),
         false => Ok(()),
     };
     conflict("network-alias", !first.aliases.is_empty())?;

@@ -98,7 +98,11 @@ fn long_form(text: &str) -> Result<String, String> {
             "published" => published = value,
             "protocol" => protocol = value,
             "mode" if matches!(value, "host" | "ingress") => {}
-            "mode" => return Err(format!("invalid publish mode value (must be either 'ingress' or 'host'): {value}")),
+            "mode" => {
+                return Err(format!(
+                    "invalid publish mode value (must be either 'ingress' or 'host'): {value}"
+                ));
+            }
             _ => return Err(format!("invalid field key: {key}")),
         }
     }

@@ -191,9 +191,7 @@ fn health(matches: &Matches) -> Result<Option<Json>, Failure> {
         health.insert("Retries".to_owned(), retries.into());
     }
     match (matches.on("no-healthcheck"), health.is_empty()) {
-        (true, false) => {
-            Err(Failure::new("--no-healthcheck conflicts with --health-* options"))
-        }
+        (true, false) => Err(Failure::new("--no-healthcheck conflicts with --health-* options")),
         (true, true) => Ok(Some(json!({ "Test": ["NONE"] }))),
         (false, true) => Ok(None),
         (false, false) => Ok(Some(Json::Object(health))),
@@ -204,9 +202,11 @@ fn health(matches: &Matches) -> Result<Option<Json>, Failure> {
 pub(in crate::command) fn restart_policy(text: &str) -> Result<Json, Failure> {
     let (name, count) = match text.split_once(':') {
         Some((name, count)) => {
-            let count: i64 = count
-                .parse()
-                .map_err(|_| Failure::new("invalid restart policy format: maximum retry count must be an integer"))?;
+            let count: i64 = count.parse().map_err(|_| {
+                Failure::new(
+                    "invalid restart policy format: maximum retry count must be an integer",
+                )
+            })?;
             (name, count)
         }
         None => (text, 0),
@@ -290,8 +290,7 @@ fn seccomp_profile(path: &str) -> Result<String, Failure> {
 /// `name:address` or `name=address`
 fn extra_host(text: &str) -> Result<Json, String> {
     let bad = || format!("bad format for add-host: {text:?}");
-    let (name, address) =
-        text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
     let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = bracketed.unwrap_or(address);
     if name.is_empty() {

@@ -55,8 +55,7 @@ fn file_line(
         Some((name, value)) => (name, Some(value)),
         None => (line, None),
     };
-    let wrong =
-        |reason: &str| Failure::new(format!("invalid environment file: {path}: {reason}"));
+    let wrong = |reason: &str| Failure::new(format!("invalid environment file: {path}: {reason}"));
     if name.is_empty() {
         return Err(wrong(&format!("no variable name on line '{line}'")));
     }
@@ -107,8 +106,21 @@ pub(super) fn capabilities(values: &[String]) -> Json {
 /// `name=soft[:hard]`
 pub(super) fn ulimit(text: &str) -> Result<Json, String> {
     const KNOWN: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let (name, limits) =
         text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
@@ -186,7 +198,9 @@ pub(super) fn device(text: &str) -> Result<Json, String> {
 /// Tells whether a device is named as the Container Device Interface does: `vendor/class=name`.
 pub(super) fn is_cdi(text: &str) -> bool {
     let Some((kind, name)) = text.split_once('=') else { return false };
-    !text.starts_with('/') && !name.is_empty() && kind.split('/').filter(|p| !p.is_empty()).count() == 2
+    !text.starts_with('/')
+        && !name.is_empty()
+        && kind.split('/').filter(|p| !p.is_empty()).count() == 2
 }
 
 /// `all`, a number, or `count=2,"capabilities=a,b",device=…,driver=…,options=…`
@@ -249,7 +263,9 @@ pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
             '"' if field.is_empty() => quoted = true,
             '"' => {
                 let column = text.len();
-                return Err(format!("parse error on line 1, column {column}: bare \" in non-quoted-field"));
+                return Err(format!(
+                    "parse error on line 1, column {column}: bare \" in non-quoted-field"
+                ));
             }
             ',' if !quoted => fields.push(std::mem::take(&mut field)),
             c => field.push(c),

@@ -1,4 +1,4 @@
-//! `load`: images from an archive.
+//! `load`, `save` and `import`: images from and to archives.
 
 use std::io::IsTerminal as _;
 
@@ -7,10 +7,10 @@ use rorqual_client::{Body, Method, Request};
 use tokio_util::io::ReaderStream;
 
 use crate::cli::Cli;
-use crate::command::task;
+use crate::command::{facts, task};
 use crate::failure::{Failure, Outcome, open_failure};
-use crate::flag::{Args, Command, Flag, Kind, Matches};
-use crate::output::text::query;
+use crate::flag::{Args, Command, Completes, Flag, Kind, Matches};
+use crate::output::text::{encoded, query};
 use crate::progress::{self, Show};
 use crate::terminal;
 
@@ -33,6 +33,85 @@ pub(in crate::command) static LOAD: Command = Command {
     run: task!(load),
     ..Command::EMPTY
 };
+
+/// `save`
+pub(in crate::command) static SAVE: Command = Command {
+    name: "save",
+    paths: &["image save", "save"],
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    about: "Write one or more images to a tar archive (stdout unless told otherwise)",
+    flags: &[&[
+        Flag::new("output", Kind::Text("string"), "Write to this file instead of stdout")
+            .short('o'),
+        Flag::new(
+            "platform",
+            Kind::Text("string"),
+            "Save this platform's variant only (os[/arch[/variant]])",
+        ),
+    ]],
+    args: Args::AtLeast(1),
+    run: task!(save),
+    completes: Completes::Images,
+    ..Command::EMPTY
+};
+
+/// `import`
+pub(in crate::command) static IMPORT: Command = Command {
+    name: "import",
+    paths: &["image import", "import"],
+    usage: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+    about: "Make an image of the files in a tarball",
+    flags: &[&[
+        Flag::new("change", Kind::List("list"), "Apply a Dockerfile instruction to the image")
+            .short('c'),
+        Flag::new("message", Kind::Text("string"), "What the image is").short('m'),
+        Flag::new("platform", Kind::Text("string"), "Platform of the files"),
+    ]],
+    args: Args::AtLeast(1),
+    run: task!(import),
+    ..Command::EMPTY
+};
+
+async fn save(cli: &Cli, matches: &Matches) -> Outcome {
+    if matches.text("output").is_empty() && terminal::output_is_terminal() {
+        return Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        ));
+    }
+    let platform = platform_document(matches.text("platform"))?;
+    let names: Vec<String> =
+        matches.words.iter().map(|name| format!("names={}", encoded(name))).collect();
+    let mut path = format!("/images/get?{}", names.join("&"));
+    if !platform.is_empty() {
+        path.push_str(&format!("&platform={}", encoded(&platform)));
+    }
+    facts::download(cli, path, matches.text("output"), "failed to save image").await
+}
+
+async fn import(cli: &Cli, matches: &Matches) -> Outcome {
+    let (source, name) = (matches.word(0), matches.word(1));
+    let is_url = source.starts_with("http://") || source.starts_with("https://");
+    let body = match source {
+        "-" => input("").await?,
+        _ if is_url => Body::Empty,
+        path => input(path).await?,
+    };
+    let (repository, tag) = super::split_tag(name);
+    let mut query = query(&[
+        ("fromSrc", if is_url { source } else { "-" }),
+        ("message", matches.text("message")),
+        ("platform", matches.text("platform")),
+        ("repo", repository),
+        ("tag", tag),
+    ]);
+    for change in matches.list("change") {
+        query.push_str(&format!("&changes={}", encoded(change)));
+    }
+    let request = Request::new(Method::POST, format!("/images/create{query}")).with(body);
+    let answer = cli.client()?.send(request).await?;
+    progress::show(answer, Show::Output).await?;
+    Ok(0)
+}
 
 async fn load(cli: &Cli, matches: &Matches) -> Outcome {
     let body = input(matches.text("input")).await?;
@@ -69,10 +148,10 @@ pub(in crate::command) fn platform_document(text: &str) -> Result<String, Failur
     if text.is_empty() {
         return Ok(String::new());
     }
-    let platform: rorqual_core::Platform = text
-        .parse()
-        .map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
-    let mut document = serde_json::json!({ "architecture": platform.architecture, "os": platform.os });
+    let platform: rorqual_core::Platform =
+        text.parse().map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
+    let mut document =
+        serde_json::json!({ "architecture": platform.architecture, "os": platform.os });
     if !platform.variant.is_empty() {
         document["variant"] = platform.variant.into();
     }

@@ -74,7 +74,8 @@ async fn images(cli: &Cli, matches: &Matches) -> Outcome {
     let filters = filters(&given).map_err(Failure::new)?;
     let all = if matches.on("all") { "1" } else { "" };
     let digests = matches.on("digests");
-    let images = cli.get(format!("/images/json{}", query(&[("all", all), ("filters", &filters)]))).await?;
+    let images =
+        cli.get(format!("/images/json{}", query(&[("all", all), ("filters", &filters)]))).await?;
     let whole = matches.on("no-trunc");
     let mut format = chosen_format(cli, matches.text("format"), "imagesFormat", quiet);
     if quiet {
@@ -147,7 +148,10 @@ fn row(image: &Json, names: (String, String, String), whole: bool) -> Record {
     let created = image["Created"].as_i64().unwrap_or(0);
     let containers = number("Containers");
     let fields = vec![
-        ("Containers", Value::from(if containers == -1 { "N/A".to_owned() } else { containers.to_string() })),
+        (
+            "Containers",
+            Value::from(if containers < 0 { "N/A".to_owned() } else { containers.to_string() }),
+        ),
         ("CreatedAt", local_time(created).into()),
         ("CreatedSince", if created <= 0 { "N/A".to_owned() } else { ago(created) }.into()),
         ("Digest", names.2.into()),
@@ -156,10 +160,24 @@ fn row(image: &Json, names: (String, String, String), whole: bool) -> Record {
         ("SharedSize", size(shared).into()),
         ("Size", size(total).into()),
         ("Tag", names.1.into()),
-        ("UniqueSize", size(unique).into()),
+        (
+            "UniqueSize",
+            if unique < 0 { "N/A".to_owned() } else { units::human_size(unique as u64) }.into(),
+        ),
         ("VirtualSize", units::human_size(total as u64).into()),
     ];
     Record::row("formatter.imageContext", fields)
+}
+
+/// Images in `system df -v`.
+pub(in crate::command) const USAGE: Listing = Listing::new(
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+    HEADERS,
+);
+
+/// Makes the rows of `system df -v`.
+pub(in crate::command) fn usage_rows(image: &Json) -> Vec<Record> {
+    rows(image, false, false, false)
 }
 
 /// `--tree`: images with the platforms their manifests are for.

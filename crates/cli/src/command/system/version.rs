@@ -49,8 +49,9 @@ async fn version(cli: &Cli, matches: &Matches) -> Outcome {
         "" => cli.print(&layout(&document))?,
         "json" => cli.line(&document.to_string())?,
         format => {
-            let template = Template::parse("version", &unescaped(format))
-                .map_err(|error| Failure { code: 64, text: format!("template parsing error: {error}") })?;
+            let template = Template::parse("version", &unescaped(format)).map_err(|error| {
+                Failure { code: 64, text: format!("template parsing error: {error}") }
+            })?;
             let text = template
                 .render(&Value::from(&document), Mode::Rows)
                 .map_err(|error| Failure::new(error.to_string()))?;
