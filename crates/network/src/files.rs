@@ -169,7 +169,7 @@ impl Resolver {
             match keyword {
                 // A zone (`fe80::1%eth0`) means an interface of the host, which the container does not have.
                 "nameserver" => {
-                    resolver.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()))
+                    resolver.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()));
                 }
                 "search" | "domain" => resolver.search = strings(words),
                 "options" => resolver.options = strings(words),

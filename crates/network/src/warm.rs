@@ -256,7 +256,9 @@ impl Drop for WarmPool {
 impl Shared {
     fn give_back(&self, members: VecDeque<Prepared>) {
         let mut addresses = self.plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        members.iter().for_each(|member| addresses.release(member.address));
+        for member in members {
+            addresses.release(member.address);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Stock> {
@@ -288,7 +290,7 @@ impl Shared {
             }
             let quiet = stock.last_use.elapsed();
             if !stock.members.is_empty() && quiet < QUIET {
-                let waited = self.changed.wait_timeout(stock, QUIET - quiet);
+                let waited = self.changed.wait_timeout(stock, QUIET.saturating_sub(quiet));
                 stock = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }

@@ -44,7 +44,9 @@ fn delete<'a>(socket: &mut Socket, links: impl Iterator<Item = &'a Link>) -> Res
     let names = links.map(|link| link.name.as_str()).collect::<Vec<_>>();
     for chunk in names.chunks(AT_ONCE) {
         let mut batch = Batch::new();
-        chunk.iter().for_each(|name| net::delete_link(&mut batch, LinkRef::Name(name)));
+        for name in chunk {
+            net::delete_link(&mut batch, LinkRef::Name(name));
+        }
         match socket.transact(&batch) {
             // It went by itself in between.
             Err(error) if error.is(rustix::io::Errno::NODEV) => {}
