@@ -30,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(300);
 /// which the container that is just starting needs. An empty pool does not wait.
 const QUIET: Duration = Duration::from_millis(10);
 
+/// LIMIT: a bridge with spanning tree takes half a minute to let frames pass; its containers wait no longer than this.
+const BRIDGE_PATIENCE: Duration = Duration::from_millis(250);
+
 /// What all namespaces of a bridge have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -146,10 +149,25 @@ fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepa
         let gateway = Some(IpAddr::V4(plan.gateway));
         net::add_route(&mut batch, &Route { destination: None, gateway, link: inner });
         socket.transact(&batch).map_err(io_error)?;
+        wait_for_bridge(host, &link)?;
         Ok((socket, inner))
     });
     let (namespace, (socket, inner)) = made.map_err(cannot_make)?;
     Ok(Prepared { namespace, socket, link, inner, address })
+}
+
+/// Waits until frames pass, which the kernel arranges on a thread of its own; a packet sent before would be lost, and sent
+/// again a second later.
+fn wait_for_bridge(host: &Mutex<Socket>, link: &str) -> io::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < BRIDGE_PATIENCE {
+        let found = net::find_link(&mut host.lock().unwrap_or_else(PoisonError::into_inner), link);
+        if found.map_err(io_error)?.is_some_and(|link| link.forwarding) {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -160,6 +178,8 @@ struct Stock {
     making: bool,
     /// Somebody waits for that member.
     awaited: bool,
+    /// Filling may begin: addresses of earlier containers are known.
+    opened: bool,
     closed: bool,
 }
 
@@ -186,8 +206,9 @@ impl WarmPool {
         let stock = Stock {
             members: VecDeque::new(),
             last_use: Instant::now(),
-            making: size > 0,
+            making: false,
             awaited: false,
+            opened: false,
             closed: false,
         };
         let shared = Arc::new(Shared {
@@ -218,8 +239,17 @@ impl WarmPool {
         }
         let member = if wanted.is_none() { stock.members.pop_front() } else { None };
         drop(stock);
+        let taken =
+            member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host, wanted), Ok);
+        // ORDER: filling up must not be in the way of the one who waits, nor take the lower address.
+        self.open();
+        taken
+    }
+
+    /// Lets filling begin.
+    pub(crate) fn open(&self) {
+        self.shared.lock().opened = true;
         self.shared.changed.notify_all();
-        member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host, wanted), Ok)
     }
 
     /// Takes a certain address, if need be from a member that nobody has yet.
@@ -268,7 +298,6 @@ impl Shared {
     fn fill(&self) {
         let mut stock = self.lock();
         let mut failed = false;
-        stock.making = false;
         while !stock.closed {
             let idle = stock.last_use.elapsed() >= IDLE;
             let target = if idle { 1 } else { self.size };
@@ -279,7 +308,7 @@ impl Shared {
                 stock = self.lock();
                 continue;
             }
-            if stock.members.len() == target || failed {
+            if !stock.opened || stock.members.len() == target || failed {
                 // A failure is tried again at the next use or after a while; until then, namespaces are made on demand,
                 // which tells the user why it fails.
                 let (woken, _) =

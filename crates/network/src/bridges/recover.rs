@@ -156,6 +156,10 @@ impl Inner {
     /// Removes what belongs to containers that nobody knows.
     pub(super) fn sweep(&self, known: &BTreeSet<ContainerId>) -> Result<(), Error> {
         let unknown = |id: &ContainerId| !known.contains(id);
+        if let Some(bridge) = &self.bridge {
+            // ORDER: only now, since all running containers have been adopted, with their addresses.
+            bridge.pool.open();
+        }
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
         let mut route = lock(&self.route);

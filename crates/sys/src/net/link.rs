@@ -44,6 +44,8 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Largest packet.
     pub mtu: u32,
+    /// A port of a bridge that lets frames pass.
+    pub forwarding: bool,
 }
 
 /// A pair of virtual Ethernet links to be made.
@@ -246,9 +248,19 @@ fn parse(payload: &[u8]) -> Link {
             libc::IFLA_LINKINFO => {
                 let found = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
                 link.kind = found.map(|(_, value)| text(value)).unwrap_or_default();
+                link.forwarding = is_forwarding(value);
             }
             _ => {}
         }
     }
     link
+}
+
+fn is_forwarding(link_info: &[u8]) -> bool {
+    const BRPORT_STATE: u16 = 1;
+    const FORWARDING: u8 = 3;
+    let port = attributes(link_info).find(|(kind, _)| *kind == IFLA_INFO_SLAVE_DATA);
+    port.is_some_and(|(_, port)| {
+        attributes(port).any(|(kind, value)| kind == BRPORT_STATE && value == [FORWARDING])
+    })
 }
