@@ -138,30 +138,10 @@ impl FakeImages {
     }
 }
 
-/// Takes `names` away from every image but `keep`; returns who had one of them.
-fn take_names(
-    images: &mut BTreeMap<ImageId, ImageRecord>,
-    names: &[Reference],
-    keep: &ImageId,
-) -> Option<ImageId> {
-    let mut before = None;
-    for image in images.values_mut().filter(|image| image.id != *keep) {
-        let had = image.tags.len();
-        image.tags.retain(|tag| !names.contains(tag));
-        if image.tags.len() < had {
-            before = Some(image.id.clone());
-        }
-    }
-    before
-}
-
 #[async_trait]
 impl Images for FakeImages {
     async fn put(&self, image: ImageRecord) -> Result<(), Error> {
-        let mut images = lock(&self.images);
-        take_names(&mut images, &image.tags, &image.id);
-        let image = name::merge(image.clone(), images.get(&image.id));
-        images.insert(image.id.clone(), image);
+        name::put(&mut lock(&self.images), image);
         Ok(())
     }
 
@@ -183,20 +163,11 @@ impl Images for FakeImages {
         name: &Reference,
         at: Timestamp,
     ) -> Result<Option<ImageId>, Error> {
-        let mut images = lock(&self.images);
-        let image = images.get_mut(id).ok_or_else(|| name::missing_id(id))?;
-        name::add(image, name);
-        image.tagged_at = Some(at);
-        Ok(take_names(&mut images, std::slice::from_ref(name), id))
+        name::tag(&mut lock(&self.images), id, name, at)
     }
 
     async fn untag(&self, id: &ImageId, name: &Reference) -> Result<bool, Error> {
-        let mut images = lock(&self.images);
-        let image = images.get_mut(id).ok_or_else(|| name::missing_id(id))?;
-        let had = image.tags.len() + image.digests.len();
-        image.tags.retain(|tag| tag != name);
-        image.digests.retain(|digest| digest != name);
-        Ok(image.tags.len() + image.digests.len() < had)
+        name::untag(&mut lock(&self.images), id, name)
     }
 
     async fn remove(&self, id: &ImageId) -> Result<(), Error> {

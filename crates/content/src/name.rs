@@ -1,6 +1,8 @@
-//! Which image a text means: shared by every store of image records. No I/O.
+//! Names of images: which image a text means, and what giving or taking a name changes. No I/O.
 
-use rorqual_core::{Digest, ImageId, Reference};
+use std::collections::BTreeMap;
+
+use rorqual_core::{Digest, ImageId, Reference, Timestamp};
 
 use crate::{Error, ImageRecord};
 
@@ -82,27 +84,73 @@ pub(crate) fn missing_id(id: &ImageId) -> Error {
 }
 
 /// Merges a new record into the one of the same id: names add up, the rest is replaced.
-pub(crate) fn merge(mut image: ImageRecord, old: Option<&ImageRecord>) -> ImageRecord {
+fn merge(mut image: ImageRecord, old: Option<&ImageRecord>) -> ImageRecord {
     if let Some(old) = old {
         image.tags.extend(old.tags.iter().cloned());
         image.digests.extend(old.digests.iter().cloned());
         image.tagged_at = image.tagged_at.max(old.tagged_at);
     }
-    sort_names(&mut image.tags);
-    sort_names(&mut image.digests);
+    sort(&mut image.tags);
+    sort(&mut image.digests);
     image
 }
 
-/// Adds a name to a record.
-pub(crate) fn add(image: &mut ImageRecord, name: &Reference) {
-    let names = if name.tag().is_some() { &mut image.tags } else { &mut image.digests };
-    names.push(name.clone());
-    sort_names(names);
-}
-
-fn sort_names(names: &mut Vec<Reference>) {
+fn sort(names: &mut Vec<Reference>) {
     names.sort();
     names.dedup();
+}
+
+/// Takes `names` away from every image but `keep`; returns who had one of them.
+fn take(
+    images: &mut BTreeMap<ImageId, ImageRecord>,
+    names: &[Reference],
+    keep: &ImageId,
+) -> Option<ImageId> {
+    let mut before = None;
+    for image in images.values_mut().filter(|image| image.id != *keep) {
+        let had = image.tags.len();
+        image.tags.retain(|tag| !names.contains(tag));
+        if image.tags.len() < had {
+            before = Some(image.id.clone());
+        }
+    }
+    before
+}
+
+/// Records an image; its tags leave the images that had them.
+pub(crate) fn put(images: &mut BTreeMap<ImageId, ImageRecord>, image: ImageRecord) {
+    take(images, &image.tags, &image.id);
+    let old = images.get(&image.id).cloned();
+    let image = merge(image, old.as_ref());
+    images.insert(image.id.clone(), image);
+}
+
+/// Gives an image a name; returns who had it.
+pub(crate) fn tag(
+    images: &mut BTreeMap<ImageId, ImageRecord>,
+    id: &ImageId,
+    name: &Reference,
+    at: Timestamp,
+) -> Result<Option<ImageId>, Error> {
+    let image = images.get_mut(id).ok_or_else(|| missing_id(id))?;
+    let names = if name.tag().is_some() { &mut image.tags } else { &mut image.digests };
+    names.push(name.clone());
+    sort(names);
+    image.tagged_at = Some(at);
+    Ok(take(images, std::slice::from_ref(name), id))
+}
+
+/// Takes a name away; returns whether it was there.
+pub(crate) fn untag(
+    images: &mut BTreeMap<ImageId, ImageRecord>,
+    id: &ImageId,
+    name: &Reference,
+) -> Result<bool, Error> {
+    let image = images.get_mut(id).ok_or_else(|| missing_id(id))?;
+    let had = image.tags.len() + image.digests.len();
+    image.tags.retain(|tag| tag != name);
+    image.digests.retain(|digest| digest != name);
+    Ok(image.tags.len() + image.digests.len() < had)
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub struct LayerInfo {
     pub size: u64,
     /// Bytes on disk (`st_blocks`), counted once per inode.
     pub disk: u64,
+    /// Bytes of its plain tar, as its descriptor in a manifest says.
+    pub tar: u64,
 }
 
 /// A writable snapshot to make.

@@ -4,6 +4,8 @@ use std::io::{self, BufReader, Read};
 
 /// LIMIT: window of a zstd frame we are ready to keep in memory; the reference decoder's default, too.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// LIMIT: memory of an xz decoder; the strongest preset needs 65 MiB.
+const XZ_MEMORY: u64 = 256 << 20;
 const BUFFER: usize = 128 * 1024;
 
 /// How bytes are packed.
@@ -15,8 +17,10 @@ pub enum Compression {
     Gzip,
     /// RFC 8878, also several frames in a row.
     Zstd,
-    /// Known, but not built in.
-    Unsupported(&'static str),
+    /// bzip2, also several streams in a row.
+    Bzip2,
+    /// The xz format.
+    Xz,
 }
 
 /// Tells compression by the first bytes of a stream.
@@ -26,8 +30,8 @@ pub fn detect(head: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // A skippable frame may come first.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [b'B', b'Z', b'h', ..] => Compression::Unsupported("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Unsupported("xz"),
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         _ => Compression::Plain,
     }
 }
@@ -65,10 +69,18 @@ pub(crate) fn decompress_told(
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Compression::Unsupported(name) => {
-            let text = format!("{name} compression is not supported");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(
+            BufReader::with_capacity(BUFFER, whole),
+        )),
+        Compression::Xz => {
+            let stream =
+                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            let whole = BufReader::with_capacity(BUFFER, whole);
+            Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
         }
     };
     Ok((plain, compression))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ fn put(files: &Files, path: &str, bytes: &[u8]) {
 
 fn info(diff_id: &DiffId, bytes: &[u8]) -> LayerInfo {
     let size = bytes.len() as u64;
-    LayerInfo { diff_id: diff_id.clone(), size, disk: size }
+    LayerInfo { diff_id: diff_id.clone(), size, disk: size, tar: size }
 }
 
 fn missing(container: &ContainerId) -> Error {

@@ -14,17 +14,24 @@ const PIECES: usize = 8;
 
 /// A digest that is computed while bytes pass.
 #[derive(Clone, Default)]
-pub(crate) struct Hasher(Arc<Mutex<Sha256>>);
+pub(crate) struct Hasher(Arc<Mutex<(Sha256, u64)>>);
 
 impl Hasher {
     /// Takes in more bytes.
     pub(crate) fn update(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.update(bytes);
+        state.1 += bytes.len() as u64;
+    }
+
+    /// Returns how many bytes there were.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     /// Returns the digest of all bytes so far.
     pub(crate) fn digest(&self) -> Digest {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
         Digest::sha256(state.finalize().into())
     }
 }

@@ -25,8 +25,8 @@ use crate::{Error, LayerInfo, LayerSource};
 
 /// LIMIT: bytes behind the end mark that we still take for padding of tapes and pipes.
 const MAX_TRAILER: u64 = 64 << 20;
-/// LIMIT: data of a file we keep in the skeleton because no file holds it in that form (sparse files).
-const PIECE: usize = 1 << 20;
+/// LIMIT: data of one entry that no file holds in the form it came in (sparse files); it passes through memory.
+const MAX_KEPT: u64 = 256 << 20;
 
 /// How layers are written.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ fn unpack(home: &Dir, ingest: &str, source: LayerSource, options: Options) -> Re
     // Most layers replace nothing of their own.
     dir.rmdir(OsStr::new("aside")).ok();
     let disk = measure(&fs).map_err(io_failed("measure a layer"))?.disk;
-    Ok(LayerInfo { diff_id: found, size: unpacker.size, disk })
+    Ok(LayerInfo { diff_id: found, size: unpacker.size, disk, tar: hasher.bytes() })
 }
 
 /// Bounds what may come out by the free space, so that a bomb ends before the disk does.
@@ -171,8 +171,7 @@ fn keep_data(
     unpacker: &mut Unpacker,
     recorder: &mut Recorder,
 ) -> Result<(), Error> {
-    // LIMIT: such entries are rare and small; one that is not would have to fit in memory.
-    let data = reader.read_all((PIECE as u64) << 10).map_err(reading)?;
+    let data = reader.read_all(MAX_KEPT).map_err(reading)?;
     recorder.raw(&data).map_err(io_failed("record a layer's tar"))?;
     let len = data.len() as u64;
     let mut again = Reader::again(io::Cursor::new(data), len);

@@ -16,6 +16,8 @@ mod mount;
 mod overlay;
 mod pack;
 mod skeleton;
+#[cfg(any(test, feature = "fake"))]
+pub mod suite;
 pub mod tar;
 mod tree;
 mod unpack;
@@ -29,3 +31,6 @@ pub use decompress::{Compression, decompress, detect};
 pub use error::Error;
 pub use layer::Options;
 pub use overlay::Overlay;
+
+#[cfg(test)]
+mod tests;

@@ -2,25 +2,38 @@
 //!
 //! The containers' own mounts are the runtime's business.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rorqual_core::mount::UpperPlan;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
 };
+use rustix::thread::UnshareFlags;
 
 /// Options of every overlay we make or plan: copies are whole and renames never refer below, so that a writable directory
 /// can be read without the kernel's help.
 pub(crate) const OPTIONS: [&str; 3] = ["index=off", "metacopy=off", "redirect_dir=off"];
 
-/// Opens a view of `lower` (top first), writable with `upper`.
+/// Opens a view of `lower` (top first), writable with `upper`. Blocking.
 pub(crate) fn view(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<OwnedFd> {
+    match detached(lower, upper) {
+        // Before Linux 6.8 an overlay cannot be made layer by layer, before 5.2 there is no such interface at all.
+        Err(Errno::INVAL | Errno::NOSYS) => in_namespace(lower, upper),
+        result => Ok(result?),
+    }
+}
+
+fn detached(lower: &[PathBuf], upper: Option<&UpperPlan>) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    set_lower(&context, lower)?;
+    for layer in lower {
+        fsconfig_set_string(&context, "lowerdir+", layer)?;
+    }
     match upper {
         Some(plan) => {
             fsconfig_set_string(&context, "upperdir", &plan.upper)?;
@@ -38,40 +51,56 @@ pub(crate) fn view(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<O
     if upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    // A mount's own descriptor can be resolved in but not listed.
+    rustix::fs::openat(&mount, ".", DIRECTORY, Mode::empty())
 }
 
-fn set_lower(context: &OwnedFd, lower: &[PathBuf]) -> io::Result<()> {
-    for (at, layer) in lower.iter().enumerate() {
-        match fsconfig_set_string(context, "lowerdir+", layer) {
-            Ok(()) => {}
-            // Before Linux 6.8 there is only the joined form.
-            Err(rustix::io::Errno::INVAL) if at == 0 => return set_joined(context, lower),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Mounts in a namespace that lives as long as this call: the descriptor alone keeps the file system afterwards.
+fn in_namespace(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let mounting = scope.spawn(|| mount_alone(lower, upper));
+        mounting.join().map_err(|_| io::Error::other("the mounting thread panicked"))?
+    })
 }
 
-/// LIMIT: the kernel takes 255 bytes per option, so directories are named by descriptors there.
-fn set_joined(context: &OwnedFd, lower: &[PathBuf]) -> io::Result<()> {
+/// Runs on a thread of its own, whose mount namespace ends with it.
+fn mount_alone(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<OwnedFd> {
+    #[expect(deprecated, reason = "safe here: the thread shares neither of the two afterwards")]
+    rustix::thread::unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
+    // ORDER: before the mount, which must not propagate to the host.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // LIMIT: all options must fit in one page, so directories are named by descriptors.
+    // ORDER: opened in this namespace, an overlay takes no directories of another one.
     let open = |path: &PathBuf| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty())
     };
-    let handles = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let dirs = upper.map(|plan| [&plan.upper, &plan.work]);
+    let handles =
+        lower.iter().chain(dirs.into_iter().flatten()).map(open).collect::<Result<Vec<_>, _>>()?;
     let names = handles.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    let joined = names.collect::<Vec<_>>().join(":");
-    if joined.len() > 255 {
-        let text = "a view of so many layers needs Linux 6.8";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    let names = names.collect::<Vec<_>>();
+    let (lower_names, upper_names) = names.split_at(lower.len());
+    let mut options = format!("lowerdir={},{}", lower_names.join(":"), OPTIONS.join(","));
+    let mut flags = MountFlags::NODEV | MountFlags::NOATIME;
+    match upper_names {
+        [upper, work] => options = format!("{options},upperdir={upper},workdir={work}"),
+        _ => flags |= MountFlags::RDONLY,
     }
-    Ok(fsconfig_set_string(context, "lowerdir", &joined)?)
+    let target = lower.first().ok_or(Errno::INVAL)?;
+    let options = CString::new(options)?;
+    mount("overlay", target, "overlay", flags, &*options)?;
+    Ok(rustix::fs::open(target, DIRECTORY, Mode::empty())?)
 }
 
 /// Opens the root of a running process, with all of its mounts.
 pub(crate) fn process_root(pid: i32) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(Path::new(&path), flags, Mode::empty())?)
+    Ok(rustix::fs::open(Path::new(&path), DIRECTORY, Mode::empty())?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,15 @@ fn shown(path: &[u8]) -> String {
 /// Turns a failure to write an entry into ours: what the archive asks for, or what the host cannot do.
 fn failed(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
     move |source| {
-        let hostile = [Errno::NAMETOOLONG, Errno::LOOP, Errno::NOTDIR, Errno::INVAL, Errno::FBIG];
+        let hostile = [
+            Errno::NAMETOOLONG,
+            Errno::LOOP,
+            Errno::NOTDIR,
+            Errno::INVAL,
+            Errno::FBIG,
+            // A directory is needed where a link leads nowhere.
+            Errno::EXIST,
+        ];
         let by_archive = source.raw_os_error().is_some_and(|code| {
             hostile.iter().any(|errno| errno.raw_os_error() == code)
         });

@@ -2,10 +2,16 @@
 //!
 //! Knows no containers beyond the name of a snapshot. Registries join here later.
 
+mod archive;
 mod contract;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod load;
+mod local;
+mod record;
+mod save;
 
 pub use contract::{
     CommitRequest, Error, ImportRequest, Loaded, Progress, ProgressSink, Transfer,
 };
+pub use local::{ImageFile, LocalTransfer};

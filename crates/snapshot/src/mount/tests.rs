@@ -1,0 +1,31 @@
+use std::ffi::OsStr;
+
+use rorqual_sys::path::Dir;
+
+use super::*;
+
+/// Both ways must show the same; this kernel may know only one of them by itself.
+#[test]
+fn views_are_attached_nowhere_and_outlive_their_namespace() {
+    let temp = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let lower = (0..30).map(|at| temp.path().join(format!("{at:-<60}"))).collect::<Vec<_>>();
+    for (at, dir) in lower.iter().enumerate() {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join(format!("file-{at}")), "x").unwrap();
+    }
+    let [upper, work] = ["upper", "work"].map(|name| temp.path().join(name));
+    std::fs::create_dir(&upper).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let plan = UpperPlan { upper: upper.clone(), work };
+    for make in [view, in_namespace] {
+        let read_only = Dir::from_fd(make(&lower, None).unwrap());
+        assert_eq!(read_only.entries().unwrap().len(), 30);
+        assert!(read_only.mkdir(OsStr::new("new"), 0o755).is_err());
+        let writable = Dir::from_fd(make(&lower, Some(&plan)).unwrap());
+        writable.mkdir(OsStr::new("new"), 0o755).unwrap();
+        assert!(upper.join("new").is_dir());
+        writable.rmdir(OsStr::new("new")).unwrap();
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(temp.path().to_str().unwrap()));
+}

@@ -1,0 +1,168 @@
+//! The real transfer: between archives and the stores of one data root.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use rorqual_content::{Blobs, History, ImageConfig, Images};
+use rorqual_core::{ImageId, Platform, Reference, Timestamp};
+use rorqual_snapshot::tar::{Entry, Kind, Writer};
+use rorqual_snapshot::{LayerSource, Snapshotter};
+use tokio::runtime::Handle;
+
+use crate::archive::{Contents, Loader, Unpacked};
+use crate::record::{self, Stores, other};
+use crate::{
+    CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save,
+};
+
+/// Moves images between archives and one data root.
+#[derive(Clone)]
+pub struct LocalTransfer {
+    stores: Stores,
+}
+
+/// A file of an image made from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Path in the image.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+impl LocalTransfer {
+    /// Works on these stores, which must belong to one data root.
+    pub fn new(
+        blobs: Arc<dyn Blobs>,
+        images: Arc<dyn Images>,
+        snapshots: Arc<dyn Snapshotter>,
+    ) -> Self {
+        Self { stores: Stores { blobs, images, snapshots } }
+    }
+
+    /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
+    pub async fn install(
+        &self,
+        name: Reference,
+        files: Vec<ImageFile>,
+        config: ImageConfig,
+    ) -> Result<ImageId, Error> {
+        let _lease = self.stores.blobs.lease();
+        let tar = pack(files).map_err(other("pack the files of an image"))?;
+        let source = LayerSource { blob: Box::new(Cursor::new(tar)), expected: None };
+        let layer = self.stores.snapshots.apply(source).await?;
+        let mut document = record::document(Platform::host(), config);
+        document.created = Timestamp::from_nanos(0).to_string();
+        let step = History { created: document.created.clone(), ..History::default() };
+        record::append(&mut document, step, &layer.diff_id);
+        self.stores.make(document, vec![name]).await
+    }
+
+    /// Waits for all layers of an archive, also when one fails: nothing goes on behind the caller's back.
+    async fn unpacked(contents: &mut Contents) -> Result<HashMap<String, Unpacked>, Error> {
+        let mut unpacked = HashMap::new();
+        let mut failure = None;
+        for (path, unpacking) in contents.layers.drain() {
+            match unpacking.layer.await.map_err(other("unpack a layer")) {
+                Ok(Ok(info)) => {
+                    let done = Unpacked { blob: unpacking.blob, diff_id: info.diff_id };
+                    unpacked.insert(path, done);
+                }
+                Ok(Err(error)) => failure = Some(error.into()),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(unpacked),
+        }
+    }
+}
+
+fn pack(mut files: Vec<ImageFile>) -> std::io::Result<Vec<u8>> {
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut writer = Writer::new(Vec::new());
+    for file in files {
+        let path = file.path.trim_start_matches('/').as_bytes();
+        writer.file(Entry::new(path, Kind::File, file.mode), &file.bytes)?;
+    }
+    writer.finish()
+}
+
+#[async_trait]
+impl Transfer for LocalTransfer {
+    async fn load(
+        &self,
+        archive: Box<dyn Read + Send>,
+        platform: Option<Platform>,
+        progress: ProgressSink,
+    ) -> Result<Vec<Loaded>, Error> {
+        let _lease = self.stores.blobs.lease();
+        let snapshots = Arc::clone(&self.stores.snapshots);
+        let loader = Loader { snapshots, progress, runtime: Handle::current() };
+        let read = tokio::task::spawn_blocking(move || loader.read(archive));
+        let mut contents = read.await.map_err(other("read the archive"))??;
+        let layers = Self::unpacked(&mut contents).await?;
+        let found = load::images(&contents, &layers, platform.as_ref())?;
+        let mut loaded = Vec::new();
+        for image in found {
+            let names = image.names.clone();
+            let id = self.stores.record(&image.config, image.document, image.names).await?;
+            loaded.push(Loaded { id, names });
+        }
+        Ok(loaded)
+    }
+
+    async fn save(
+        &self,
+        images: Vec<(ImageId, Vec<Reference>)>,
+        platform: Option<Platform>,
+        sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error> {
+        save::save(&self.stores, images, platform.as_ref(), sink).await
+    }
+
+    async fn import(&self, request: ImportRequest) -> Result<ImageId, Error> {
+        let _lease = self.stores.blobs.lease();
+        let source = LayerSource { blob: request.archive, expected: None };
+        let layer = self.stores.snapshots.apply(source).await?;
+        let mut document = record::document(request.platform, request.config);
+        document.created = Timestamp::from(SystemTime::now()).to_string();
+        document.comment.clone_from(&request.message);
+        let step = History {
+            created: document.created.clone(),
+            comment: request.message,
+            ..History::default()
+        };
+        record::append(&mut document, step, &layer.diff_id);
+        self.stores.make(document, request.name.into_iter().collect()).await
+    }
+
+    async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
+        let _lease = self.stores.blobs.lease();
+        let sink = Box::new(std::io::sink());
+        let layer = self.stores.snapshots.diff(&request.container, sink).await?;
+        let mut document = match &request.parent {
+            Some(parent) => self.stores.images.image(parent).await?.document,
+            None => record::document(request.platform, ImageConfig::default()),
+        };
+        document.config = request.config;
+        document.created = request.created.to_string();
+        document.author.clone_from(&request.author);
+        document.comment.clone_from(&request.comment);
+        let step = History {
+            created: document.created.clone(),
+            created_by: request.created_by,
+            author: request.author,
+            comment: request.comment,
+            empty_layer: false,
+        };
+        record::append(&mut document, step, &layer.diff_id);
+        self.stores.make(document, request.name.into_iter().collect()).await
+    }
+}
