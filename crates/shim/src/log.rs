@@ -1,8 +1,17 @@
 //! Container logs: where the shim writes them and how the daemon reads them back.
 
+pub(crate) mod chain;
 pub(crate) mod file;
+mod journald;
 pub(crate) mod json;
+pub(crate) mod json_read;
+pub(crate) mod local;
+mod outbox;
+mod read;
 pub(crate) mod sink;
+mod syslog;
+
+pub use read::{LogRecords, read};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

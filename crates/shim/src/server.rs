@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rorqual_core::{ContainerId, ExecId, Timestamp};
 use rorqual_sys::poll::{Interest, Poller, Ready, Signals, Timer};
@@ -40,6 +40,11 @@ use crate::wire::{
 const REMEMBERED: usize = 64;
 /// LIMIT: execs at the same time; tokens have 16 bits for them.
 const EXECS: usize = 1024;
+
+/// LIMIT: how soon a slow log server is tried again.
+const LOG_RETRY: Duration = Duration::from_millis(100);
+/// LIMIT: how long an ended container's shim stays for a slow log server.
+const LAST_LOG: Duration = Duration::from_secs(5);
 
 /// A process with streams: init or an exec.
 struct Child {
@@ -233,7 +238,8 @@ impl Shim {
         let mut ready = Vec::with_capacity(32);
         self.settle()?;
         while !self.is_through() {
-            self.poller.wait(&mut ready, None)?;
+            let log_waits = self.children[0].as_mut().is_some_and(|init| init.streams.retry_log());
+            self.poller.wait(&mut ready, log_waits.then_some(LOG_RETRY))?;
             for event in &ready {
                 match Token::from_number(event.token) {
                     Some(Token::Signals) => self.on_signal()?,
@@ -387,7 +393,7 @@ impl Shim {
         let slot = self.free_slot()?;
         let init = self.init().ok_or(Failure::Ended)?;
         let target = (init.pid, init.pidfd.try_clone().map_err(internal)?);
-        let start::SpecOnly { spec } = wire::read_document(&self.document).map_err(internal)?;
+        let spec = start::spec_of(&self.document).map_err(internal)?;
         let (executed, ends) = start::exec(document, spec, self.running.cgroup.clone(), target)?;
         let pid = executed.pid;
         let finish = || -> io::Result<(Child, OwnedFd)> {

@@ -14,6 +14,7 @@ use flate2::write::GzEncoder;
 use rorqual_sys::fork::{Forked, fork};
 
 use super::FileLog;
+use super::chain::{Format, end_of_records};
 
 /// LIMIT: records are written in pieces of about this size when much is logged at once.
 const BATCH: usize = 64 * 1024;
@@ -30,17 +31,12 @@ pub(crate) struct RotatedFile {
 
 impl RotatedFile {
     /// Opens or makes the current file; goes on behind what is there, but not behind half a record.
-    pub(crate) fn open(log: &FileLog) -> io::Result<Self> {
+    pub(crate) fn open(log: &FileLog, format: Format) -> io::Result<Self> {
         let log = FileLog { max_files: log.max_files.max(1), ..log.clone() };
         let file = open_current(&log.path)?;
-        let size = file.metadata()?.len();
+        let size = end_of_records(&file, format)?;
+        file.set_len(size)?;
         Ok(Self { log, file, size, batch: Vec::new(), records: 0 })
-    }
-
-    /// Returns the bytes in the current file, the collected ones included.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> u64 {
-        self.size + self.batch.len() as u64
     }
 
     /// Collects one record; it is written by [`Self::flush`] at the latest.

@@ -16,12 +16,29 @@ use serde::Deserialize;
 use super::streams::{AtInputEnd, Ends};
 use crate::record::ShimDirectory;
 use crate::task::WindowSize;
-use crate::wire::{ExecDocument, Failure, Kind, LaunchDocument};
+use crate::wire::{self, ExecDocument, Failure, Kind, LaunchDocument};
 
-/// The part of a launch document that execs need again.
+/// The part of a launch call that execs need again.
 #[derive(Deserialize)]
-pub(super) struct SpecOnly {
-    pub(super) spec: Spec,
+struct LaunchCall {
+    request: LaunchRequest,
+}
+
+#[derive(Deserialize)]
+enum LaunchRequest {
+    Launch(SpecOnly),
+}
+
+#[derive(Deserialize)]
+struct SpecOnly {
+    spec: Spec,
+}
+
+/// Reads the specification out of the document that started the container.
+pub(super) fn spec_of(launch: &File) -> io::Result<Spec> {
+    let LaunchCall { request: LaunchRequest::Launch(SpecOnly { spec }) } =
+        wire::read_document(launch)?;
+    Ok(spec)
 }
 
 /// The container's ends of new streams, and ours but for a terminal's master.
