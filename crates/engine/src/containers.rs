@@ -1,18 +1,43 @@
 //! Containers: what users ask of them.
+//!
+//! Each method finds the container, takes its operation lock where it changes something, and hands over to the module of
+//! its verb. Changes run to their end even when the caller goes away.
+
+mod attach;
+mod create;
+mod files;
+mod list;
+mod mounts;
+mod remove;
+pub(crate) mod run;
+mod start;
+mod stats;
+mod stop;
+mod update;
+mod wait;
 
 use std::sync::Arc;
 
-use rorqual_core::{ContainerName, ImageId};
+use rorqual_core::{ContainerName, Filters, ImageId, Signal};
 use rorqual_shim::{ProcessTable, WindowSize};
 use rorqual_snapshot::{Archive, ArchiveStat, Change, Extract, LayerBlob};
 
+use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::logs::{LogRequest, LogView};
-use crate::request::*;
+use crate::request::{
+    AttachRequest, Attached, Changed, CommitRequest, Created, ListRequest, Pruned, RemoveRequest,
+    StatsSample, StopRequest, UpdateRequest, WaitCondition,
+};
 use crate::spec::ContainerSpec;
 use crate::view::ContainerView;
 use crate::world::World;
-use rorqual_core::{Filters, Signal};
+
+pub(crate) use attach::connection;
+pub(crate) use list::name_matches;
+pub(crate) use remove::{finish_removal, until};
+pub(crate) use start::launch_again;
+pub use wait::Waiting;
 
 /// The containers of one daemon. Containers are named by name, id or unambiguous id prefix.
 #[derive(Clone)]
@@ -21,114 +46,178 @@ pub struct Containers {
 }
 
 impl Containers {
+    fn find(&self, text: &str) -> Result<Arc<Container>> {
+        self.world.index.find(text)
+    }
+
+    /// Runs `work` with the container's operation lock held, to its end.
+    async fn locked<T, W, F>(&self, text: &str, work: W) -> Result<T>
+    where
+        W: FnOnce(Arc<World>, Arc<Container>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let container = self.find(text)?;
+        let (world, text) = (Arc::clone(&self.world), text.to_owned());
+        let operation = async move {
+            let _turn = world.locks.lock(container.id).await;
+            if container.state().gone {
+                return Err(Error::NoSuchContainer(text));
+            }
+            work(Arc::clone(&world), container).await
+        };
+        self.world.to_its_end(operation).await
+    }
+
     /// Creates a container; all of it exists afterwards or none of it.
     pub async fn create(&self, spec: ContainerSpec) -> Result<Created> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        self.world.to_its_end(create::create(Arc::clone(&self.world), spec)).await
     }
 
     /// Starts a container; its program runs when this returns.
     pub async fn start(&self, container: &str) -> Result<Changed> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| start::start(&world, &container).await;
+        self.locked(container, work).await
     }
 
     /// Stops a container: signal, patience, kill.
     pub async fn stop(&self, container: &str, request: StopRequest) -> Result<Changed> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| stop::stop(&world, &container, request).await;
+        self.locked(container, work).await
     }
 
     /// Stops and starts a container, or starts a stopped one.
     pub async fn restart(&self, container: &str, request: StopRequest) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| stop::restart(&world, &container, request).await;
+        self.locked(container, work).await
     }
 
     /// Sends a signal; `None` kills.
     pub async fn kill(&self, container: &str, signal: Option<Signal>) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        let world = Arc::clone(&self.world);
+        self.world.to_its_end(async move { stop::kill(&world, &container, signal).await }).await
     }
 
     /// Freezes a container.
     pub async fn pause(&self, container: &str) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world: Arc<World>, container: Arc<Container>| {
+            stop::pause(&world, &container).await
+        };
+        self.locked(container, work).await
     }
 
     /// Thaws a container.
     pub async fn unpause(&self, container: &str) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world: Arc<World>, container: Arc<Container>| {
+            stop::unpause(&world, &container).await
+        };
+        self.locked(container, work).await
     }
 
     /// Begins to wait; the container is known and the wait registered when this returns.
     pub async fn wait(&self, container: &str, condition: WaitCondition) -> Result<Waiting> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        Ok(Waiting::begin(self.find(container)?, condition))
     }
 
     /// Gives a container another name.
     pub async fn rename(&self, container: &str, name: ContainerName) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| update::rename(&world, &container, name).await;
+        self.locked(container, work).await
     }
 
     /// Changes limits and restart policy; returns warnings.
     pub async fn update(&self, container: &str, request: UpdateRequest) -> Result<Vec<String>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| update::update(&world, &container, request).await;
+        self.locked(container, work).await
     }
 
     /// Removes a container.
     pub async fn remove(&self, container: &str, request: RemoveRequest) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let found = self.find(container)?;
+        if matches!(found.phase(), crate::phase::Phase::Removing) {
+            // Not worth waiting for: who removes it has the lock.
+            return Err(Error::Conflict(format!(
+                "removal of container {container} is already in progress"
+            )));
+        }
+        let work = async move |world, container| remove::remove(&world, &container, request).await;
+        self.locked(container, work).await
     }
 
     /// Removes all stopped containers that pass the filters (`until`, `label`, `label!`).
     pub async fn prune(&self, filters: Filters) -> Result<Pruned> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let world = Arc::clone(&self.world);
+        self.world.to_its_end(async move { remove::prune(&world, filters).await }).await
     }
 
     /// Shows a container.
     pub async fn inspect(&self, container: &str, with_size: bool) -> Result<ContainerView> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        let mut view = container.view();
+        if with_size {
+            view.size = Some(self.world.parts.snapshots.usage(&container.id).await?);
+        }
+        Ok(view)
     }
 
     /// Lists containers, newest first.
     pub async fn list(&self, request: ListRequest) -> Result<Vec<ContainerView>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        list::list(&self.world, request).await
     }
 
     /// Lists a container's processes.
     pub async fn top(&self, container: &str, ps_args: &str) -> Result<ProcessTable> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        stats::top(&self.world, &container, ps_args).await
     }
 
     /// Reads usage counters; call it once per second for a stream.
     pub async fn stats(&self, container: &str) -> Result<StatsSample> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        stats::sample(&self.world, &container).await
     }
 
     /// Opens a container's log.
     pub async fn logs(&self, container: &str, request: LogRequest) -> Result<LogView> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        attach::logs(&self.world, &container, &request)
     }
 
     /// Attaches a client; before the start it is connected when the container starts.
     pub async fn attach(&self, container: &str, request: AttachRequest) -> Result<Attached> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        attach::attach(&self.world, &container, request).await
     }
 
     /// Notes that a client left with the detach keys.
     pub async fn note_detach(&self, container: &str) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        self.world.container_event(&container, "detach", []);
+        Ok(())
     }
 
     /// Tells the terminal its size.
     pub async fn resize(&self, container: &str, window: WindowSize) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        let task = container.running_task()?;
+        let message = format!("cannot resize the terminal of container {}", container.id);
+        task.resize(window).await.map_err(|source| Error::Task { message, source })?;
+        let size = [("height", window.height.to_string()), ("width", window.width.to_string())];
+        self.world.container_event(&container, "resize", size);
+        Ok(())
     }
 
     /// Describes a path inside.
     pub async fn stat_path(&self, container: &str, path: &str) -> Result<ArchiveStat> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        files::stat(&self.world, &container, path).await
     }
 
     /// Opens a tar of a path inside.
     pub async fn archive(&self, container: &str, path: &str) -> Result<(ArchiveStat, Archive)> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        files::archive(&self.world, &container, path).await
     }
 
     /// Extracts a tar into a directory inside; `how.read_only` is decided here.
@@ -139,32 +228,28 @@ impl Containers {
         archive: LayerBlob,
         how: Extract,
     ) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        files::extract(&self.world, &container, path, (archive, how)).await
     }
 
     /// Opens a tar of the whole file system.
     pub async fn export(&self, container: &str) -> Result<Archive> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        files::export(&self.world, &container).await
     }
 
     /// Lists what the container changed.
     pub async fn changes(&self, container: &str) -> Result<Vec<Change>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let container = self.find(container)?;
+        Ok(self.world.parts.snapshots.changes(&container.id).await?)
     }
 
     /// Makes an image of a container.
     pub async fn commit(&self, container: &str, request: CommitRequest) -> Result<ImageId> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let work = async move |world, container| files::commit(&world, &container, request).await;
+        self.locked(container, work).await
     }
 }
 
-/// A registered wait.
-#[derive(Debug)]
-pub struct Waiting {}
-
-impl Waiting {
-    /// Waits for the condition.
-    pub async fn outcome(self) -> WaitOutcome {
-        std::future::pending().await
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,51 @@
-//! Extra processes in running containers.
+//! Extra processes in running containers: Created, then Running, then Ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rorqual_core::ExecId;
-use rorqual_shim::WindowSize;
+use rorqual_core::{ExecId, Timestamp, full_message};
+use rorqual_shim::{Attachment, Error as TaskError, Exec, ExecLaunch, Task, WindowSize};
 
+use crate::container::Container;
+use crate::containers::connection;
 use crate::error::{Error, Result};
+use crate::ocispec;
+use crate::phase::Phase;
 use crate::request::{Attached, ExecSpec, ExecStart, ExecView};
+use crate::validate;
 use crate::world::World;
+
+// LIMIT: an ended exec can be inspected for as long; Docker drops them after a few minutes too.
+const KEPT: Duration = Duration::from_secs(300);
+
+/// Where an exec stands.
+enum Stage {
+    Created,
+    Starting,
+    Running(Arc<dyn Exec>),
+    Ended { code: i32, at: Timestamp },
+}
+
+/// An exec.
+pub(crate) struct ExecCell {
+    pub(crate) id: ExecId,
+    pub(crate) container: Arc<Container>,
+    pub(crate) spec: ExecSpec,
+    stage: Mutex<Stage>,
+}
+
+impl ExecCell {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self) -> String {
+        // COMPAT: a command without arguments keeps its trailing blank.
+        let mut words = self.spec.command.iter();
+        let first = words.next().cloned().unwrap_or_default();
+        format!("{first} {}", words.cloned().collect::<Vec<_>>().join(" "))
+    }
+}
 
 /// The execs of one daemon.
 #[derive(Clone)]
@@ -16,28 +54,241 @@ pub struct Execs {
 }
 
 impl Execs {
-    /// Makes an exec; nothing runs yet.
-    pub async fn create(&self, container: &str, spec: ExecSpec) -> Result<ExecId> {
-        Err(Error::Unavailable("to be written".to_owned()))
+    fn find(&self, text: &str) -> Result<Arc<ExecCell>> {
+        let id = text.parse::<ExecId>().ok();
+        let execs = self.world.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = id.and_then(|id| execs.get(&id).cloned());
+        found.ok_or_else(|| Error::NoSuchExec(text.to_owned()))
     }
 
-    /// Starts an exec; `None` when detached.
+    /// Makes an exec; nothing runs yet.
+    pub async fn create(&self, container: &str, spec: ExecSpec) -> Result<ExecId> {
+        let container = self.world.index.find(container)?;
+        if spec.command.first().is_none_or(String::is_empty) {
+            // COMPAT: dockerd's text.
+            return Err(Error::Invalid("no exec command specified".to_owned()));
+        }
+        match container.phase() {
+            Phase::Paused(_) => {
+                return Err(Error::Conflict(format!(
+                    "container {} is paused, unpause the container before exec",
+                    container.id
+                )));
+            }
+            Phase::Restarting(_) => {
+                return Err(Error::Conflict(format!(
+                    "container {} is restarting, wait until the container is running",
+                    container.id
+                )));
+            }
+            _ => container.running_task()?,
+        };
+        let id = ExecId::from_random(World::random_bits()?);
+        let stage = Mutex::new(Stage::Created);
+        let cell = Arc::new(ExecCell { id, container, spec, stage });
+        let now = self.world.options.clock.now();
+        {
+            let mut execs = self.world.execs.lock().unwrap_or_else(PoisonError::into_inner);
+            execs.retain(|_, exec| match *exec.stage() {
+                Stage::Ended { at, .. } => now.since(at) < KEPT,
+                _ => true,
+            });
+            execs.insert(id, Arc::clone(&cell));
+        }
+        cell.container.live().execs.insert(id);
+        let (action, attributes) = labelled("exec_create", &cell);
+        self.world.container_event(&cell.container, action, attributes);
+        Ok(id)
+    }
+
+    /// Starts an exec; `None` when detached. The process runs on when the client goes away.
     pub async fn start(&self, exec: &str, how: ExecStart) -> Result<Option<Attached>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let cell = self.find(exec)?;
+        let world = Arc::clone(&self.world);
+        self.world.to_its_end(async move { start(&world, &cell, how).await }).await
     }
 
     /// Shows an exec.
     pub async fn inspect(&self, exec: &str) -> Result<ExecView> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let cell = self.find(exec)?;
+        let (running, exit_code, pid) = match &*cell.stage() {
+            Stage::Created | Stage::Starting => (false, None, 0),
+            Stage::Running(exec) => (true, None, exec.pid()),
+            Stage::Ended { code, .. } => (false, Some(*code), 0),
+        };
+        let container = cell.container.id;
+        Ok(ExecView { id: cell.id, container, spec: cell.spec.clone(), running, exit_code, pid })
     }
 
     /// Tells an exec's terminal the size.
     pub async fn resize(&self, exec: &str, window: WindowSize) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let cell = self.find(exec)?;
+        let running = match &*cell.stage() {
+            Stage::Running(exec) => Arc::clone(exec),
+            _ => return Err(Error::Conflict(format!("exec {} is not running", cell.id))),
+        };
+        let message = format!("cannot resize the terminal of exec {}", cell.id);
+        running.resize(window).await.map_err(|source| Error::Task { message, source })
     }
 
     /// Notes that a client left with the detach keys.
     pub async fn note_detach(&self, exec: &str) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let cell = self.find(exec)?;
+        let id = [("execID", cell.id.to_string())];
+        self.world.container_event(&cell.container, "exec_detach", id);
+        Ok(())
     }
+}
+
+fn labelled(action: &str, cell: &ExecCell) -> (String, [(&'static str, String); 1]) {
+    (format!("{action}: {}", cell.command()), [("execID", cell.id.to_string())])
+}
+
+async fn start(
+    world: &Arc<World>,
+    cell: &Arc<ExecCell>,
+    how: ExecStart,
+) -> Result<Option<Attached>> {
+    {
+        let mut stage = cell.stage();
+        match *stage {
+            Stage::Created => *stage = Stage::Starting,
+            Stage::Starting | Stage::Running(_) => {
+                return Err(Error::Conflict(format!("exec {} is already running", cell.id)));
+            }
+            // COMPAT: dockerd's text.
+            Stage::Ended { .. } => {
+                return Err(Error::Conflict(format!(
+                    "Error: Exec command {} has already run",
+                    cell.id
+                )));
+            }
+        }
+    }
+    let spec = &cell.spec;
+    let (near, attachment) = if how.detach {
+        (None, None)
+    } else {
+        match connection() {
+            Ok((near, far)) => {
+                let attachment = Attachment {
+                    socket: far,
+                    stdin: spec.stdin,
+                    stdout: spec.stdout,
+                    stderr: spec.stderr,
+                };
+                (Some(near), Some(attachment))
+            }
+            Err(error) => {
+                *cell.stage() = Stage::Created;
+                return Err(error);
+            }
+        }
+    };
+    let (action, attributes) = labelled("exec_start", cell);
+    world.container_event(&cell.container, action, attributes);
+    let launched = launch(world, cell, attachment, how.window).await;
+    let exec = match launched {
+        Ok(exec) => exec,
+        Err(error) => {
+            let code = match &error {
+                Error::Start(TaskError::Start { exit_code, .. }) => *exit_code,
+                _ => 126,
+            };
+            finish(world, cell, code);
+            return Err(error);
+        }
+    };
+    *cell.stage() = Stage::Running(Arc::clone(&exec));
+    watch(world, cell, exec);
+    Ok(near.map(|near| Attached { tty: spec.tty, logs: None, stream: Some(near) }))
+}
+
+async fn launch(
+    world: &World,
+    cell: &ExecCell,
+    attachment: Option<Attachment>,
+    window: Option<WindowSize>,
+) -> Result<Arc<dyn Exec>> {
+    let task = cell.container.running_task()?;
+    let launch = launch_of(world, cell, attachment, window)?;
+    run(&task, launch).await
+}
+
+fn launch_of(
+    world: &World,
+    cell: &ExecCell,
+    attachment: Option<Attachment>,
+    window: Option<WindowSize>,
+) -> Result<ExecLaunch> {
+    let definition = cell.container.definition();
+    let spec = &cell.spec;
+    let capabilities = if spec.privileged {
+        world.capabilities
+    } else {
+        validate::capabilities(&definition.spec, world.capabilities)?
+    };
+    let container = (&definition.spec, &definition.effective);
+    let no_new = world.facts.no_new_privileges;
+    let process = ocispec::build_exec(container, spec, capabilities, no_new)?;
+    let own = spec.user.is_empty();
+    Ok(ExecLaunch {
+        id: cell.id,
+        process,
+        user: if own { definition.effective.user.clone() } else { spec.user.clone() },
+        groups: if own { definition.spec.process.groups.clone() } else { Vec::new() },
+        window: window.unwrap_or(spec.window),
+        attachment,
+    })
+}
+
+async fn run(task: &Arc<dyn Task>, launch: ExecLaunch) -> Result<Arc<dyn Exec>> {
+    task.exec(launch).await.map_err(|source| match source {
+        TaskError::Start { .. } => Error::Start(source),
+        source => Error::Task { message: "cannot exec in a stopped container".to_owned(), source },
+    })
+}
+
+fn finish(world: &World, cell: &ExecCell, code: i32) {
+    let at = world.options.clock.now();
+    *cell.stage() = Stage::Ended { code, at };
+    cell.container.live().execs.remove(&cell.id);
+}
+
+/// Waits for the end of an exec in the background.
+fn watch(world: &Arc<World>, cell: &Arc<ExecCell>, exec: Arc<dyn Exec>) {
+    let (world, cell) = (Arc::clone(world), Arc::clone(cell));
+    world.tracker.clone().spawn(async move {
+        let exit = tokio::select! {
+            biased;
+            exit = exec.exit() => exit,
+            () = world.closing.cancelled() => return,
+        };
+        finish(&world, &cell, exit.code);
+        let attributes = [("execID", cell.id.to_string()), ("exitCode", exit.code.to_string())];
+        world.container_event(&cell.container, "exec_die", attributes);
+    });
+}
+
+/// Runs a health check's process: announced like an exec, but not kept for `inspect`.
+pub(crate) async fn probe(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    spec: ExecSpec,
+) -> Result<(tokio::net::UnixStream, Arc<dyn Exec>, ExecId)> {
+    let id = ExecId::from_random(World::random_bits()?);
+    let stage = Mutex::new(Stage::Starting);
+    let cell = ExecCell { id, container: Arc::clone(container), spec, stage };
+    let task = container.running_task()?;
+    let (near, far) = connection()?;
+    let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };
+    let launch = launch_of(world, &cell, Some(attachment), None)?;
+    let (action, attributes) = labelled("exec_create", &cell);
+    world.container_event(container, action, attributes);
+    let (action, attributes) = labelled("exec_start", &cell);
+    world.container_event(container, action, attributes);
+    let exec = run(&task, launch).await.inspect_err(|error| {
+        tracing::debug!(container = %container.id.short(), error = full_message(error), "health check");
+    })?;
+    Ok((near, exec, id))
 }

@@ -1,17 +1,24 @@
-//! Images: listing, naming, removing, moving.
+//! Images: listing, naming, moving. How they are removed is in `images/remove.rs`.
+
+mod list;
+mod remove;
 
 use std::sync::Arc;
 
-use rorqual_content::ImageRecord;
+use rorqual_content::{ImageConfig, ImageRecord};
 use rorqual_core::{Filters, ImageId, Platform, Reference};
-use rorqual_transfer::{Loaded, ProgressSink};
+use rorqual_transfer::{ImportRequest, Loaded, ProgressSink};
 
+use crate::changes;
 use crate::error::{Error, Result};
+use crate::events::EventKind;
 use crate::request::{
     HistoryLine, ImageImport, ImageListRequest, ImageRemoval, ImageRemoveRequest, ImageSummary,
     ImagesPruned,
 };
 use crate::world::World;
+
+pub(crate) use remove::collect;
 
 /// The images of one daemon.
 #[derive(Clone)]
@@ -19,25 +26,44 @@ pub struct ImagesService {
     pub(crate) world: Arc<World>,
 }
 
+/// Tells everybody about an image.
+fn announce(world: &World, action: &str, id: &ImageId, name: &str) {
+    world.event(EventKind::Image, action, &id.to_string(), [("name", name.to_owned())]);
+}
+
 impl ImagesService {
     /// Lists images, newest first.
     pub async fn list(&self, request: ImageListRequest) -> Result<Vec<ImageSummary>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        list::list(&self.world, &request).await
     }
 
     /// Shows an image.
     pub async fn inspect(&self, image: &str) -> Result<ImageRecord> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        Ok(self.world.parts.images.resolve(image).await?)
     }
 
     /// Shows how an image was made, newest step first.
     pub async fn history(&self, image: &str) -> Result<Vec<HistoryLine>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        list::history(&self.world, &self.inspect(image).await?).await
     }
 
     /// Gives an image another name.
     pub async fn tag(&self, image: &str, name: Reference) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        if name.digest().is_some() {
+            // COMPAT: dockerd's text.
+            return Err(Error::Invalid(
+                "refusing to create a tag with a digest reference".to_owned(),
+            ));
+        }
+        let record = self.inspect(image).await?;
+        let world = Arc::clone(&self.world);
+        let operation = async move {
+            let name = name.or_latest();
+            world.parts.images.tag(&record.id, &name, world.options.clock.now()).await?;
+            announce(&world, "tag", &record.id, &name.familiar());
+            Ok(())
+        };
+        self.world.to_its_end(operation).await
     }
 
     /// Takes a name away, and the image with its last one.
@@ -46,22 +72,35 @@ impl ImagesService {
         image: &str,
         request: ImageRemoveRequest,
     ) -> Result<Vec<ImageRemoval>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let (world, image) = (Arc::clone(&self.world), image.to_owned());
+        self.world.to_its_end(async move { remove::remove(&world, &image, request).await }).await
     }
 
     /// Removes images that nothing uses (filters `dangling`, `until`, `label`, `label!`).
     pub async fn prune(&self, filters: Filters) -> Result<ImagesPruned> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let world = Arc::clone(&self.world);
+        self.world.to_its_end(async move { remove::prune(&world, filters).await }).await
     }
 
     /// Loads images from an archive.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the load; images that are not complete are not there.
     pub async fn load(
         &self,
         archive: Box<dyn std::io::Read + Send>,
         platform: Option<Platform>,
         progress: ProgressSink,
     ) -> Result<Vec<Loaded>> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let _content = self.world.content.read().await;
+        let loaded = self.world.parts.transfer.load(archive, platform, progress).await?;
+        for one in &loaded {
+            let id = one.id.to_string();
+            let name = one.names.first().map_or(id, Reference::familiar);
+            announce(&self.world, "load", &one.id, &name);
+        }
+        Ok(loaded)
     }
 
     /// Writes images (by name or id) to `sink`.
@@ -71,11 +110,57 @@ impl ImagesService {
         platform: Option<Platform>,
         sink: Box<dyn std::io::Write + Send>,
     ) -> Result<()> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let mut images: Vec<(ImageId, Vec<Reference>)> = Vec::new();
+        for text in names {
+            let record = self.inspect(&text).await?;
+            // A name asks for itself, a bare repository for all its tags, an id for none.
+            let named = text.parse::<Reference>().ok().filter(|_| !is_id(&record, &text));
+            let tags: Vec<Reference> = match named {
+                Some(name) if name.tag().is_none() && name.digest().is_none() => record
+                    .tags
+                    .iter()
+                    .filter(|tag| tag.repository() == name.repository())
+                    .cloned()
+                    .collect(),
+                Some(name) => vec![name],
+                None => Vec::new(),
+            };
+            announce(&self.world, "save", &record.id, &text);
+            match images.iter_mut().find(|(id, _)| *id == record.id) {
+                Some((_, known)) => known.extend(tags),
+                None => images.push((record.id, tags)),
+            }
+        }
+        Ok(self.world.parts.transfer.save(images, platform, sink).await?)
     }
 
     /// Makes an image of a root file system.
     pub async fn import(&self, request: ImageImport) -> Result<ImageId> {
-        Err(Error::Unavailable("to be written".to_owned()))
+        let mut config = ImageConfig::default();
+        changes::apply(&mut config, &request.changes)?;
+        let _content = self.world.content.read().await;
+        let name = request.name.map(Reference::or_latest);
+        let import = ImportRequest {
+            archive: request.archive,
+            name: name.clone(),
+            message: request.message,
+            platform: request.platform.unwrap_or_else(Platform::host),
+            config,
+        };
+        let id = self.world.parts.transfer.import(import).await?;
+        let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
+        announce(&self.world, "import", &id, &shown);
+        Ok(id)
     }
+}
+
+/// Tells whether `text` names the image by its id.
+fn is_id(record: &ImageRecord, text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let short = hex.len() >= 4 && record.id.0.hex().starts_with(hex);
+    short
+        && !record
+            .tags
+            .iter()
+            .any(|tag| tag.familiar() == text || tag.repository().familiar() == text)
 }

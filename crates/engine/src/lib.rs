@@ -3,27 +3,41 @@
 //! No HTTP, no wire types, no system calls: it directs the parts below it through their contracts. Operations that must
 //! run to their end do so even when the caller's future is dropped.
 
+mod changes;
 mod clock;
+mod container;
 mod containers;
+mod effective;
+mod engine;
 mod error;
 mod events;
 mod execs;
+mod health;
 mod images;
+mod index;
 mod logs;
 mod networks;
+mod ocispec;
 mod options;
 mod phase;
+mod records;
+mod recovery;
 mod request;
+mod restart;
+mod seccomp;
 pub mod spec;
+#[cfg(test)]
+mod testing;
+mod undo;
 mod usage;
+mod validate;
 mod view;
 mod volumes;
 mod world;
 
-use std::sync::Arc;
-
 pub use clock::Clock;
 pub use containers::{Containers, Waiting};
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use events::{Event, EventKind, EventQuery, Events, Listener};
 pub use execs::Execs;
@@ -36,43 +50,3 @@ pub use request::*;
 pub use usage::SystemUsage;
 pub use view::*;
 pub use volumes::Volumes;
-
-/// The engine, assembled.
-#[derive(Clone)]
-pub struct Engine {
-    /// Containers.
-    pub containers: Containers,
-    /// Extra processes.
-    pub execs: Execs,
-    /// Images.
-    pub images: ImagesService,
-    /// Volumes.
-    pub volumes: Volumes,
-    /// Networks.
-    pub networks: NetworksView,
-    /// What happens.
-    pub events: Events,
-    /// Numbers.
-    pub usage: SystemUsage,
-}
-
-impl Engine {
-    /// Assembles an engine and recovers what an earlier life left: replays the journal, takes over running containers,
-    /// applies the restart policies, sweeps what nobody owns. Ready for requests when it returns.
-    pub async fn open(options: Options, parts: Parts, journal: JournalState) -> Result<Self> {
-        let _ = (parts, journal);
-        let world = Arc::new(world::World {});
-        Ok(Self {
-            containers: Containers { world: Arc::clone(&world) },
-            execs: Execs { world: Arc::clone(&world) },
-            images: ImagesService { world: Arc::clone(&world) },
-            volumes: Volumes { world: Arc::clone(&world) },
-            networks: NetworksView { world: Arc::clone(&world) },
-            events: Events::new(options.clock),
-            usage: SystemUsage { world },
-        })
-    }
-
-    /// Ends the engine: waits for operations under way and stops the containers, unless they live on (live-restore).
-    pub async fn shutdown(&self) {}
-}

@@ -1,0 +1,154 @@
+//! What accompanies a run: its end is processed exactly once, by one task per run, whoever asks for it and however late.
+//!
+//! It takes no operation lock, so `stop` may hold that and wait for the end it causes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rorqual_core::full_message;
+use rorqual_shim::{Exit, Task, TaskId};
+use tokio_util::sync::CancellationToken;
+
+use super::{remove, start};
+use crate::container::Container;
+use crate::events::EventKind;
+use crate::health;
+use crate::phase::{Happening, Phase};
+use crate::restart::{Verdict, verdict};
+use crate::view::MountPointKind;
+use crate::world::World;
+
+/// Begins to watch a run.
+pub(crate) fn accompany(world: &Arc<World>, container: &Arc<Container>, task: &Arc<dyn Task>) {
+    container.running.send_replace(true);
+    let company = CancellationToken::new();
+    container.live().company = Some(company.clone());
+    health::watch(world, container, task, company.clone());
+    let (world, container, task) = (Arc::clone(world), Arc::clone(container), Arc::clone(task));
+    world.tracker.clone().spawn(async move {
+        let exit = loop {
+            tokio::select! {
+                biased;
+                exit = task.exit() => break exit,
+                () = task.out_of_memory() => world.container_event(&container, "oom", []),
+                // The container goes on without us; the next daemon takes it over.
+                () = world.closing.cancelled() => return,
+            }
+        };
+        company.cancel();
+        ended(&world, &container, task.id(), exit, Some(&task)).await;
+    });
+}
+
+/// Processes the end of a run. `task` is `None` when only an exit record was found.
+pub(crate) async fn ended(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    id: TaskId,
+    exit: Exit,
+    task: Option<&Arc<dyn Task>>,
+) {
+    if container.phase().task() != Some(id) {
+        return;
+    }
+    let definition = container.definition();
+    if let Err(error) = world.parts.networks.detach(&container.id).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot detach the network");
+    }
+    let state = container.state();
+    let ran = exit.at.since(state.started_at.unwrap_or(exit.at));
+    let (verdict, stopping) = {
+        let mut live = container.live();
+        live.task = None;
+        live.health = None;
+        let stopping = std::mem::take(&mut live.stopping);
+        let restarts = state.restart_count;
+        let policy = definition.spec.restart;
+        (verdict(policy, state.desired, &exit, restarts, ran, &mut live.backoff), stopping)
+    };
+    container.running.send_replace(false);
+    announce(world, container, &exit, stopping, ran);
+    let restart = verdict != Verdict::Stay;
+    let happening = Happening::TaskEnded { task: id, exit, restart };
+    let applied = container.apply(happening, |state| {
+        state.exit_code = exit.code;
+        state.oom_killed = exit.oom_killed;
+        state.finished_at = Some(exit.at);
+        state.pid = 0;
+        state.exits += 1;
+        state.endpoints.clear();
+        state.ports.clear();
+    });
+    if applied.is_err() {
+        return;
+    }
+    let automatic = definition.spec.auto_remove && !restart;
+    if !automatic && let Err(error) = container.persist(&world.parts.database).await {
+        // The shim keeps its exit record, so that the next daemon learns of the end.
+        tracing::error!(container = %container.id.short(), error = full_message(&error), "cannot write the exit");
+        return;
+    }
+    if automatic {
+        remove::auto(world, container).await;
+    }
+    release(world, container, task).await;
+    if let Verdict::Restart(pause) = verdict {
+        restart_after(world, container, pause);
+    }
+}
+
+async fn release(world: &World, container: &Container, task: Option<&Arc<dyn Task>>) {
+    let result = match task {
+        Some(task) => task.release().await,
+        None => world.parts.tasks.forget(container.id).await,
+    };
+    if let Err(error) = result {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot release the task");
+    }
+}
+
+/// Tells everybody, in Docker's order: disconnect, unmount, (stop,) die.
+fn announce(world: &World, container: &Container, exit: &Exit, stopping: bool, ran: Duration) {
+    let id = container.id.to_string();
+    for endpoint in container.state().endpoints {
+        let attributes = [
+            ("container", id.clone()),
+            ("name", endpoint.network_name.clone()),
+            ("type", start::network_type(&endpoint.network_name)),
+        ];
+        world.event(EventKind::Network, "disconnect", &endpoint.network.to_string(), attributes);
+    }
+    for mount in &container.definition().mounts {
+        if mount.kind == MountPointKind::Volume {
+            let name = mount.name.as_ref().map(ToString::to_string).unwrap_or_default();
+            let attributes = [("container", id.clone()), ("driver", mount.driver.clone())];
+            world.event(EventKind::Volume, "unmount", &name, attributes);
+        }
+    }
+    if stopping {
+        world.container_event(container, "stop", []);
+    }
+    let seconds = ran.as_secs().to_string();
+    let attributes = [("exitCode", exit.code.to_string()), ("execDuration", seconds)];
+    world.container_event(container, "die", attributes);
+}
+
+/// Starts a container again after a pause, unless that is called off.
+pub(crate) fn restart_after(world: &Arc<World>, container: &Arc<Container>, pause: Duration) {
+    let off = CancellationToken::new();
+    container.live().restart = Some(off.clone());
+    let (world, container) = (Arc::clone(world), Arc::clone(container));
+    world.tracker.clone().spawn(async move {
+        tokio::select! {
+            biased;
+            () = off.cancelled() => return,
+            () = world.closing.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let _turn = world.locks.lock(container.id).await;
+        // Whoever had the lock before may have called it off.
+        if !off.is_cancelled() && matches!(container.phase(), Phase::Restarting(_)) {
+            start::launch_again(&world, &container).await;
+        }
+    });
+}

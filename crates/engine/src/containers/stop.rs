@@ -1,0 +1,223 @@
+//! `stop`, `kill`, `restart`, `pause`, `unpause`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rorqual_core::Signal;
+use rorqual_shim::{KillReach, Task};
+
+use super::start;
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::phase::{Desired, Happening, Phase};
+use crate::request::{Changed, StopRequest};
+use crate::spec::StopTimeout;
+use crate::world::World;
+
+// LIMIT: a killed process that has not ended by then hangs in the kernel.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+
+fn task_failed(message: String) -> impl FnOnce(rorqual_shim::Error) -> Error {
+    move |source| Error::Task { message, source }
+}
+
+/// Stops a container for a user. The caller holds its operation lock.
+pub(super) async fn stop(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    request: StopRequest,
+) -> Result<Changed> {
+    container.change(|state| state.desired = Desired::Stopped);
+    if call_restart_off(world, container).await? {
+        return Ok(Changed::Yes);
+    }
+    let Some(task) = container.task() else {
+        container.persist(&world.parts.database).await?;
+        return Ok(Changed::Already);
+    };
+    end(world, container, &task, request).await?;
+    Ok(Changed::Yes)
+}
+
+/// Calls a pending restart off; returns whether there was one.
+pub(super) async fn call_restart_off(world: &World, container: &Container) -> Result<bool> {
+    if let Some(pending) = container.live().restart.take() {
+        pending.cancel();
+    }
+    let off = container.apply(Happening::RestartCalledOff, |_| {}).is_ok();
+    if off {
+        container.persist(&world.parts.database).await?;
+    }
+    Ok(off)
+}
+
+/// Ends a run: signal, patience, kill.
+async fn end(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    task: &Arc<dyn Task>,
+    request: StopRequest,
+) -> Result<()> {
+    let definition = container.definition();
+    let effective = &definition.effective;
+    let signal = request.signal.or(effective.stop_signal).unwrap_or(Signal::TERM);
+    let timeout = request
+        .timeout
+        .or(effective.stop_timeout)
+        .unwrap_or(StopTimeout::After(world.options.stop_timeout));
+    container.live().stopping = true;
+    thaw(container, task).await?;
+    send(world, container, task, signal).await?;
+    let ended = container.ended(task.id());
+    match timeout {
+        StopTimeout::Never => ended.await,
+        StopTimeout::After(patience) => {
+            if tokio::time::timeout(patience, ended).await.is_err() {
+                return kill_and_wait(world, container, task).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kills a run and waits for its end.
+pub(super) async fn kill_and_wait(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    task: &Arc<dyn Task>,
+) -> Result<()> {
+    send(world, container, task, Signal::KILL).await?;
+    thaw(container, task).await?;
+    let ended = container.ended(task.id());
+    if tokio::time::timeout(AFTER_KILL, ended).await.is_err() {
+        // COMPAT: dockerd's text.
+        return Err(Error::Internal(format!(
+            "container {} PID {} is zombie and can not be killed. Use the --init option when creating containers to run an init inside the container that forwards signals and reaps processes",
+            container.id.short(),
+            task.pid()
+        )));
+    }
+    Ok(())
+}
+
+async fn send(
+    world: &World,
+    container: &Container,
+    task: &Arc<dyn Task>,
+    signal: Signal,
+) -> Result<()> {
+    // A process in a shared pid namespace does not take its children along.
+    let reach = if signal == Signal::KILL { KillReach::All } else { KillReach::Init };
+    match task.signal(signal, reach).await {
+        Ok(()) => {
+            let number = [("signal", signal.number().to_string())];
+            world.container_event(container, "kill", number);
+            Ok(())
+        }
+        // It ended by itself: what was wanted has happened.
+        Err(rorqual_shim::Error::Ended) => Ok(()),
+        Err(source) => Err(task_failed(format!("cannot kill container: {}", container.id))(source)),
+    }
+}
+
+async fn thaw(container: &Container, task: &Arc<dyn Task>) -> Result<()> {
+    if matches!(container.phase(), Phase::Paused(_)) {
+        task.unpause()
+            .await
+            .map_err(task_failed(format!("cannot unpause container {}", container.id)))?;
+        // It may have ended meanwhile: then there is nothing to thaw.
+        container.apply(Happening::Thawed, |_| {}).ok();
+    }
+    Ok(())
+}
+
+/// Sends a signal for a user; takes no operation lock, so that a stubborn `stop` can be cut short.
+pub(super) async fn kill(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    signal: Option<Signal>,
+) -> Result<()> {
+    let signal = signal.unwrap_or(Signal::KILL);
+    let stops = signal == Signal::KILL
+        || signal == container.definition().effective.stop_signal.unwrap_or(Signal::TERM);
+    if matches!(container.phase(), Phase::Restarting(_)) && stops {
+        container.change(|state| state.desired = Desired::Stopped);
+        call_restart_off(world, container).await?;
+        return Ok(());
+    }
+    // COMPAT: clients look for this text.
+    let task = container.running_task().map_err(|_| {
+        Error::Conflict(format!(
+            "cannot kill container: {}: container {} is not running",
+            container.definition().name,
+            container.id
+        ))
+    })?;
+    if stops {
+        container.change(|state| state.desired = Desired::Stopped);
+    }
+    if signal == Signal::KILL {
+        kill_and_wait(world, container, &task).await
+    } else {
+        send(world, container, &task, signal).await
+    }
+}
+
+/// Stops and starts, or starts what is stopped. The caller holds the operation lock.
+pub(super) async fn restart(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    request: StopRequest,
+) -> Result<()> {
+    if matches!(container.phase(), Phase::Removing | Phase::Dead { .. }) {
+        return Err(Error::Conflict(
+            "container is marked for removal and cannot be started".to_owned(),
+        ));
+    }
+    call_restart_off(world, container).await?;
+    if let Some(task) = container.task() {
+        container.change(|state| state.desired = Desired::Stopped);
+        end(world, container, &task, request).await?;
+    }
+    start::start(world, container).await?;
+    world.container_event(container, "restart", []);
+    Ok(())
+}
+
+/// Freezes. The caller holds the operation lock.
+pub(super) async fn pause(world: &World, container: &Container) -> Result<()> {
+    let task = match container.phase() {
+        Phase::Running(_) => container.running_task()?,
+        // COMPAT: dockerd's texts.
+        Phase::Paused(_) => {
+            return Err(Error::Conflict(format!("container {} is already paused", container.id)));
+        }
+        Phase::Restarting(_) => {
+            return Err(Error::Conflict(format!(
+                "container {} is restarting, wait until the container is running",
+                container.id
+            )));
+        }
+        _ => return container.running_task().map(|_| ()),
+    };
+    task.pause().await.map_err(task_failed(format!("cannot pause container {}", container.id)))?;
+    if container.apply(Happening::Frozen, |_| {}).is_err() {
+        return container.running_task().map(|_| ());
+    }
+    container.persist(&world.parts.database).await?;
+    world.container_event(container, "pause", []);
+    Ok(())
+}
+
+/// Thaws. The caller holds the operation lock.
+pub(super) async fn unpause(world: &World, container: &Container) -> Result<()> {
+    if !matches!(container.phase(), Phase::Paused(_)) {
+        // COMPAT: dockerd answers 500 here.
+        return Err(Error::Internal(format!("Container {} is not paused", container.id)));
+    }
+    let task = container.running_task()?;
+    thaw(container, &task).await?;
+    container.persist(&world.parts.database).await?;
+    world.container_event(container, "unpause", []);
+    Ok(())
+}

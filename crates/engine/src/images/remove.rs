@@ -1,0 +1,176 @@
+//! `rmi` and `image prune`: names go first, the image with its last name, the bytes with the next collection.
+
+use std::sync::Arc;
+
+use rorqual_content::ImageRecord;
+use rorqual_core::{Filters, Reference, full_message};
+
+use super::{announce, is_id};
+use crate::container::Container;
+use crate::containers::until;
+use crate::error::{Error, Result};
+use crate::events::EventKind;
+use crate::request::{ImageRemoval, ImageRemoveRequest, ImagesPruned};
+use crate::world::World;
+
+pub(super) async fn remove(
+    world: &Arc<World>,
+    text: &str,
+    request: ImageRemoveRequest,
+) -> Result<Vec<ImageRemoval>> {
+    let image = world.parts.images.resolve(text).await?;
+    let mut done = Vec::new();
+    if is_id(&image, text) {
+        by_id(world, &image, request, &mut done).await?;
+    } else {
+        by_name(world, &image, text, request, &mut done).await?;
+    }
+    if done.iter().any(|step| matches!(step, ImageRemoval::Deleted(_))) {
+        collect(world).await?;
+    }
+    Ok(done)
+}
+
+fn refused(image: &ImageRecord, how: &str, why: &str) -> Error {
+    // COMPAT: clients look for this text.
+    Error::Conflict(format!("conflict: unable to delete {} ({how}) - {why}", image.id.0.short()))
+}
+
+fn is_running(container: &Arc<Container>) -> bool {
+    container.task().is_some()
+}
+
+/// Refuses when containers use the image; stopped ones can be overridden.
+fn check_unused(world: &World, image: &ImageRecord, force: bool) -> Result<()> {
+    let users = world.index.users_of_image(&image.id);
+    if let Some(user) = users.iter().find(|user| is_running(user)) {
+        let why = format!("image is being used by running container {}", user.id.short());
+        return Err(refused(image, "cannot be forced", &why));
+    }
+    match users.first() {
+        Some(user) if !force => {
+            let why = format!("image is being used by stopped container {}", user.id.short());
+            Err(refused(image, "must be forced", &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn by_id(
+    world: &World,
+    image: &ImageRecord,
+    request: ImageRemoveRequest,
+    done: &mut Vec<ImageRemoval>,
+) -> Result<()> {
+    let mut repositories: Vec<_> = image.tags.iter().map(Reference::repository).collect();
+    repositories.dedup();
+    if repositories.len() > 1 && !request.force {
+        return Err(refused(
+            image,
+            "must be forced",
+            "image is referenced in multiple repositories",
+        ));
+    }
+    check_unused(world, image, request.force)?;
+    delete(world, image, done).await
+}
+
+async fn by_name(
+    world: &World,
+    image: &ImageRecord,
+    text: &str,
+    request: ImageRemoveRequest,
+    done: &mut Vec<ImageRemoval>,
+) -> Result<()> {
+    let name = text.parse::<Reference>()?.or_latest();
+    let others = image.tags.iter().chain(&image.digests).any(|other| {
+        *other != name && (other.digest().is_none() || other.repository() != name.repository())
+    });
+    if !others {
+        let users = world.index.users_of_image(&image.id);
+        if let Some(user) = users.first()
+            && (!request.force || is_running(user))
+        {
+            // COMPAT: clients look for this text.
+            return Err(Error::Conflict(format!(
+                "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
+                user.id.short(),
+                image.id.0.short()
+            )));
+        }
+        return delete(world, image, done).await;
+    }
+    if !world.parts.images.untag(&image.id, &name).await? {
+        return Err(rorqual_content::Error::NoSuchImage(text.to_owned()).into());
+    }
+    done.push(ImageRemoval::Untagged(name.familiar()));
+    announce(world, "untag", &image.id, &image.id.to_string());
+    Ok(())
+}
+
+async fn delete(world: &World, image: &ImageRecord, done: &mut Vec<ImageRemoval>) -> Result<()> {
+    world.parts.images.remove(&image.id).await?;
+    for name in image.tags.iter().chain(&image.digests) {
+        done.push(ImageRemoval::Untagged(name.familiar()));
+        announce(world, "untag", &image.id, &image.id.to_string());
+    }
+    done.push(ImageRemoval::Deleted(image.id.to_string()));
+    announce(world, "delete", &image.id, &image.id.to_string());
+    Ok(())
+}
+
+/// Removes blobs and layers that no image and no container needs; returns the bytes freed.
+pub(crate) async fn collect(world: &World) -> Result<u64> {
+    // Whoever brings content holds the other side until a record refers to it.
+    let _alone = world.content.write().await;
+    let images = world.parts.images.list().await?;
+    let roots = images.iter().flat_map(|image| {
+        [image.id.0.clone(), image.target.digest.clone(), image.manifest.digest.clone()]
+    });
+    let roots: Vec<_> = roots.collect();
+    let mut layers: Vec<_> =
+        images.iter().flat_map(|image| image.document.rootfs.diff_ids.iter().cloned()).collect();
+    let containers = world.index.all();
+    for container in &containers {
+        layers.extend(container.definition().layers.iter().cloned());
+    }
+    layers.sort();
+    layers.dedup();
+    let ids: Vec<_> = containers.iter().map(|container| container.id).collect();
+    let freed = world.parts.snapshots.retain(&layers, &ids).await?;
+    match world.parts.blobs.collect(roots).await {
+        Ok(blobs) => Ok(freed + blobs),
+        Err(error) => {
+            tracing::warn!(error = full_message(&error), "cannot collect blobs");
+            Ok(freed)
+        }
+    }
+}
+
+pub(super) async fn prune(world: &Arc<World>, filters: Filters) -> Result<ImagesPruned> {
+    filters.check_keys(&["dangling", "until", "label", "label!"])?;
+    let only_dangling = filters.bool("dangling")?.unwrap_or(true);
+    let until = until(&filters, world.options.clock.now())?;
+    let Ok(_alone) = world.pruning.try_lock() else {
+        return Err(Error::Conflict("a prune operation is already running".to_owned()));
+    };
+    let mut pruned = ImagesPruned::default();
+    for image in world.parts.images.list().await? {
+        let labels = image.document.config.labels.as_ref();
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+        let wanted = (!only_dangling || image.tags.is_empty())
+            && until.is_none_or(|until| super::list::created(&image) < until)
+            && filters.labels_match("label", label)
+            && !(filters.has("label!") && filters.labels_match("label!", label))
+            && world.index.users_of_image(&image.id).is_empty();
+        if wanted {
+            delete(world, &image, &mut pruned.removed).await?;
+        }
+    }
+    if !pruned.removed.is_empty() {
+        pruned.reclaimed = collect(world).await?;
+    }
+    let reclaimed = [("reclaimed", pruned.reclaimed.to_string())];
+    world.event(EventKind::Image, "prune", "", reclaimed);
+    Ok(pruned)
+}

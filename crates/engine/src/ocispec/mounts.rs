@@ -1,0 +1,167 @@
+//! The mounts of the specification: Docker's defaults, our files, then the user's, parents before children.
+
+use serde_json::{Value, json};
+
+use super::{INIT_PATH, Input};
+use crate::error::{Error, Result};
+use crate::spec::{
+    BindOptions, IpcMode, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
+};
+use crate::view::{MountPoint, MountPointKind};
+
+/// Returns all mounts.
+pub(super) fn section(input: &Input<'_>) -> Result<Value> {
+    let mut all = defaults(input);
+    let covered = |target: &str| input.mounts.iter().any(|mount| mount.target == target);
+    all.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
+    for (target, source) in [
+        ("/etc/resolv.conf", &input.files.resolv_conf),
+        ("/etc/hostname", &input.files.hostname),
+        ("/etc/hosts", &input.files.hosts),
+    ] {
+        if !source.as_os_str().is_empty() && !covered(target) {
+            all.push(json!({
+                "destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate"],
+            }));
+        }
+    }
+    if input.init() {
+        let Some(binary) = &input.host.init_binary else {
+            return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
+        };
+        all.push(json!({
+            "destination": INIT_PATH, "type": "bind", "source": binary,
+            "options": ["bind", "ro", "rprivate"],
+        }));
+    }
+    let mut own: Vec<&MountPoint> = input.mounts.iter().collect();
+    // ORDER: a parent must be mounted before what lies below it.
+    own.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
+    for mount in own {
+        all.push(user_mount(input, mount));
+    }
+    Ok(Value::Array(all))
+}
+
+fn defaults(input: &Input<'_>) -> Vec<Value> {
+    let privileged = input.spec.security.privileged;
+    let writable_cgroups = crate::validate::writable_cgroups(&input.spec.security.options);
+    let sys: &[&str] = if privileged {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["nosuid", "noexec", "nodev", "ro"]
+    };
+    let cgroup: &[&str] = if privileged || writable_cgroups {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["ro", "nosuid", "noexec", "nodev"]
+    };
+    let mut all = vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc",
+            "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": sys }),
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": cgroup }),
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+            "options": ["nosuid", "noexec", "nodev"] }),
+    ];
+    all.extend(shared_memory(input));
+    all
+}
+
+/// `/dev/shm`: its own, the host's, or that of the container whose ipc namespace is shared.
+fn shared_memory(input: &Input<'_>) -> Option<Value> {
+    let bind = |source: String| {
+        json!({ "destination": "/dev/shm", "type": "bind", "source": source,
+            "options": ["rbind", "rprivate"] })
+    };
+    match (input.ipc, input.ipc_of) {
+        (_, Some(pid)) => Some(bind(format!("/proc/{pid}/root/dev/shm"))),
+        (IpcMode::Host, None) => Some(bind("/dev/shm".to_owned())),
+        (IpcMode::None, None) => None,
+        (_, None) => {
+            let size = input.spec.storage.shm_size.unwrap_or(input.host.shm_size);
+            Some(json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777", format!("size={size}")] }))
+        }
+    }
+}
+
+fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
+    let asked = input.spec.storage.mounts.iter().find(|asked| asked.target == mount.target);
+    match mount.kind {
+        MountPointKind::Tmpfs => {
+            let options = match asked.map(|asked| &asked.kind) {
+                Some(MountKind::Tmpfs(options)) => tmpfs_options(options, mount.writable),
+                _ => tmpfs_options(&TmpfsOptions::default(), mount.writable),
+            };
+            json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options })
+        }
+        MountPointKind::Bind | MountPointKind::Volume => {
+            json!({ "destination": mount.target, "type": "bind", "source": mount.source,
+                "options": bind_options(asked, mount) })
+        }
+    }
+}
+
+/// Docker's start set, over which the user's words win.
+pub(super) fn tmpfs_options(options: &TmpfsOptions, writable: bool) -> Vec<String> {
+    let mut all: Vec<String> =
+        ["noexec", "nosuid", "nodev", "rprivate"].map(str::to_owned).to_vec();
+    let opposite = |word: &str| match word {
+        "exec" => Some("noexec"),
+        "suid" => Some("nosuid"),
+        "dev" => Some("nodev"),
+        _ => None,
+    };
+    for word in &options.options {
+        all.retain(|known| Some(known.as_str()) != opposite(word) && known != word);
+        all.push(word.clone());
+    }
+    if let Some(size) = options.size {
+        all.push(format!("size={size}"));
+    }
+    if let Some(mode) = options.mode {
+        all.push(format!("mode={mode:o}"));
+    }
+    if !writable && !all.iter().any(|word| word == "ro") {
+        all.push("ro".to_owned());
+    }
+    all
+}
+
+fn bind_options(asked: Option<&MountSpec>, mount: &MountPoint) -> Vec<&'static str> {
+    let default = BindOptions::default();
+    let options = match asked.map(|asked| &asked.kind) {
+        Some(MountKind::Bind { options, .. }) => options,
+        _ => &default,
+    };
+    let mut all = vec![if options.non_recursive { "bind" } else { "rbind" }];
+    if !mount.writable {
+        all.push("ro");
+        match options.recursive_read_only {
+            RecursiveReadOnly::Never => {}
+            RecursiveReadOnly::IfPossible if options.non_recursive => {}
+            RecursiveReadOnly::IfPossible | RecursiveReadOnly::Force => all.push("rro"),
+        }
+    }
+    all.push(mount.propagation.unwrap_or(Propagation::Rprivate).word());
+    all
+}
+
+/// The root must let through what a shared or slave bind sends and receives.
+pub(super) fn root_propagation(mounts: &[MountPoint]) -> &'static str {
+    let has = |wanted: &[Propagation]| {
+        mounts.iter().any(|mount| mount.propagation.is_some_and(|p| wanted.contains(&p)))
+    };
+    if has(&[Propagation::Shared, Propagation::Rshared]) {
+        "shared"
+    } else if has(&[Propagation::Slave, Propagation::Rslave]) {
+        "rslave"
+    } else {
+        "rprivate"
+    }
+}

@@ -1,0 +1,143 @@
+//! Snapshots of the specification.
+
+use std::path::PathBuf;
+
+use rorqual_core::ContainerId;
+use rorqual_core::capability::Capabilities;
+use rorqual_network::HostFiles;
+use rorqual_shim::WindowSize;
+
+use super::{HostFacts, Input, Net, build};
+use crate::spec::{ContainerSpec, IpcMode, Propagation, TmpfsOptions};
+use crate::view::{Effective, MountPoint, MountPointKind};
+
+pub(crate) fn facts() -> HostFacts {
+    HostFacts {
+        cgroup_parent: "/rorqual".to_owned(),
+        cgroup_unified: false,
+        cgroup_namespace: None,
+        shm_size: 64 << 20,
+        ulimits: Vec::new(),
+        init_binary: Some(PathBuf::from("/run/rorqual/init")),
+        default_init: false,
+        no_new_privileges: false,
+    }
+}
+
+fn built(spec: &ContainerSpec, mounts: &[MountPoint]) -> oci_spec::runtime::Spec {
+    let effective = Effective {
+        command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+        env: vec!["A=1".to_owned()],
+        hostname: "abababababab".to_owned(),
+        ..Effective::default()
+    };
+    let files = HostFiles {
+        hosts: PathBuf::from("/c/hosts"),
+        hostname: PathBuf::from("/c/hostname"),
+        resolv_conf: PathBuf::from("/c/resolv.conf"),
+    };
+    let input = Input {
+        id: &ContainerId::from_random([0xab; 32]),
+        spec,
+        effective: &effective,
+        mounts,
+        files: &files,
+        net: Net::Joined,
+        host: &facts(),
+        pid_of: None,
+        ipc_of: None,
+        ipc: &IpcMode::Private,
+        capabilities: Capabilities::DOCKER_DEFAULT,
+        seccomp: None,
+    };
+    build(&input).unwrap()
+}
+
+fn point(target: &str, writable: bool, propagation: Option<Propagation>) -> MountPoint {
+    MountPoint {
+        kind: MountPointKind::Bind,
+        name: None,
+        source: PathBuf::from("/src"),
+        target: target.to_owned(),
+        driver: String::new(),
+        mode: String::new(),
+        writable,
+        propagation,
+        anonymous: false,
+    }
+}
+
+#[test]
+fn a_plain_container() {
+    let spec = serde_json::to_value(built(&ContainerSpec::default(), &[])).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&spec).unwrap());
+}
+
+#[test]
+fn mounts_go_parents_first_and_replace_defaults() {
+    let mounts = [
+        point("/a/b", false, None),
+        point("/a", true, Some(Propagation::Rslave)),
+        point("/dev/shm", true, None),
+    ];
+    let spec = built(&ContainerSpec::default(), &mounts);
+    let all = spec.mounts().as_ref().unwrap();
+    let targets: Vec<_> =
+        all.iter().map(|mount| mount.destination().display().to_string()).collect();
+    assert_eq!(targets.iter().filter(|target| *target == "/dev/shm").count(), 1);
+    let at = |wanted: &str| targets.iter().position(|target| target == wanted).unwrap();
+    assert!(at("/a") < at("/a/b"));
+    let options = all[at("/a/b")].options().clone().unwrap();
+    assert_eq!(options, ["rbind", "ro", "rro", "rprivate"]);
+    assert_eq!(spec.linux().as_ref().unwrap().rootfs_propagation().as_deref(), Some("rslave"));
+}
+
+#[test]
+fn init_wraps_the_command() {
+    let mut spec = ContainerSpec::default();
+    spec.process.init = Some(true);
+    let built = built(&spec, &[]);
+    let args = built.process().as_ref().unwrap().args().clone().unwrap();
+    assert_eq!(args, ["/sbin/docker-init", "--", "sh", "-c", "true"]);
+    let bound = built
+        .mounts()
+        .as_ref()
+        .unwrap()
+        .iter()
+        .any(|mount| mount.destination() == &PathBuf::from("/sbin/docker-init"));
+    assert!(bound);
+}
+
+#[test]
+fn limits() {
+    let mut spec = ContainerSpec::default();
+    spec.resources.memory = Some(64 << 20);
+    spec.resources.nano_cpus = Some(1_500_000_000);
+    spec.resources.pids = Some(0);
+    spec.resources.cgroup_parent = Some("/mine/".to_owned());
+    let built = built(&spec, &[]);
+    let linux = serde_json::to_value(built.linux()).unwrap();
+    assert_eq!(linux["cgroupsPath"], format!("/mine/{}", "ab".repeat(32)));
+    assert_eq!(linux["resources"]["memory"]["swap"], 128 << 20);
+    assert_eq!(linux["resources"]["cpu"]["quota"], 150_000);
+    assert_eq!(linux["resources"]["pids"]["limit"], -1);
+}
+
+#[test]
+fn privileged_hides_nothing() {
+    let mut spec = ContainerSpec::default();
+    spec.security.privileged = true;
+    let linux = serde_json::to_value(built(&spec, &[]).linux()).unwrap();
+    assert!(linux.get("maskedPaths").is_none_or(|paths| paths.is_null()));
+    assert_eq!(linux["resources"]["devices"][0]["allow"], true);
+}
+
+#[test]
+fn tmpfs_words_of_the_user_win() {
+    let options =
+        TmpfsOptions { size: Some(4096), mode: Some(0o700), options: vec!["exec".to_owned()] };
+    assert_eq!(
+        super::mounts::tmpfs_options(&options, false),
+        ["nosuid", "nodev", "rprivate", "exec", "size=4096", "mode=700", "ro"]
+    );
+}

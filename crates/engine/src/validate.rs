@@ -1,0 +1,379 @@
+//! What a request for a container must satisfy, with the texts of dockerd. Pure.
+
+use std::time::Duration;
+
+use rorqual_core::capability::{self, Capabilities};
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::spec::{
+    ContainerSpec, HealthSpec, IpcMode, MountKind, NetworkMode, Ownership, Resources, RestartPolicy,
+};
+
+// LIMIT: below 6 MiB a container cannot even start.
+const LEAST_MEMORY: i64 = 6 << 20;
+const LEAST_HEALTH_DURATION: Duration = Duration::from_millis(1);
+
+fn invalid<T>(text: impl Into<String>) -> Result<T> {
+    Err(Error::Invalid(text.into()))
+}
+
+/// Checks a request; returns words for the user.
+pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<String>> {
+    let warnings = resources(&spec.resources)?;
+    runtime(spec, options)?;
+    health(spec.healthcheck.as_ref())?;
+    mounts(spec)?;
+    network(spec)?;
+    security(spec)?;
+    if spec.auto_remove && spec.restart != RestartPolicy::No {
+        return invalid("can't create 'AutoRemove' container with restart policy");
+    }
+    if spec.process.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+        let score = spec.process.oom_score_adj.unwrap_or_default();
+        return invalid(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"));
+    }
+    if !spec.process.working_dir.is_empty() && !spec.process.working_dir.starts_with('/') {
+        return invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            spec.process.working_dir
+        ));
+    }
+    for variable in &spec.process.env {
+        if variable.is_empty() || variable.starts_with('=') {
+            return invalid(format!("invalid environment variable: {variable}"));
+        }
+    }
+    if spec.network.hostname.as_ref().is_some_and(|name| name.len() > 63) {
+        let name = spec.network.hostname.clone().unwrap_or_default();
+        return invalid(format!("invalid hostname: {name}"));
+    }
+    if spec.namespaces.uts == Ownership::Host && spec.network.hostname.is_some() {
+        return invalid("conflicting options: hostname and the UTS mode");
+    }
+    Ok(warnings)
+}
+
+/// Checks limits, for `create` and `update`; returns words for the user.
+pub(crate) fn resources(wanted: &Resources) -> Result<Vec<String>> {
+    memory(wanted)?;
+    cpu(wanted)?;
+    if wanted.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
+        return invalid("Range of blkio weight is from 10 to 1000");
+    }
+    for rule in &wanted.device_rules {
+        if crate::ocispec::is_device_rule(rule) {
+            continue;
+        }
+        return invalid(format!("invalid device cgroup rule format: '{rule}'"));
+    }
+    for device in &wanted.devices {
+        let ok = !device.permissions.is_empty()
+            && device.permissions.chars().all(|letter| "rwm".contains(letter));
+        if !ok {
+            return invalid(format!("invalid device mode: {}", device.permissions));
+        }
+    }
+    for limit in &wanted.ulimits {
+        if limit.hard >= 0 && limit.soft > limit.hard {
+            return invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                limit.soft, limit.hard
+            ));
+        }
+    }
+    let mut warnings = Vec::new();
+    if wanted.oom_kill_disable == Some(true) && wanted.memory.is_none() {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can \
+             result in the system running out of resources."
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
+}
+
+fn memory(wanted: &Resources) -> Result<()> {
+    let limit = wanted.memory.unwrap_or(0);
+    let swap = wanted.memory_swap.unwrap_or(0);
+    if limit != 0 && limit < LEAST_MEMORY {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if limit > 0 && swap > 0 && swap < limit {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if limit == 0 && swap > 0 {
+        return invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
+    }
+    if let Some(swappiness) = wanted.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        return invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        ));
+    }
+    let reservation = wanted.memory_reservation.unwrap_or(0);
+    if reservation > 0 && reservation < LEAST_MEMORY {
+        return invalid("Minimum memory reservation allowed is 6MB");
+    }
+    if limit > 0 && reservation > limit {
+        return invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        );
+    }
+    Ok(())
+}
+
+fn cpu(wanted: &Resources) -> Result<()> {
+    if let Some(nanos) = wanted.nano_cpus {
+        if wanted.cpu_period.is_some_and(|period| period > 0) {
+            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        }
+        if wanted.cpu_quota.is_some_and(|quota| quota > 0) {
+            return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as i64;
+        if nanos < 0 || nanos > cpus.saturating_mul(1_000_000_000) {
+            return invalid(format!(
+                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            ));
+        }
+    }
+    if wanted.cpu_period.is_some_and(|period| period != 0 && !(1000..=1_000_000).contains(&period))
+    {
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if wanted.cpu_quota.is_some_and(|quota| quota > 0 && quota < 1000) {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    for (what, list) in [("cpuset cpus", &wanted.cpuset_cpus), ("cpuset mems", &wanted.cpuset_mems)]
+    {
+        if let Some(list) = list
+            && !is_cpu_list(list)
+        {
+            return invalid(format!("Invalid value {list} for {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether `list` reads as `0-3,5`.
+fn is_cpu_list(list: &str) -> bool {
+    let number = |text: &str| text.parse::<u16>().ok();
+    list.is_empty()
+        || list.split(',').all(|part| match part.split_once('-') {
+            Some((first, last)) => {
+                number(first).zip(number(last)).is_some_and(|(first, last)| first <= last)
+            }
+            None => number(part).is_some(),
+        })
+}
+
+fn runtime(spec: &ContainerSpec, options: &Options) -> Result<()> {
+    match spec.runtime.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) if !options.runtimes.iter().any(|known| known == name) => {
+            invalid(format!("unknown or invalid runtime name: {name}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn health(check: Option<&HealthSpec>) -> Result<()> {
+    let Some(HealthSpec::Check { interval, timeout, start_period, start_interval, .. }) = check
+    else {
+        return Ok(());
+    };
+    for (name, duration) in [
+        ("Interval", interval),
+        ("Timeout", timeout),
+        ("StartPeriod", start_period),
+        ("StartInterval", start_interval),
+    ] {
+        if duration.is_some_and(|value| !value.is_zero() && value < LEAST_HEALTH_DURATION) {
+            return invalid(format!("{name} in Healthcheck cannot be less than 1ms"));
+        }
+    }
+    Ok(())
+}
+
+fn mounts(spec: &ContainerSpec) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    for mount in &spec.storage.mounts {
+        let target = mount.target.as_str();
+        if !target.starts_with('/') {
+            return invalid(format!(
+                "invalid mount config: invalid mount path: '{target}' mount path must be absolute"
+            ));
+        }
+        if normal(target) == "/" {
+            return invalid("invalid specification: destination can't be '/'");
+        }
+        if !seen.insert(normal(target)) {
+            return invalid(format!("Duplicate mount point: {target}"));
+        }
+        if let MountKind::Bind { source, options } = &mount.kind {
+            if !source.starts_with('/') {
+                return invalid(format!(
+                    "invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
+                ));
+            }
+            if options.non_recursive
+                && options.recursive_read_only == crate::spec::RecursiveReadOnly::Force
+            {
+                return invalid("mount options conflict: NonRecursive and ReadOnlyForceRecursive");
+            }
+        }
+    }
+    for path in &spec.storage.anonymous {
+        if !path.starts_with('/') || normal(path) == "/" {
+            return invalid(format!("invalid volume specification: '{path}'"));
+        }
+    }
+    if spec.storage.volume_driver.as_deref().is_some_and(|driver| !matches!(driver, "" | "local")) {
+        let driver = spec.storage.volume_driver.clone().unwrap_or_default();
+        return Err(Error::NotFound(format!(
+            "error looking up volume plugin {driver}: plugin not found"
+        )));
+    }
+    Ok(())
+}
+
+/// Returns a path without doubled or trailing slashes and dots; `..` goes up.
+pub(crate) fn normal(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn network(spec: &ContainerSpec) -> Result<()> {
+    let network = &spec.network;
+    let shares = match &network.mode {
+        NetworkMode::Host => Some("host"),
+        NetworkMode::Container(_) => Some("container"),
+        _ => None,
+    };
+    if let Some(kind) = shares {
+        let text = |what: &str| {
+            // COMPAT: dockerd's texts.
+            invalid(format!("conflicting options: {what} and the network mode"))
+        };
+        if kind == "container" {
+            if network.hostname.is_some() {
+                return text("hostname");
+            }
+            if !network.dns.is_empty() {
+                return text("dns");
+            }
+            if !network.extra_hosts.is_empty() {
+                return invalid(
+                    "conflicting options: custom host-to-IP mapping and the network mode",
+                );
+            }
+            if !network.published.is_empty() || network.publish_all {
+                return invalid(
+                    "conflicting options: port publishing and the container type network mode",
+                );
+            }
+            if !network.exposed.is_empty() {
+                return invalid(
+                    "conflicting options: port exposing and the container type network mode",
+                );
+            }
+        }
+        if !network.links.is_empty() {
+            return invalid(format!(
+                "conflicting options: {kind} type networking can't be used with links. This would result in undefined behavior"
+            ));
+        }
+        if spec.security.sysctls.keys().any(|key| key.starts_with("net.")) && kind == "host" {
+            let key = spec.security.sysctls.keys().find(|key| key.starts_with("net.")).cloned();
+            return invalid(format!(
+                "sysctl {:?} not allowed in host network namespace",
+                key.unwrap_or_default()
+            ));
+        }
+    }
+    for line in &network.extra_hosts {
+        let (name, address) = line.split_once(':').unwrap_or((line, ""));
+        let valid = !name.is_empty()
+            && (address == "host-gateway"
+                || address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok());
+        if !valid {
+            return invalid(format!("bad format for add-host: {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn security(spec: &ContainerSpec) -> Result<()> {
+    for option in &spec.security.options {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        match (key, value) {
+            ("no-new-privileges" | "writable-cgroups", _) => {
+                if !matches!(value, "" | "true" | "false" | "1" | "0" | "t" | "f") {
+                    return invalid(format!("invalid --security-opt 2: {option:?}"));
+                }
+            }
+            ("seccomp", text) if !text.is_empty() => {}
+            ("apparmor", "unconfined") | ("label", "disable") | ("systempaths", "unconfined") => {}
+            ("apparmor", _) => {
+                return Err(Error::Unsupported(format!("AppArmor is not available: {option}")));
+            }
+            ("label", _) => {
+                return Err(Error::Unsupported(format!("SELinux is not available: {option}")));
+            }
+            // COMPAT: dockerd's text.
+            _ => return invalid(format!("invalid --security-opt 2: {option:?}")),
+        }
+    }
+    for (key, _) in &spec.security.sysctls {
+        let namespaced = ["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "net."]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+            || matches!(key.as_str(), "kernel.domainname" | "kernel.hostname");
+        if !namespaced {
+            return invalid(format!("sysctl {key:?} is not in a separate kernel namespace"));
+        }
+    }
+    if spec.namespaces.ipc == IpcMode::Host && spec.storage.shm_size.is_some() {
+        // COMPAT: dockerd lets the size pass without effect.
+        tracing::debug!("the size of /dev/shm has no effect with the host's ipc namespace");
+    }
+    Ok(())
+}
+
+/// Returns what a container may do.
+pub(crate) fn capabilities(spec: &ContainerSpec, available: Capabilities) -> Result<Capabilities> {
+    if spec.security.privileged {
+        return Ok(available);
+    }
+    let wrong =
+        |list: &'static str| move |error| Error::Invalid(format!("invalid {list}: {error}"));
+    capability::check(&spec.security.cap_add, available).map_err(wrong("CapAdd"))?;
+    capability::check(&spec.security.cap_drop, available).map_err(wrong("CapDrop"))?;
+    capability::container_set(&spec.security.cap_add, &spec.security.cap_drop, available)
+        .map_err(wrong("CapAdd"))
+}
+
+/// Tells whether `--security-opt writable-cgroups` is on.
+pub(crate) fn writable_cgroups(options: &[String]) -> bool {
+    options.iter().any(|option| {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+        key == "writable-cgroups" && matches!(value, "true" | "1" | "t")
+    })
+}
+
+#[cfg(test)]
+mod tests;
