@@ -12,7 +12,7 @@ use rorqual_http::{Address, TlsFiles};
 use serde_json::{Map, Value};
 
 pub(crate) use flags::{CommandLine, parse as parse_flags};
-use table::{Fate, ROWS};
+use table::{Fate, Kind, ROWS};
 
 /// Why the daemon cannot be configured. Texts are for people at a terminal.
 #[derive(Debug, thiserror::Error)]
@@ -129,13 +129,16 @@ pub(crate) struct Config {
 pub(crate) fn load(line: &CommandLine) -> Result<Config, ConfigError> {
     let path = line.config_file.as_deref().unwrap_or(DEFAULT_FILE);
     let file = file::read(Path::new(path), line.config_file.is_some())?;
-    let settings = merge(&line.settings, file)
-        .map_err(|why| ConfigError::File { path: path.into(), why })?;
+    let settings =
+        merge(&line.settings, file).map_err(|why| ConfigError::File { path: path.into(), why })?;
     Config::from_settings(Settings(settings), line.allow_insecure_tcp)
 }
 
 /// Lays the file over the flags; what is in both is an error.
-fn merge(flags: &Map<String, Value>, file: Map<String, Value>) -> Result<Map<String, Value>, String> {
+fn merge(
+    flags: &Map<String, Value>,
+    file: Map<String, Value>,
+) -> Result<Map<String, Value>, String> {
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let doubles: Vec<String> = ROWS
         .iter()
@@ -186,7 +189,8 @@ impl Settings {
         T::Err: std::fmt::Display,
     {
         let parse = |text: String| {
-            text.parse().map_err(|error: T::Err| ConfigError::Setting { key, why: error.to_string() })
+            text.parse()
+                .map_err(|error: T::Err| ConfigError::Setting { key, why: error.to_string() })
         };
         self.text(key).map(parse).transpose()
     }
@@ -196,7 +200,8 @@ impl Settings {
         T::Err: std::fmt::Display,
     {
         let parse = |text: String| {
-            text.parse().map_err(|error: T::Err| ConfigError::Setting { key, why: error.to_string() })
+            text.parse()
+                .map_err(|error: T::Err| ConfigError::Setting { key, why: error.to_string() })
         };
         self.list(key).into_iter().map(parse).collect()
     }
@@ -326,9 +331,10 @@ fn labels(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     let labels = settings.list("labels");
     match labels.iter().find(|label| label.split_once('=').is_none_or(|(key, _)| key.is_empty())) {
         // COMPAT: dockerd's text.
-        Some(label) => {
-            Err(ConfigError::Setting { key: "labels", why: format!("bad attribute format: {label}") })
-        }
+        Some(label) => Err(ConfigError::Setting {
+            key: "labels",
+            why: format!("bad attribute format: {label}"),
+        }),
         None => Ok(labels),
     }
 }
@@ -340,12 +346,14 @@ fn tls(settings: &Settings) -> Result<Option<TlsFiles>, ConfigError> {
     }
     let folder = std::env::var("DOCKER_CERT_PATH").ok().filter(|folder| !folder.is_empty());
     let folder = folder.map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".docker"),
+        || {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()))
+                .join(".docker")
+        },
         PathBuf::from,
     );
-    let file = |key: &str, name: &str| {
-        settings.text(key).map_or_else(|| folder.join(name), PathBuf::from)
-    };
+    let file =
+        |key: &str, name: &str| settings.text(key).map_or_else(|| folder.join(name), PathBuf::from);
     Ok(Some(TlsFiles {
         cert: file("tlscert", "cert.pem"),
         key: file("tlskey", "key.pem"),
@@ -431,10 +439,47 @@ fn ulimits(settings: &Settings) -> Result<Vec<Ulimit>, ConfigError> {
             (Some(soft), Some(hard)) if hard == -1 || soft <= hard && soft != -1 => {
                 Ok(Ulimit { name: name.clone(), soft, hard })
             }
-            _ => Err(bad(format!("{name}: need soft and hard limits, the soft one not above the hard one"))),
+            _ => Err(bad(format!(
+                "{name}: need soft and hard limits, the soft one not above the hard one"
+            ))),
         }
     })
     .collect()
+}
+
+/// Describes the flags, a line each.
+pub(crate) fn describe() -> Vec<String> {
+    let own = [
+        (
+            "    --allow-insecure-tcp",
+            "Listen on TCP beyond this host without TLS (whoever reaches it is root)",
+        ),
+        ("    --config-file string", "Configuration file (default \"/etc/docker/daemon.json\")"),
+        ("    --help", "Print usage"),
+        ("    --validate", "Check the configuration and exit"),
+        ("-v, --version", "Print version information and exit"),
+    ];
+    let rows = ROWS.iter().filter(|row| !row.flag.is_empty()).map(|row| {
+        let letter = row.short.map_or_else(|| "    ".to_owned(), |letter| format!("-{letter}, "));
+        let value = match row.kind {
+            Kind::Bool => "",
+            Kind::Int => " int",
+            Kind::Text => " string",
+            Kind::List | Kind::Objects => " list",
+            Kind::Map | Kind::Object => " map",
+            Kind::Size => " bytes",
+        };
+        let fate = match row.fate {
+            Fate::Works => String::new(),
+            Fate::Reloads => "(read again on SIGHUP)".to_owned(),
+            Fate::Meaningless(reason) => format!("(no effect: {reason})"),
+            Fate::Later(reason) => format!("(no effect yet: {reason})"),
+            Fate::Refused(reason) => format!("(refused: {reason})"),
+        };
+        format!("  {:<38} {fate}", format!("{letter}--{}{value}", row.flag)).trim_end().to_owned()
+    });
+    let own = own.iter().map(|(flag, what)| format!("  {flag:<38} {what}"));
+    own.chain(rows).collect()
 }
 
 #[cfg(test)]

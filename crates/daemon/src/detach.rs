@@ -22,7 +22,9 @@ pub(crate) fn keys(text: &str) -> Result<Vec<u8>, BadRequest> {
         _ => None,
     };
     // COMPAT: dockerd's text.
-    let unknown = |word: &str| invalid(format!("Invalid escape keys ({text}) provided: Unknown character: '{word}'"));
+    let unknown = |word: &str| {
+        invalid(format!("Invalid escape keys ({text}) provided: Unknown character: '{word}'"))
+    };
     text.split(',').map(|word| key(word).ok_or_else(|| unknown(word))).collect()
 }
 

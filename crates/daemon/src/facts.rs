@@ -78,7 +78,10 @@ pub(crate) fn descriptors() -> i64 {
 }
 
 fn os_release() -> (String, String) {
-    let release = ["/etc/os-release", "/usr/lib/os-release"].map(text).into_iter().find(|text| !text.is_empty());
+    let release = ["/etc/os-release", "/usr/lib/os-release"]
+        .map(text)
+        .into_iter()
+        .find(|text| !text.is_empty());
     let release = release.unwrap_or_default();
     let value = |key: &str| {
         let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));

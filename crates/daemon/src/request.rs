@@ -36,8 +36,7 @@ impl ApiRequest {
     /// Reads the `filters` of the query.
     pub(crate) fn filters(&self) -> Result<Filters> {
         // COMPAT: dockerd's text.
-        Filters::from_json(self.query.text("filters"))
-            .map_err(|_| invalid("invalid filter").into())
+        Filters::from_json(self.query.text("filters")).map_err(|_| invalid("invalid filter").into())
     }
 
     /// Reads a whole number.

@@ -94,7 +94,8 @@ impl Service for Api {
         let path = head.uri.path();
         head.headers.contains_key(http::header::UPGRADE)
             || head.method == Method::POST
-                && (path.ends_with("/attach") || path.contains("/exec/") && path.ends_with("/start"))
+                && (path.ends_with("/attach")
+                    || path.contains("/exec/") && path.ends_with("/start"))
     }
 
     fn call(self: Arc<Self>, request: Request) -> BoxFuture<Answer> {

@@ -38,8 +38,7 @@ impl<'de> Deserialize<'de> for Members {
 
 /// Reads the file at `path`; a missing one is empty unless it was asked for.
 pub(crate) fn read(path: &Path, is_asked_for: bool) -> Result<Map<String, Value>, ConfigError> {
-    let unreadable =
-        |why: String| ConfigError::File { path: path.to_owned(), why };
+    let unreadable = |why: String| ConfigError::File { path: path.to_owned(), why };
     match std::fs::read(path) {
         Ok(text) => parse(&text).map_err(unreadable),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_asked_for => {
@@ -88,14 +87,15 @@ pub(crate) fn parse(text: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 fn check(key: &str, kind: Kind, value: &Value) -> Result<(), String> {
-    let is_text_map = |value: &Value| {
-        value.as_object().is_some_and(|map| map.values().all(Value::is_string))
-    };
+    let is_text_map =
+        |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
     let (fits, need) = match kind {
         Kind::Bool => (value.is_boolean(), "true or false"),
         Kind::Int => (value.is_i64(), "a whole number"),
         Kind::Text => (value.is_string(), "a string"),
-        Kind::Size => (value.is_string() || value.is_u64(), "a number of bytes or a size such as \"64M\""),
+        Kind::Size => {
+            (value.is_string() || value.is_u64(), "a number of bytes or a size such as \"64M\"")
+        }
         Kind::List => (
             value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
             "a list of strings",

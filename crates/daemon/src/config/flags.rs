@@ -45,7 +45,9 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<CommandLine, C
             continue;
         }
         let row = if is_long { by_flag(&name) } else { name.chars().next().and_then(by_letter) };
-        if row.is_none() && is_long && name == "config-file" || row.is_some_and(|row| row.kind != Kind::Bool) {
+        if row.is_none() && is_long && name == "config-file"
+            || row.is_some_and(|row| row.kind != Kind::Bool)
+        {
             let missing = || ConfigError::MissingValue(arg.clone());
             value = Some(match value {
                 Some(value) => value,
@@ -63,7 +65,12 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<CommandLine, C
 
 impl CommandLine {
     /// Takes flags that are no settings.
-    fn own_flag(&mut self, name: &str, value: Option<&str>, is_long: bool) -> Result<bool, ConfigError> {
+    fn own_flag(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        is_long: bool,
+    ) -> Result<bool, ConfigError> {
         let target = match (name, is_long) {
             ("validate", true) => &mut self.validate,
             ("help", true) | ("h", false) => &mut self.help,
@@ -76,7 +83,11 @@ impl CommandLine {
     }
 
     fn set(&mut self, row: &Row, text: &str) -> Result<(), ConfigError> {
-        let bad = |why: String| ConfigError::BadFlag { flag: row.flag.to_owned(), value: text.to_owned(), why };
+        let bad = |why: String| ConfigError::BadFlag {
+            flag: row.flag.to_owned(),
+            value: text.to_owned(),
+            why,
+        };
         let slot = self.settings.entry(row.key).or_insert(Value::Null);
         match row.kind {
             Kind::Bool => *slot = Value::from(parse_bool(row.flag, text)?),

@@ -19,9 +19,8 @@ pub(crate) fn container_spec(
     name: &str,
     platform: &str,
 ) -> Result<ContainerSpec, BadRequest> {
-    let echo = RequestEcho(
-        serde_json::to_value(&request).map_err(|error| invalid(error.to_string()))?,
-    );
+    let echo =
+        RequestEcho(serde_json::to_value(&request).map_err(|error| invalid(error.to_string()))?);
     let CreateRequest { config, host_config, networking_config } = request;
     let Config {
         hostname,
@@ -113,9 +112,10 @@ pub(crate) fn container_spec(
     Ok(ContainerSpec {
         name: match name {
             "" => None,
-            name => Some(name.parse().map_err(|error: rorqual_core::InvalidName| {
-                invalid(error.to_string())
-            })?),
+            name => Some(
+                name.parse()
+                    .map_err(|error: rorqual_core::InvalidName| invalid(error.to_string()))?,
+            ),
         },
         image,
         platform: parse_platform(platform)?,
@@ -140,26 +140,27 @@ pub(crate) fn container_spec(
 pub(crate) fn parse_platform(text: &str) -> Result<Option<Platform>, BadRequest> {
     match text {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|error: rorqual_core::InvalidPlatform| {
-            invalid(error.to_string())
-        }),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: rorqual_core::InvalidPlatform| invalid(error.to_string())),
     }
 }
 
 fn signal(text: &str) -> Result<Option<rorqual_core::Signal>, BadRequest> {
     match text {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|error: rorqual_core::InvalidSignal| {
-            invalid(error.to_string())
-        }),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: rorqual_core::InvalidSignal| invalid(error.to_string())),
     }
 }
 
 /// Reads seconds to wait; negative is for ever.
 pub(crate) fn timeout(seconds: i64) -> StopTimeout {
-    u64::try_from(seconds).map_or(StopTimeout::Never, |seconds| {
-        StopTimeout::After(Duration::from_secs(seconds))
-    })
+    u64::try_from(seconds)
+        .map_or(StopTimeout::Never, |seconds| StopTimeout::After(Duration::from_secs(seconds)))
 }
 
 /// Reads `[height, width]`.

@@ -110,17 +110,17 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
         readonly_paths,
         init,
     } = host;
-    refuse_foreign(&isolation, &cgroup, [
-        cpu_count != 0,
-        cpu_percent != 0,
-        io_maximum_iops != 0,
-        io_maximum_bandwidth != 0,
-    ])?;
+    refuse_foreign(
+        &isolation,
+        &cgroup,
+        [cpu_count != 0, cpu_percent != 0, io_maximum_iops != 0, io_maximum_bandwidth != 0],
+    )?;
     if kernel_memory_tcp != 0 {
         return Err(unsupported("kernel TCP memory limits are not supported"));
     }
     if let Some(request) = device_requests.iter().flatten().next() {
-        let (driver, wanted) = (&request.driver, request.capabilities.as_deref().unwrap_or_default());
+        let (driver, wanted) =
+            (&request.driver, request.capabilities.as_deref().unwrap_or_default());
         // COMPAT: dockerd's text.
         return Err(unsupported(format!(
             "could not select device driver {driver:?} with capabilities: {wanted:?}"
@@ -194,7 +194,9 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
 /// Refuses what only other systems have.
 fn refuse_foreign(isolation: &str, cgroup: &str, windows: [bool; 4]) -> Result<(), BadRequest> {
     if !matches!(isolation, "" | "default") {
-        return Err(invalid(format!("invalid isolation \"{isolation}\": linux only supports 'default'")));
+        return Err(invalid(format!(
+            "invalid isolation \"{isolation}\": linux only supports 'default'"
+        )));
     }
     if !cgroup.is_empty() {
         return Err(unsupported("joining another container's cgroup is not supported"));
@@ -235,7 +237,9 @@ fn pid_mode_of(text: &str) -> Result<PidMode, BadRequest> {
         "" | "private" => Ok(PidMode::Private),
         "host" => Ok(PidMode::Host),
         text => match text.strip_prefix("container:") {
-            Some(container) if !container.is_empty() => Ok(PidMode::Container(container.to_owned())),
+            Some(container) if !container.is_empty() => {
+                Ok(PidMode::Container(container.to_owned()))
+            }
             _ => Err(invalid(format!("invalid PID mode: {text}"))),
         },
     }
@@ -250,7 +254,9 @@ pub(crate) fn ipc_mode_of(text: &str) -> Result<IpcMode, BadRequest> {
         "shareable" => Ok(IpcMode::Shareable),
         "host" => Ok(IpcMode::Host),
         text => match text.strip_prefix("container:") {
-            Some(container) if !container.is_empty() => Ok(IpcMode::Container(container.to_owned())),
+            Some(container) if !container.is_empty() => {
+                Ok(IpcMode::Container(container.to_owned()))
+            }
             _ => Err(invalid(format!("invalid IPC mode: {text}"))),
         },
     }
@@ -274,6 +280,7 @@ fn log(document: LogConfig) -> Option<LogSpec> {
 
 fn oom_score(score: i64) -> Result<Option<i32>, BadRequest> {
     let in_range = i32::try_from(score).ok().filter(|score| (-1000..=1000).contains(score));
-    let bad = || invalid(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"));
+    let bad =
+        || invalid(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"));
     Ok(Some(in_range.ok_or_else(bad)?).filter(|score| *score != 0))
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use rorqual_api::Empty;
 use rorqual_api::container::{Config, GraphDriver, HealthConfig};
 use rorqual_api::image::{
     DeleteItem, HistoryItem, ImageConfig as ConfigDocument, Inspect, Metadata, RootFs, Summary,
 };
-use rorqual_api::Empty;
 use rorqual_content::{Descriptor, ImageConfig, ImageRecord};
 use rorqual_core::{Reference, Timestamp};
 use rorqual_engine::{HistoryLine, ImageRemoval, ImageSummary};
@@ -142,7 +142,7 @@ pub(crate) fn removal_document(removal: &ImageRemoval) -> DeleteItem {
             DeleteItem { untagged: name.clone(), deleted: String::new() }
         }
         ImageRemoval::Deleted(id) => {
-            DeleteItem { deleted: id.to_string(), untagged: String::new() }
+            DeleteItem { deleted: id.clone(), untagged: String::new() }
         }
     }
 }

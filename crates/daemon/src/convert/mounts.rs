@@ -93,13 +93,17 @@ fn bind(text: &str) -> Result<MountSpec, BadRequest> {
     let (source, target, words) = match parts.as_slice() {
         [target] if !target.is_empty() => ("", *target, ""),
         [source, target] if !source.is_empty() && !target.is_empty() => (*source, *target, ""),
-        [source, target, words] if !source.is_empty() && !target.is_empty() && !words.is_empty() => {
+        [source, target, words]
+            if !source.is_empty() && !target.is_empty() && !words.is_empty() =>
+        {
             (*source, *target, *words)
         }
         _ => return Err(invalid(context)),
     };
     check_target(target, &context)?;
-    let parsed = if words.is_empty() { Mode::default() } else {
+    let parsed = if words.is_empty() {
+        Mode::default()
+    } else {
         mode(words).ok_or_else(|| invalid(format!("{context}: invalid mode: {words}")))?
     };
     let kind = if source.starts_with('/') {
@@ -237,7 +241,9 @@ fn volume_kind(
         driver_config.unwrap_or_default();
     let name = if source.is_empty() { None } else { Some(volume_name(&source)?) };
     if name.is_none() && !subpath.is_empty() {
-        return Err(invalid(format!("{context}: must not set Subpath when using anonymous volumes")));
+        return Err(invalid(format!(
+            "{context}: must not set Subpath when using anonymous volumes"
+        )));
     }
     let subpath = non_empty(subpath);
     let driver = non_empty(driver);

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use rorqual_api::host_config::{PortBinding, PortMap};
 use rorqual_api::network::{
-    self as wire, EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig, NetworkingConfig,
+    self as wire, EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig,
+    NetworkingConfig,
 };
 use rorqual_engine::NetworkView;
 use rorqual_engine::spec::NetworkMode;
@@ -35,8 +36,10 @@ pub(crate) const fn protocol_word(protocol: PortProtocol) -> &'static str {
 /// Reads `80`, `80/tcp` or `80-90/udp`.
 fn port_range(text: &str) -> Result<(u16, u16, PortProtocol), BadRequest> {
     let (ports, word) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol(word).ok_or_else(|| invalid(format!("invalid port {text:?}: unknown protocol")))?;
-    let (first, last) = range(ports).ok_or_else(|| invalid(format!("invalid port specification: {text:?}")))?;
+    let protocol = protocol(word)
+        .ok_or_else(|| invalid(format!("invalid port {text:?}: unknown protocol")))?;
+    let (first, last) =
+        range(ports).ok_or_else(|| invalid(format!("invalid port specification: {text:?}")))?;
     if first == 0 {
         return Err(invalid(format!("invalid port specification: {text:?}")));
     }
@@ -92,7 +95,8 @@ pub(crate) fn published(bindings: PortMap) -> Result<Vec<PublishedPort>, BadRequ
 /// Reads addresses of name servers.
 pub(crate) fn addresses(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
     let parse = |text: String| {
-        text.parse().map_err(|_| invalid(format!("bad nameserver address {text}: not an IP address")))
+        text.parse()
+            .map_err(|_| invalid(format!("bad nameserver address {text}: not an IP address")))
     };
     texts.into_iter().map(parse).collect()
 }
@@ -104,7 +108,8 @@ pub(crate) fn extra_hosts(lines: Vec<String>) -> Result<Vec<String>, BadRequest>
         let Some((name, address)) = line.split_once(':') else {
             return Err(invalid(format!("bad format for add-host: {line:?}")));
         };
-        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        let bare =
+            address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
         if name.is_empty() {
             return Err(invalid(format!("bad format for add-host: {line:?}")));
         }
@@ -146,7 +151,9 @@ pub(crate) fn endpoints(
     // Settings for `none` or `host` networks say nothing that could be done.
     endpoints.retain(|endpoint| !matches!(endpoint.network.as_str(), "none" | "host"));
     if main.is_empty() && !endpoints.is_empty() {
-        return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
+        return Err(invalid(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        ));
     }
     if let Some(mac) = non_empty(mac) {
         match endpoints.iter_mut().find(|endpoint| endpoint.network == main) {
@@ -201,8 +208,10 @@ fn endpoint(name: String, settings: EndpointSettings) -> Result<EndpointRequest,
         return Err(unsupported(format!("{field} of network {name} is not supported yet")));
     }
     let bad = |text: &str| invalid(format!("invalid IP address: {text}"));
-    let parse = |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
-    let parse6 = |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
+    let parse =
+        |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
+    let parse6 =
+        |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
     let network = if name == "default" { "bridge".to_owned() } else { name };
     Ok(EndpointRequest {
         network,
@@ -215,7 +224,8 @@ fn endpoint(name: String, settings: EndpointSettings) -> Result<EndpointRequest,
 
 /// Writes an endpoint.
 pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
-    let Endpoint { network, network_name: _, id, interface: _, mac, ipv4, gateway, ipv6, gateway6 } = endpoint;
+    let Endpoint { network, network_name: _, id, interface: _, mac, ipv4, gateway, ipv6, gateway6 } =
+        endpoint;
     EndpointSettings {
         mac_address: mac.clone(),
         network_id: network.to_string(),
@@ -242,8 +252,14 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         name: name.clone(),
         endpoint_id: endpoint.id.clone(),
         mac_address: endpoint.mac.clone(),
-        ipv4_address: endpoint.ipv4.map(|(ip, length)| format!("{ip}/{length}")).unwrap_or_default(),
-        ipv6_address: endpoint.ipv6.map(|(ip, length)| format!("{ip}/{length}")).unwrap_or_default(),
+        ipv4_address: endpoint
+            .ipv4
+            .map(|(ip, length)| format!("{ip}/{length}"))
+            .unwrap_or_default(),
+        ipv6_address: endpoint
+            .ipv6
+            .map(|(ip, length)| format!("{ip}/{length}"))
+            .unwrap_or_default(),
     };
     let containers = containers.iter().filter(|_| with_containers);
     wire::Inspect {
@@ -265,7 +281,9 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         config_from: wire::ConfigReference::default(),
         config_only: false,
         containers: Some(
-            containers.map(|(id, name, endpoint)| (id.to_string(), resource(name, endpoint))).collect(),
+            containers
+                .map(|(id, name, endpoint)| (id.to_string(), resource(name, endpoint)))
+                .collect(),
         ),
         options: Some(record.options.clone()),
         labels: Some(record.labels.clone()),
@@ -275,10 +293,13 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
 /// Writes published and (with `exposed`) merely exposed ports.
 pub(crate) fn port_map(ports: &[PublishedPort], exposed: &[(u16, PortProtocol)]) -> PortMap {
     let key = |port: u16, protocol| format!("{port}/{}", protocol_word(protocol));
-    let mut map: PortMap =
-        exposed.iter().map(|(port, protocol)| (key(*port, *protocol), None)).collect::<BTreeMap<_, _>>();
+    let mut map: PortMap = exposed
+        .iter()
+        .map(|(port, protocol)| (key(*port, *protocol), None))
+        .collect::<BTreeMap<_, _>>();
     for port in ports {
-        let bindings = map.entry(key(port.container, port.protocol)).or_default().get_or_insert_default();
+        let bindings =
+            map.entry(key(port.container, port.protocol)).or_default().get_or_insert_default();
         for ip in host_addresses(port) {
             bindings.push(PortBinding { host_ip: ip, host_port: port.host.0.to_string() });
         }

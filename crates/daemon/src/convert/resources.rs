@@ -2,8 +2,8 @@
 
 use rorqual_api::container::UpdateRequest as UpdateDocument;
 use rorqual_api::host_config::{
-    DeviceMapping, HostConfig, RestartPolicy as RestartDocument, ThrottleDevice, Ulimit as UlimitDocument,
-    WeightDevice as WeightDocument,
+    DeviceMapping, HostConfig, RestartPolicy as RestartDocument, ThrottleDevice,
+    Ulimit as UlimitDocument, WeightDevice as WeightDocument,
 };
 use rorqual_engine::UpdateRequest;
 use rorqual_engine::spec::{
@@ -29,7 +29,8 @@ fn weights(devices: Option<Vec<WeightDocument>>) -> Vec<WeightDevice> {
 
 fn device(document: DeviceMapping) -> Result<DeviceSpec, BadRequest> {
     let DeviceMapping { path_on_host, path_in_container, cgroup_permissions } = document;
-    let permissions = if cgroup_permissions.is_empty() { "rwm".to_owned() } else { cgroup_permissions };
+    let permissions =
+        if cgroup_permissions.is_empty() { "rwm".to_owned() } else { cgroup_permissions };
     if !permissions.chars().all(|letter| "rwm".contains(letter)) {
         return Err(invalid(format!("invalid device mode: {permissions}")));
     }
@@ -52,7 +53,9 @@ pub(crate) fn resources(host: &mut HostConfig) -> Result<Resources, BadRequest> 
     let ulimits = host.ulimits.take().unwrap_or_default();
     if host.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
         let value = host.memory_swappiness.unwrap_or_default();
-        return Err(invalid(format!("Invalid value: {value}, valid memory swappiness range is 0-100")));
+        return Err(invalid(format!(
+            "Invalid value: {value}, valid memory swappiness range is 0-100"
+        )));
     }
     Ok(Resources {
         memory: positive(host.memory),
@@ -209,9 +212,12 @@ pub(crate) fn show(resources: &Resources, host: &mut HostConfig) {
         host.pids_limit = resources.pids;
     }
     host.blkio_weight = resources.blkio_weight.unwrap_or_default();
-    host.blkio_device_read_bps = rates(&resources.blkio_read_bps).or(host.blkio_device_read_bps.take());
-    host.blkio_device_write_bps = rates(&resources.blkio_write_bps).or(host.blkio_device_write_bps.take());
-    host.blkio_device_read_iops = rates(&resources.blkio_read_iops).or(host.blkio_device_read_iops.take());
+    host.blkio_device_read_bps =
+        rates(&resources.blkio_read_bps).or(host.blkio_device_read_bps.take());
+    host.blkio_device_write_bps =
+        rates(&resources.blkio_write_bps).or(host.blkio_device_write_bps.take());
+    host.blkio_device_read_iops =
+        rates(&resources.blkio_read_iops).or(host.blkio_device_read_iops.take());
     host.blkio_device_write_iops =
         rates(&resources.blkio_write_iops).or(host.blkio_device_write_iops.take());
 }

@@ -90,8 +90,24 @@ fn memory(stats: &Stats) -> Memory {
 }
 
 fn networks(stats: &Stats) -> BTreeMap<String, Network> {
-    let one = |[rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped]: [u64; 8]| Network {
-        rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped,
+    let one = |[
+        rx_bytes,
+        rx_packets,
+        rx_errors,
+        rx_dropped,
+        tx_bytes,
+        tx_packets,
+        tx_errors,
+        tx_dropped,
+    ]: [u64; 8]| Network {
+        rx_bytes,
+        rx_packets,
+        rx_errors,
+        rx_dropped,
+        tx_bytes,
+        tx_packets,
+        tx_errors,
+        tx_dropped,
     };
     stats.networks.iter().map(|(name, counters)| (name.clone(), one(*counters))).collect()
 }

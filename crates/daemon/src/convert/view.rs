@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rorqual_api::container::{
-    Config, CreateRequest, GraphDriver, HealthConfig, Inspect, MountPoint as MountDocument, NetworkSettings, PortSummary,
-    Summary, SummaryHostConfig, SummaryNetworkSettings,
+    Config, CreateRequest, GraphDriver, HealthConfig, Inspect, MountPoint as MountDocument,
+    NetworkSettings, PortSummary, Summary, SummaryHostConfig, SummaryNetworkSettings,
 };
 use rorqual_api::host_config::{HostConfig, LogConfig};
 use rorqual_api::network::EndpointSettings;
@@ -219,7 +219,11 @@ const READONLY: [&str; 5] =
 fn log_config(view: &ContainerView, shown: &Shown) -> LogConfig {
     match &view.spec.log {
         Some(log) => LogConfig {
-            driver: if log.driver.is_empty() { shown.log_driver.clone() } else { log.driver.clone() },
+            driver: if log.driver.is_empty() {
+                shown.log_driver.clone()
+            } else {
+                log.driver.clone()
+            },
             config: Some(log.options.clone()),
         },
         None => LogConfig { driver: shown.log_driver.clone(), config: Some(BTreeMap::new()) },
@@ -414,7 +418,8 @@ fn ports(view: &ContainerView) -> Vec<PortSummary> {
     let is_published = |private: u16, protocol| {
         view.ports.iter().any(|port| (port.container, port.protocol) == (private, protocol))
     };
-    let only_exposed = exposed(view).into_iter().filter(|(port, protocol)| !is_published(*port, *protocol));
+    let only_exposed =
+        exposed(view).into_iter().filter(|(port, protocol)| !is_published(*port, *protocol));
     let only_exposed = only_exposed.map(|(port, protocol)| PortSummary {
         ip: String::new(),
         private_port: port,

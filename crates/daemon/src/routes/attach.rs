@@ -89,13 +89,7 @@ pub(super) fn hijack(
 }
 
 /// Copies between client and process until the output has ended or the client has left.
-async fn converse(
-    client: RawStream,
-    attached: Attached,
-    stdin: bool,
-    keys: Vec<u8>,
-    leave: Leave,
-) {
+async fn converse(client: RawStream, attached: Attached, stdin: bool, keys: Vec<u8>, leave: Leave) {
     let Attached { tty, logs, stream } = attached;
     let (from_client, mut to_client) = tokio::io::split(client);
     if let Some(logs) = logs
@@ -246,7 +240,8 @@ async fn converse_unframed(
     } else {
         let (mut output, input) = process.into_split();
         let outward = async {
-            let (mut decoder, mut buf) = (rorqual_api::frame::Decoder::default(), vec![0; 16 << 10]);
+            let (mut decoder, mut buf) =
+                (rorqual_api::frame::Decoder::default(), vec![0; 16 << 10]);
             while let Ok(count @ 1..) = output.read(&mut buf).await {
                 let mut plain = Vec::with_capacity(count);
                 let fed = decoder.feed(&buf[..count], |_, bytes| plain.extend_from_slice(bytes));

@@ -48,8 +48,7 @@ pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Re
         request.query.text("platform"),
     )?;
     let created = context.engine.containers.create(spec).await?;
-    let answer =
-        wire::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
+    let answer = wire::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     json(StatusCode::CREATED, &answer)
 }
 
@@ -128,7 +127,7 @@ pub(super) async fn start(context: Arc<Context>, mut request: ApiRequest) -> Res
     changed(context.engine.containers.start(request.param("id")).await?)
 }
 
-fn parse_signal(text: &str) -> Result<Option<Signal>, BadRequest> {
+fn parse_signal(text: &str) -> std::result::Result<Option<Signal>, BadRequest> {
     match text {
         "" => Ok(None),
         text => text

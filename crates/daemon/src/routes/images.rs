@@ -27,7 +27,9 @@ pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
 /// `GET /images/{name}/json`
 pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Result {
     if request.query.flag("manifests") && !request.query.text("platform").is_empty() {
-        return refuse(invalid("conflicting options: manifests and platform options cannot both be set"));
+        return refuse(invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
     }
     let record = context.engine.images.inspect(request.param("name")).await?;
     request.answer(Document::ImageInspect, &inspect_document(&record))

@@ -30,9 +30,9 @@ pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result
     let name = view.record.name;
     refuse(match name.as_str() {
         // COMPAT: dockerd's text.
-        "bridge" | "host" | "none" => BadRequest::Forbidden(format!(
-            "{name} is a pre-defined network and cannot be removed"
-        )),
+        "bridge" | "host" | "none" => {
+            BadRequest::Forbidden(format!("{name} is a pre-defined network and cannot be removed"))
+        }
         _ => unsupported("removing networks is not supported yet"),
     })
 }

@@ -16,7 +16,9 @@ pub(super) async fn registry(_: Arc<Context>, _: ApiRequest) -> Result {
 
 /// Changing networks.
 pub(super) async fn network(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("making and changing networks is not supported yet: bridge, host and none are there"))
+    refuse(unsupported(
+        "making and changing networks is not supported yet: bridge, host and none are there",
+    ))
 }
 
 /// Building images.

@@ -100,7 +100,11 @@ pub(super) async fn logs(context: Arc<Context>, request: ApiRequest) -> Result {
             // The head is sent already: say it where the client looks.
             Err(error) => {
                 let text = format!("error from daemon in stream: {error}\n");
-                Bytes::from(if tty { text.into_bytes() } else { frame::encode(Stream::System, text.as_bytes()) })
+                Bytes::from(if tty {
+                    text.into_bytes()
+                } else {
+                    frame::encode(Stream::System, text.as_bytes())
+                })
             }
         })
     });
@@ -199,7 +203,8 @@ pub(super) async fn events(context: Arc<Context>, request: ApiRequest) -> Result
 /// `POST /containers/{id}/wait`
 pub(super) async fn wait(context: Arc<Context>, request: ApiRequest) -> Result {
     // COMPAT: clients before 1.30 know no conditions.
-    let word = if request.version < ApiVersion::v1(30) { "" } else { request.query.text("condition") };
+    let word =
+        if request.version < ApiVersion::v1(30) { "" } else { request.query.text("condition") };
     let condition = match word {
         "" | "not-running" => WaitCondition::NotRunning,
         "next-exit" => WaitCondition::NextExit,

@@ -7,7 +7,8 @@ use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use http::{Method, StatusCode};
 use rorqual_api::compat::Document;
 use rorqual_api::system::{
-    Commit, Component, DiskUsage, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Runtime, Swarm, Version,
+    Commit, Component, DiskUsage, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Runtime,
+    Swarm, Version,
 };
 use rorqual_http::{Answer, body};
 
@@ -50,22 +51,24 @@ pub(super) async fn version(context: Arc<Context>, _: ApiRequest) -> Result {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let component =
-        Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details };
-    json(StatusCode::OK, &Version {
-        platform: PlatformName { name: "Rorqual".to_owned() },
-        components: vec![component],
-        version: VERSION.to_owned(),
-        api_version: max,
-        min_api_version: min,
-        git_commit: String::new(),
-        go_version: String::new(),
-        os: "linux".to_owned(),
-        arch: facts.architecture.clone(),
-        kernel_version: facts.kernel.clone(),
-        experimental,
-        build_time: String::new(),
-    })
+    let component = Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details };
+    json(
+        StatusCode::OK,
+        &Version {
+            platform: PlatformName { name: "Rorqual".to_owned() },
+            components: vec![component],
+            version: VERSION.to_owned(),
+            api_version: max,
+            min_api_version: min,
+            git_commit: String::new(),
+            go_version: String::new(),
+            os: "linux".to_owned(),
+            arch: facts.architecture.clone(),
+            kernel_version: facts.kernel.clone(),
+            experimental,
+            build_time: String::new(),
+        },
+    )
 }
 
 /// `GET /info`
@@ -180,7 +183,8 @@ fn registry_config(settings: &Settings) -> RegistryConfig {
             ranges.push(registry.clone());
         } else {
             let name = registry.clone();
-            let info = IndexInfo { mirrors: Some(Vec::new()), name, official: false, secure: false };
+            let info =
+                IndexInfo { mirrors: Some(Vec::new()), name, official: false, secure: false };
             indexes.insert(registry.clone(), info);
         }
     }

@@ -127,7 +127,9 @@ pub(super) async fn create(context: Arc<Context>, request: ApiRequest) -> Result
     match request.query.text("fromSrc") {
         "-" => import(context, request).await,
         "" => refuse(invalid("need fromImage or fromSrc")),
-        _ => refuse(unsupported("importing from an address is not supported: send the archive (fromSrc=-)")),
+        _ => refuse(unsupported(
+            "importing from an address is not supported: send the archive (fromSrc=-)",
+        )),
     }
 }
 
@@ -140,9 +142,12 @@ async fn pull(context: &Context, request: &ApiRequest) -> Result {
     };
     match context.engine.images.inspect(&name).await {
         Ok(_) => {
-            let message = Message::status("", format!(
-                "Status: {name} is here already; registries are not supported yet, so nothing newer was looked for"
-            ));
+            let message = Message::status(
+                "",
+                format!(
+                    "Status: {name} is here already; registries are not supported yet, so nothing newer was looked for"
+                ),
+            );
             typed(StatusCode::OK, "application/json", body::full(message.line()))
         }
         Err(_) => refuse(BadRequest::NotFound(format!(

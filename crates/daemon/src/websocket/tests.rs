@@ -22,7 +22,10 @@ async fn carries_messages() {
     let (mut process, far) = tokio::io::duplex(1024);
     let serving = tokio::spawn(serve(server, far));
     // "Hello" masked, the specification's example; then a ping.
-    client.write_all(&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]).await.unwrap();
+    client
+        .write_all(&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58])
+        .await
+        .unwrap();
     let mut hello = [0; 5];
     process.read_exact(&mut hello).await.unwrap();
     assert_eq!(&hello, b"Hello");
@@ -43,7 +46,11 @@ async fn carries_messages() {
 
 #[tokio::test]
 async fn refuses_unmasked_and_endless_frames() {
-    for frame in [&[0x81, 1, b'x'][..], &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0xc1, 0x80, 0, 0, 0, 0]] {
+    for frame in [
+        &[0x81, 1, b'x'][..],
+        &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0xc1, 0x80, 0, 0, 0, 0],
+    ] {
         let (mut client, server) = tokio::io::duplex(1024);
         let (_process, far) = tokio::io::duplex(1024);
         let serving = tokio::spawn(serve(server, far));
