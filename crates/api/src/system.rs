@@ -245,15 +245,10 @@ pub struct ContainerdNamespaces {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DiskUsage {
-    #[serde(skip_serializing_if = "is_empty")]
     pub layers_size: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<image::Summary>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<container::Summary>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Vec<volume::Volume>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub build_cache: Option<Vec<Value>>,
 }
 
