@@ -3,6 +3,7 @@
 //! A blob is durable before it is visible, and visible only under a digest its bytes have. Removal is by collection only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,7 @@ impl LocalBlobs {
             let path = entry.map_err(failed("read", &ingest))?.path();
             fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
-        let inner =
-            Inner { blobs, ingest, serial: AtomicU64::new(0), leases: Arc::default() };
+        let inner = Inner { blobs, ingest, serial: AtomicU64::new(0), leases: Arc::default() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -174,11 +174,13 @@ impl LocalIngest {
         let mut hasher = Sha512::new();
         let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
         io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(failed("read", &self.path))?;
-        let hex = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("sha512:{hex}").parse().map_err(|error| Error::InvalidDocument {
-            what: "digest",
-            source: Box::new(error),
-        })
+        let mut text = "sha512:".to_owned();
+        for byte in hasher.finalize() {
+            // Writing to a text cannot fail.
+            write!(text, "{byte:02x}").ok();
+        }
+        text.parse()
+            .map_err(|error| Error::InvalidDocument { what: "digest", source: Box::new(error) })
     }
 }
 

@@ -52,7 +52,10 @@ struct FakeIngest {
 impl Write for FakeIngest {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         if (self.bytes.len() + buf.len()) as u64 > self.limit {
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "blob beyond its limit"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                "blob beyond its limit",
+            ));
         }
         self.bytes.extend_from_slice(buf);
         Ok(buf.len())
@@ -96,7 +99,10 @@ impl Blobs for FakeBlobs {
     fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
         let bytes = self.get(digest)?;
         if bytes.len() as u64 > limit {
-            return Err(Error::WrongSize(format!("{digest} has {} bytes, more than {limit}", bytes.len())));
+            return Err(Error::WrongSize(format!(
+                "{digest} has {} bytes, more than {limit}",
+                bytes.len()
+            )));
         }
         Ok(bytes.to_vec())
     }

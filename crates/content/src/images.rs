@@ -153,10 +153,8 @@ impl Images for ImageStore {
 
     async fn remove(&self, id: &ImageId) -> Result<(), Error> {
         let id = id.clone();
-        self.change(move |images| {
-            images.remove(&id).map(drop).ok_or_else(|| name::missing_id(&id))
-        })
-        .await
+        self.change(move |images| images.remove(&id).map(drop).ok_or_else(|| name::missing_id(&id)))
+            .await
     }
 }
 

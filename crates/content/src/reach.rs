@@ -67,7 +67,9 @@ fn node(blobs: &impl Blobs, digest: &Digest) -> Result<Option<Node>, Error> {
     let bytes = match blobs.read(digest, MAX_DOCUMENT) {
         Ok(bytes) => bytes,
         // A damaged blob leads nowhere, and it must not keep everything else from being collected.
-        Err(Error::NoSuchBlob(_) | Error::WrongDigest { .. } | Error::WrongSize(_)) => return Ok(None),
+        Err(Error::NoSuchBlob(_) | Error::WrongDigest { .. } | Error::WrongSize(_)) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     Ok(serde_json::from_slice(&bytes).ok())

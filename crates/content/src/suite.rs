@@ -1,5 +1,10 @@
 //! What every store of blobs and of image records owes its users; run for the real ones and for the fakes.
-#![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::cognitive_complexity,
+    reason = "these are tests"
+)]
 
 use std::io::{Read, Write};
 
@@ -44,7 +49,8 @@ pub async fn blobs_are_their_digests(blobs: &dyn Blobs) {
 pub async fn collection_follows_documents(blobs: &dyn Blobs) {
     blobs.collect(Vec::new()).await.unwrap();
     let (config, layer) = (put(blobs, b"{\"os\":\"linux\"}"), put(blobs, b"layer"));
-    let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[{{"digest":"{layer}"}}]}}"#);
+    let manifest =
+        format!(r#"{{"config":{{"digest":"{config}"}},"layers":[{{"digest":"{layer}"}}]}}"#);
     let manifest = put(blobs, manifest.as_bytes());
     let index = put(blobs, format!(r#"{{"manifests":[{{"digest":"{manifest}"}}]}}"#).as_bytes());
     let loose = put(blobs, b"loose");

@@ -46,7 +46,13 @@ pub struct Digest {
 impl Digest {
     /// Makes a SHA-256 digest from its 32 bytes.
     pub fn sha256(bytes: [u8; 32]) -> Self {
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        use std::fmt::Write;
+
+        let hex = bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
         Self { algorithm: Algorithm::Sha256, hex: hex.into() }
     }
 

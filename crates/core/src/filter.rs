@@ -116,3 +116,6 @@ impl Filters {
         Ok(seen)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,6 @@ impl FromStr for Platform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,3 +246,6 @@ impl<'de> serde::Deserialize<'de> for Reference {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,7 @@ pub struct Profile {
 
 impl Profile {
     /// Returns Docker's default profile for a container on this host.
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test resolves it")]
     pub fn docker_default(environment: &Environment) -> Self {
         Document::docker_default()
             .resolve(environment)

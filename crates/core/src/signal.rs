@@ -81,3 +81,6 @@ fn real_time(name: &str) -> Option<i32> {
     };
     (34..=64).contains(&number).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

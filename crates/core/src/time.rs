@@ -154,3 +154,6 @@ const fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
     let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
     era * 146_097 + of_era - 719_468
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidUnit> {
         rest = tail;
     }
     // LIMIT: Go's durations are signed 64-bit nanoseconds.
-    let nanos = exact.checked_add(total.round() as u64).filter(|nanos| *nanos <= i64::MAX as u64);
+    let nanos =
+        exact.checked_add(total.round() as u64).filter(|nanos| i64::try_from(*nanos).is_ok());
     nanos.map(Duration::from_nanos).ok_or_else(invalid)
 }
 
@@ -160,3 +161,6 @@ pub fn human_duration(duration: Duration) -> String {
         _ => format!("{} years", hours / 24 / 365),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,62 @@
-//! To be written.
+//! The daemon: configuration, wiring, routes, conversion, shutdown. It decides nothing about containers.
+
+mod config;
+mod context;
+mod convert;
+mod detach;
+mod error;
+mod facts;
+mod host;
+mod logging;
+mod request;
+mod routes;
+mod run;
+mod service;
+mod usage;
+mod websocket;
+mod wiring;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use rorqual_core::full_message;
+
+/// Runs the daemon with dockerd's flags (`args` without the program's name) until it is told to end.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = args.into_iter().map(|arg| arg.to_string_lossy().into_owned());
+    let line = match config::parse_flags(args) {
+        Ok(line) => line,
+        Err(error) => return usage::complain(&error.to_string()),
+    };
+    if line.help {
+        return usage::help();
+    }
+    if line.version {
+        return usage::say(&format!("Rorqual daemon version {}", env!("CARGO_PKG_VERSION")));
+    }
+    let config = match config::load(&line) {
+        Ok(config) => config,
+        Err(error) => return usage::complain(&full_message(&error)),
+    };
+    if line.validate {
+        return usage::approve("configuration OK");
+    }
+    let filter = logging::start(config.logging);
+    // LIMIT: two workers serve requests; more would only add memory, because work that blocks has its own threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run::run(line, config, filter)),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            usage::complain(&format!("failed to start daemon: {}", full_message(&*error)))
+        }
+    }
+}

@@ -51,10 +51,6 @@ pub struct BridgeOptions {
 
 /// What the host does with packets of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent switches of the daemon's configuration"
-)]
 pub struct Traffic {
     /// Containers of the default bridge reach each other.
     pub icc: bool,
@@ -176,9 +172,9 @@ fn ensure_address(
         (None, Some(present)) => return Ok(present),
         (None, None) => {
             let routes = net::routes(socket).map_err(failed("list routes"))?;
-            let routed = routes.iter().filter_map(|route| route.destination).filter_map(cidr);
-            let taken = routed.chain(all.iter().filter_map(cidr_of)).collect::<Vec<_>>();
-            let subnet = free_subnet(&options.pools, &taken)?;
+            let destinations = routes.iter().filter_map(|route| route.destination).filter_map(cidr);
+            let in_use = destinations.chain(all.iter().filter_map(cidr_of)).collect::<Vec<_>>();
+            let subnet = free_subnet(&options.pools, &in_use)?;
             Cidr4::new(Ipv4Addr::from_bits(subnet.first().to_bits() + 1), subnet.prefix)
         }
     };

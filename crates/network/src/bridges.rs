@@ -32,8 +32,6 @@ use watch::Watchman;
 #[derive(Debug)]
 struct State {
     book: Book,
-    /// Of the default bridge.
-    addresses: Option<AddressPool>,
     /// The socket keeps the port from others; without one, another program had it when the daemon came back.
     ports: PortTable<Option<OwnedFd>>,
 }
@@ -43,6 +41,7 @@ struct State {
 struct BridgeNetwork {
     subnet: crate::Cidr4,
     gateway: std::net::Ipv4Addr,
+    addresses: Arc<Mutex<AddressPool>>,
     pool: WarmPool,
 }
 
@@ -52,7 +51,7 @@ struct Inner {
     tag: Tag,
     records: Records,
     bridge: Option<BridgeNetwork>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
     route: Mutex<Socket>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     // Ends before the pool and the firewall it uses are dropped.
@@ -81,7 +80,8 @@ impl Bridges {
         let records = Records::open(&options.run_dir, &options.state)?;
         let mut route = Socket::open(Protocol::Route)
             .map_err(|error| bridge::failed("open a netlink socket")(error.into()))?;
-        recover::delete_unclaimed(&mut route, &tag)?;
+        let attached = records.load()?;
+        recover::delete_unclaimed(&mut route, &tag, &attached)?;
 
         let (made, router) = match &options.bridge {
             DefaultBridge::Off => (None, Router::AsItWas),
@@ -92,14 +92,10 @@ impl Bridges {
             }
         };
         let networks = records.predefined(made.as_ref(), &options)?;
-        let mut state = State {
-            book: Book { networks, attached: records.load()? },
-            addresses: None,
-            ports: PortTable::default(),
-        };
+        let mut state = State { book: Book { networks, attached }, ports: PortTable::default() };
         let policy = made.as_ref().map(|made| policy(made, &options));
-        let bridge = made.map(|made| start_bridge(made, &options, &tag, &mut state)).transpose()?;
-        recover::retake(&mut state);
+        let bridge = made.map(|made| start_bridge(made, &options, &tag, &state)).transpose()?;
+        recover::retake_ports(&mut state);
 
         let firewall = if options.traffic.firewall {
             let mut firewall = Firewall::open(tag.table(), router)?;
@@ -115,7 +111,7 @@ impl Bridges {
             tag,
             records,
             bridge,
-            state: Arc::new(Mutex::new(state)),
+            state: Mutex::new(state),
             route: Mutex::new(route),
             firewall,
             _watchman: watchman,
@@ -162,17 +158,23 @@ fn start_bridge(
     made: Bridge,
     options: &BridgeOptions,
     tag: &Tag,
-    state: &mut State,
+    state: &State,
 ) -> Result<BridgeNetwork, Error> {
-    state.addresses = Some(made.addresses);
+    let mut addresses = made.addresses;
+    // ORDER: before the pool draws its own.
+    recover::retake_addresses(&state.book, &mut addresses);
+    let addresses = Arc::new(Mutex::new(addresses));
     let plan = Plan {
         bridge: made.index,
         mtu: options.mtu,
         isolated: !options.traffic.icc,
         tag: tag.clone(),
+        prefix: made.subnet.prefix,
+        gateway: made.gateway,
+        addresses: Arc::clone(&addresses),
     };
     let pool = WarmPool::start(plan, options.warm)?;
-    Ok(BridgeNetwork { subnet: made.subnet, gateway: made.gateway, pool })
+    Ok(BridgeNetwork { subnet: made.subnet, gateway: made.gateway, addresses, pool })
 }
 
 #[async_trait]

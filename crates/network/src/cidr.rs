@@ -39,6 +39,7 @@ impl Cidr4 {
     }
 
     /// Returns the subnet without host bits.
+    #[must_use]
     pub const fn subnet(self) -> Self {
         Self { address: self.first(), prefix: self.prefix }
     }

@@ -48,6 +48,7 @@ impl FakeNetworks {
     ///
     /// # Panics
     /// Never: the subnet is a constant.
+    #[expect(clippy::expect_used, reason = "the subnet is a constant")]
     pub fn new() -> Self {
         let record = |n: u8| (NetworkId::from_random([n; 32]), Timestamp::from_nanos(u64::from(n)));
         let (bridge, host, none) = (record(1), record(2), record(3));

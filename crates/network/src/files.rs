@@ -62,9 +62,9 @@ pub(crate) fn write(
     let resolver = resolver.overridden_by(attach);
 
     let files = paths(&attach.directory);
-    write_file(&files.hosts, &hosts)?;
-    write_file(&files.hostname, &format!("{}\n", attach.hostname))?;
-    write_file(&files.resolv_conf, &resolver.text())?;
+    write_in_place(&files.hosts, &hosts)?;
+    write_in_place(&files.hostname, &format!("{}\n", attach.hostname))?;
+    write_in_place(&files.resolv_conf, &resolver.text())?;
     Ok(files)
 }
 
@@ -169,7 +169,7 @@ impl Resolver {
             match keyword {
                 // A zone (`fe80::1%eth0`) means an interface of the host, which the container does not have.
                 "nameserver" => {
-                    resolver.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()))
+                    resolver.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()));
                 }
                 "search" | "domain" => resolver.search = strings(words),
                 "options" => resolver.options = strings(words),
@@ -229,21 +229,26 @@ fn read_bounded(path: &Path, limit: u64) -> String {
     }
 }
 
+/// Writes a container's file. Nobody reads it before the container starts, so it needs no detour through a second name.
+fn write_in_place(path: &Path, text: &str) -> Result<(), Error> {
+    create(path, text).map_err(cannot_write(path))
+}
+
 /// Writes `text` so that a reader sees the old file or the new one, never half of it.
 pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Os {
-        action: format!("write {}", path.display()),
-        source: source.into(),
-    };
     let temporary = path.with_extension("tmp");
-    let write = || -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o644);
-        options.custom_flags(no_follow());
-        options.open(&temporary)?.write_all(text.as_bytes())?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(failed)
+    create(&temporary, text).and_then(|()| fs::rename(&temporary, path)).map_err(cannot_write(path))
+}
+
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o644).custom_flags(no_follow());
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let action = format!("write {}", path.display());
+    |source| Error::Os { action, source: source.into() }
 }
 
 fn no_follow() -> i32 {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rorqual_sys::net::{self, Batch, LinkRef, Protocol, Socket};
+use rorqual_sys::net::{self, Batch, Change, LinkRef, Protocol, Socket};
 
 use crate::Error;
 
@@ -33,9 +33,17 @@ struct Leftover {
 #[derive(Default)]
 struct Queue {
     leftovers: VecDeque<Leftover>,
+    /// Links with the aliases they are to get.
+    labels: Vec<(String, String)>,
     busy: bool,
     urgent: bool,
     closed: bool,
+}
+
+impl Queue {
+    fn is_done(&self) -> bool {
+        !self.busy && self.leftovers.is_empty() && self.labels.is_empty()
+    }
 }
 
 #[derive(Default)]
@@ -83,13 +91,19 @@ impl Janitor {
         self.shared.changed.notify_all();
     }
 
+    /// Sees to it that the link gets this alias, by which people and later daemons know whose it is.
+    pub(crate) fn label(&self, link: String, alias: String) {
+        self.shared.lock().labels.push((link, alias));
+        self.shared.changed.notify_all();
+    }
+
     /// Deletes what is left at once and returns when it is gone; tells whether there was anything.
     pub(crate) fn flush(&self) -> bool {
         let mut queue = self.shared.lock();
-        let any = queue.busy || !queue.leftovers.is_empty();
+        let any = !queue.is_done();
         queue.urgent = true;
         self.shared.changed.notify_all();
-        while queue.busy || !queue.leftovers.is_empty() {
+        while !queue.is_done() {
             queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         any
@@ -117,7 +131,7 @@ impl Shared {
     fn work(&self, mut socket: Socket) {
         let mut queue = self.lock();
         while !queue.closed {
-            if queue.leftovers.is_empty() {
+            if queue.is_done() {
                 queue.urgent = false;
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -126,15 +140,31 @@ impl Shared {
                 let wait = self.changed.wait_timeout_while(queue, STEP, |queue| !queue.urgent);
                 queue = wait.unwrap_or_else(PoisonError::into_inner).0;
             }
+            let labels = std::mem::take(&mut queue.labels);
             let all = std::mem::take(&mut queue.leftovers);
             let grace = if queue.urgent { Duration::ZERO } else { GRACE };
             queue.busy = true;
             drop(queue);
+            put_labels(&mut socket, &labels);
             let kept = round(&mut socket, all, grace);
             queue = self.lock();
             queue.busy = false;
             queue.leftovers.extend(kept);
             self.changed.notify_all();
+        }
+    }
+}
+
+fn put_labels(socket: &mut Socket, labels: &[(String, String)]) {
+    for chunk in labels.chunks(AT_ONCE) {
+        let mut batch = Batch::new();
+        for (link, alias) in chunk {
+            let change = Change { alias: Some(alias), ..Change::default() };
+            net::change_link(&mut batch, LinkRef::Name(link), &change);
+        }
+        // A container may have ended already, and its link with it.
+        if let Err(error) = socket.transact(&batch) {
+            tracing::debug!(%error, "a link could not be labelled");
         }
     }
 }

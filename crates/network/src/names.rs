@@ -68,6 +68,7 @@ fn digits(mut bits: u64, count: usize) -> String {
 /// Draws random bits.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    #[expect(clippy::expect_used, reason = "there is no way on without random bits")]
     getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
     bytes
 }

@@ -1,23 +1,37 @@
 //! Namespaces made in advance.
 //!
-//! Making a namespace with a pair of links takes a few milliseconds, most of them waiting for locks of the kernel. A member
-//! of the pool has all of that behind it; giving it an address takes a fraction of one. Members belong to nobody: they
-//! live by the descriptor held here and are gone when the daemon is, however it ends.
+//! Making a namespace with a pair of links takes a few milliseconds, most of them waiting for locks of the kernel, which
+//! the end of another container may hold for long. A member of the pool has all of that behind it, also its address:
+//! handing it out asks nothing of the kernel. Members belong to nobody: they live by the descriptor held here and are
+//! gone when the daemon is, however it ends.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rorqual_sys::net::{self, Batch, Change, LinkRef, NetlinkError, Protocol, Socket, Veth};
+use rorqual_sys::net::{
+    self, Address, Batch, Change, LinkRef, NetlinkError, Protocol, Route, Socket, Veth,
+};
 
 use crate::Error;
+use crate::bridge::failed;
+use crate::ipam::{AddressPool, mac_of};
 use crate::names::{Tag, random};
 
 /// Interface inside.
 pub(crate) const INSIDE: &str = "eth0";
 /// After this long without an attachment, a pool gives back all but one of its members.
 const IDLE: Duration = Duration::from_secs(300);
+
+/// A pool is filled up when nothing was taken from it for so long: making members holds the kernel's lock of all links,
+/// which the container that is just starting needs. An empty pool does not wait.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// LIMIT: a bridge with spanning tree takes half a minute to let frames pass; its containers wait no longer than this.
+const BRIDGE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What all namespaces of a bridge have in common.
 #[derive(Clone, Debug)]
@@ -30,19 +44,37 @@ pub(crate) struct Plan {
     pub(crate) isolated: bool,
     /// Whose they are.
     pub(crate) tag: Tag,
+    /// Length of the subnet's prefix.
+    pub(crate) prefix: u8,
+    /// The bridge's address.
+    pub(crate) gateway: Ipv4Addr,
+    /// Where addresses come from.
+    pub(crate) addresses: Arc<Mutex<AddressPool>>,
 }
 
-/// A namespace with a link to the bridge, without an address.
+/// A namespace with a link to the bridge, ready for use. Its address is the holder's to give back.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// The namespace.
     pub(crate) namespace: OwnedFd,
     /// Talks to it.
-    pub(crate) socket: Socket,
+    socket: Socket,
     /// The host's end.
     pub(crate) link: String,
     /// Number of the inner end.
-    pub(crate) inner: u32,
+    inner: u32,
+    /// Its address, from which the hardware address is derived.
+    pub(crate) address: Ipv4Addr,
+}
+
+impl Prepared {
+    /// Gives the inner end another hardware address.
+    pub(crate) fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        let change = Change { mac: Some(mac), ..Change::default() };
+        net::change_link(&mut batch, LinkRef::Index(self.inner), &change);
+        self.socket.transact(&batch).map_err(failed("set a hardware address"))
+    }
 }
 
 fn io_error(error: NetlinkError) -> io::Error {
@@ -69,7 +101,19 @@ fn cannot_make(source: io::Error) -> Error {
 }
 
 /// Makes a namespace with a link; `host` talks to the namespace of the bridge.
-pub(crate) fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Error> {
+fn prepare(plan: &Plan, host: &Mutex<Socket>, wanted: Option<Ipv4Addr>) -> Result<Prepared, Error> {
+    let mut addresses = plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = match wanted {
+        Some(address) => addresses.claim(address).map(|()| address)?,
+        None => addresses.allocate()?,
+    };
+    drop(addresses);
+    connect(plan, host, address).inspect_err(|_| {
+        plan.addresses.lock().unwrap_or_else(PoisonError::into_inner).release(address);
+    })
+}
+
+fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepared, Error> {
     let link = plan.tag.link(u64::from_ne_bytes(random()));
     let made = net::new_namespace(|namespace| {
         let mut socket = Socket::open(Protocol::Route)?;
@@ -82,10 +126,11 @@ pub(crate) fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Err
             peer_namespace: namespace,
         };
         net::add_veth(&mut batch, &veth);
-        if plan.isolated {
-            let change = Change { isolated: Some(true), ..Change::default() };
-            net::change_link(&mut batch, LinkRef::Name(&link), &change);
-        }
+        // Where bridged frames pass the firewall too, a container that asks for its own published port is answered
+        // through the port it came by.
+        let change =
+            Change { isolated: Some(plan.isolated), hairpin: Some(true), ..Change::default() };
+        net::change_link(&mut batch, LinkRef::Name(&link), &change);
         host.lock().unwrap_or_else(PoisonError::into_inner).transact(&batch).map_err(io_error)?;
         // ORDER: before the link is up, or it would get a link-local address at once.
         // COMPAT: only the links of networks without IPv6 lose it, the loopback keeps ::1.
@@ -97,18 +142,44 @@ pub(crate) fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Err
         let inner = inner.ok_or(io::ErrorKind::NotFound)?.index;
         let mut batch = Batch::new();
         put_up(&mut batch, LinkRef::Name("lo"));
-        put_up(&mut batch, LinkRef::Index(inner));
+        let change = Change { up: Some(true), mac: Some(mac_of(address)), ..Change::default() };
+        net::change_link(&mut batch, LinkRef::Index(inner), &change);
+        let own = Address { link: inner, address: IpAddr::V4(address), prefix: plan.prefix };
+        net::add_address(&mut batch, &own);
+        let gateway = Some(IpAddr::V4(plan.gateway));
+        net::add_route(&mut batch, &Route { destination: None, gateway, link: inner });
         socket.transact(&batch).map_err(io_error)?;
+        wait_for_bridge(host, &link)?;
         Ok((socket, inner))
     });
     let (namespace, (socket, inner)) = made.map_err(cannot_make)?;
-    Ok(Prepared { namespace, socket, link, inner })
+    Ok(Prepared { namespace, socket, link, inner, address })
+}
+
+/// Waits until frames pass, which the kernel arranges on a thread of its own; a packet sent before would be lost, and sent
+/// again a second later.
+fn wait_for_bridge(host: &Mutex<Socket>, link: &str) -> io::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < BRIDGE_PATIENCE {
+        let found = net::find_link(&mut host.lock().unwrap_or_else(PoisonError::into_inner), link);
+        if found.map_err(io_error)?.is_some_and(|link| link.forwarding) {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
 struct Stock {
-    members: Vec<Prepared>,
+    members: VecDeque<Prepared>,
     last_use: Instant,
+    /// The thread is making a member.
+    making: bool,
+    /// Somebody waits for that member.
+    awaited: bool,
+    /// Filling may begin: addresses of earlier containers are known.
+    opened: bool,
     closed: bool,
 }
 
@@ -132,7 +203,14 @@ impl WarmPool {
     /// Starts a pool of `size` members; 0 makes each namespace when it is asked for.
     pub(crate) fn start(plan: Plan, size: usize) -> Result<Self, Error> {
         let host = Socket::open(Protocol::Route).map_err(cannot_make)?;
-        let stock = Stock { members: Vec::new(), last_use: Instant::now(), closed: false };
+        let stock = Stock {
+            members: VecDeque::new(),
+            last_use: Instant::now(),
+            making: false,
+            awaited: false,
+            opened: false,
+            closed: false,
+        };
         let shared = Arc::new(Shared {
             plan,
             size,
@@ -148,14 +226,43 @@ impl WarmPool {
         Ok(Self { shared, thread })
     }
 
-    /// Hands out a prepared namespace, or makes one.
-    pub(crate) fn take(&self) -> Result<Prepared, Error> {
+    /// Hands out a prepared namespace, or makes one; one with a certain address is always made.
+    pub(crate) fn take(&self, wanted: Option<Ipv4Addr>) -> Result<Prepared, Error> {
         let mut stock = self.shared.lock();
         stock.last_use = Instant::now();
-        let member = stock.members.pop();
+        // The member that is being made comes sooner than one that would only be begun now.
+        if wanted.is_none() && stock.members.is_empty() && stock.making && !stock.awaited {
+            stock.awaited = true;
+            let made = self.shared.changed.wait_while(stock, |stock| stock.making);
+            stock = made.unwrap_or_else(PoisonError::into_inner);
+            stock.awaited = false;
+        }
+        let member = if wanted.is_none() { stock.members.pop_front() } else { None };
         drop(stock);
+        let taken =
+            member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host, wanted), Ok);
+        // ORDER: filling up must not be in the way of the one who waits, nor take the lower address.
+        self.open();
+        taken
+    }
+
+    /// Lets filling begin.
+    pub(crate) fn open(&self) {
+        self.shared.lock().opened = true;
         self.shared.changed.notify_all();
-        member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host), Ok)
+    }
+
+    /// Takes a certain address, if need be from a member that nobody has yet.
+    pub(crate) fn claim(&self, address: Ipv4Addr) -> Result<(), Error> {
+        let mut stock = self.shared.lock();
+        let holder = stock.members.iter().position(|member| member.address == address);
+        if holder.and_then(|position| stock.members.remove(position)).is_some() {
+            // The member's link goes with its namespace; its address now belongs to the caller.
+            return Ok(());
+        }
+        drop(stock);
+        let addresses = &self.shared.plan.addresses;
+        addresses.lock().unwrap_or_else(PoisonError::into_inner).claim(address)
     }
 
     /// Returns how many members are ready.
@@ -177,6 +284,13 @@ impl Drop for WarmPool {
 }
 
 impl Shared {
+    fn give_back(&self, members: VecDeque<Prepared>) {
+        let mut addresses = self.plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        for member in members {
+            addresses.release(member.address);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,11 +304,11 @@ impl Shared {
             if stock.members.len() > target {
                 let surplus = stock.members.split_off(target);
                 drop(stock);
-                drop(surplus);
+                self.give_back(surplus);
                 stock = self.lock();
                 continue;
             }
-            if stock.members.len() == target || failed {
+            if !stock.opened || stock.members.len() == target || failed {
                 // A failure is tried again at the next use or after a while; until then, namespaces are made on demand,
                 // which tells the user why it fails.
                 let (woken, _) =
@@ -203,11 +317,19 @@ impl Shared {
                 failed = false;
                 continue;
             }
+            let quiet = stock.last_use.elapsed();
+            if !stock.members.is_empty() && quiet < QUIET {
+                let waited = self.changed.wait_timeout(stock, QUIET.saturating_sub(quiet));
+                stock = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            stock.making = true;
             drop(stock);
-            let made = prepare(&self.plan, &self.host);
+            let made = prepare(&self.plan, &self.host, None);
             stock = self.lock();
+            stock.making = false;
             match made {
-                Ok(member) => stock.members.push(member),
+                Ok(member) => stock.members.push_back(member),
                 Err(error) => {
                     failed = true;
                     tracing::debug!(
@@ -216,6 +338,7 @@ impl Shared {
                     );
                 }
             }
+            self.changed.notify_all();
         }
     }
 }

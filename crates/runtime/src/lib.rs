@@ -3,9 +3,11 @@
 //! A library without a database, a daemon or an async runtime; `cli` is the runc-compatible command line over it.
 
 mod cgroup;
+pub mod cli;
 mod channel;
 mod create;
 mod error;
+pub mod pid1;
 mod hooks;
 mod init;
 mod inroot;

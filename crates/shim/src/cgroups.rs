@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use oci_spec::runtime::LinuxResources;
 use rorqual_core::{Classify, Signal, full_message};
-use rorqual_sys::cgroup::{BlockEntry, Cgroup, OomEvents, Version};
+use rorqual_sys::cgroup::{BlockEntry, Cgroup, Driver, OomEvents, Version};
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +29,15 @@ pub(crate) fn kill(cgroup: &str) {
 /// Removes the group, waiting a little for dying processes.
 pub(crate) fn remove(cgroup: &str) {
     if let Ok(group) = Cgroup::open(cgroup) {
+        let _ = group.delete();
+    }
+}
+
+/// Kills and removes the group at a path of a specification.
+pub(crate) fn remove_at(path: &str) {
+    // Making it again is no fault, and the only way to its description.
+    if let Ok(group) = Cgroup::create(path, Driver::Cgroupfs) {
+        let _ = group.kill_all();
         let _ = group.delete();
     }
 }

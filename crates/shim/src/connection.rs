@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rorqual_core::ExecId;
@@ -18,6 +18,9 @@ use crate::wire::{self, Answer, Call, Message, Outgoing, Request};
 
 /// LIMIT: how long a shim may take for an answer; starting a program takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// LIMIT: how long forking a shim may take.
+const BIRTH: Duration = Duration::from_secs(10);
 
 /// How a task or exec came to its end, as far as the connection knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,18 @@ struct Shared {
     waiting: Mutex<Waiting>,
     execs: Mutex<HashMap<ExecId, watch::Sender<End>>>,
     end: watch::Sender<End>,
+    born: Mutex<Birth>,
+    birth: Condvar,
+}
+
+/// Whether there is a shim at the other end of a new connection.
+#[derive(Debug)]
+enum Birth {
+    Awaited,
+    /// With its own pidfd.
+    Born(OwnedFd),
+    /// Nobody came, or nobody asks any more.
+    Over,
 }
 
 impl std::fmt::Debug for Answered {
@@ -93,6 +108,8 @@ impl Connection {
             waiting: Mutex::default(),
             execs: Mutex::default(),
             end: watch::Sender::new(End::NotYet),
+            born: Mutex::new(Birth::Awaited),
+            birth: Condvar::new(),
         });
         let reader = tokio::spawn(read(Arc::clone(&shared))).abort_handle();
         Ok(Self { requests: Requests { shared }, reader })
@@ -120,6 +137,31 @@ impl Connection {
     /// Tells what is known of the end at present.
     pub(crate) fn end_now(&self) -> End {
         *self.requests.shared.end.borrow()
+    }
+
+    /// Returns the asking half.
+    pub(crate) fn requests_ref(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Takes the new shim's own pidfd; `None` when no shim came of this connection. Blocks until that is known.
+    pub(crate) fn take_shim(&self) -> Option<OwnedFd> {
+        let shared = &self.requests.shared;
+        let born = locked(&shared.born);
+        let waited = shared
+            .birth
+            .wait_timeout_while(born, BIRTH, |born| matches!(born, Birth::Awaited))
+            .unwrap_or_else(PoisonError::into_inner);
+        let (mut born, _) = waited;
+        match std::mem::replace(&mut *born, Birth::Over) {
+            Birth::Born(shim) => Some(shim),
+            Birth::Awaited | Birth::Over => None,
+        }
+    }
+
+    /// Tells whether a shim said its first words here.
+    pub(crate) fn had_shim(&self) -> bool {
+        matches!(*locked(&self.requests.shared.born), Birth::Born(_))
     }
 
     /// Notes an end that an answer told.
@@ -156,22 +198,26 @@ impl Requests {
         descriptors: Vec<OwnedFd>,
     ) -> Result<Answered, Error> {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let call = Call { number, request };
-        let packet = match call.request {
-            Request::Launch(_) => Outgoing::in_file(&call),
-            _ => Outgoing::new(&call),
-        };
-        let packet = packet.map_err(unreachable)?;
+        let packet = Outgoing::new(&Call { number, request }).map_err(unreachable)?;
+        self.exchange(number, &packet, &descriptors).await
+    }
+
+    /// Sends a request that is written already and waits for its answer, for a limited time.
+    pub(crate) async fn exchange(
+        &self,
+        number: u32,
+        packet: &Outgoing,
+        descriptors: &[OwnedFd],
+    ) -> Result<Answered, Error> {
         let (sender, receiver) = oneshot::channel();
         locked(&self.shared.waiting).insert(number, sender);
         let waiting = Forget { shared: &self.shared, number };
         let answered = tokio::time::timeout(PATIENCE, async {
             let socket = &self.shared.socket;
             socket
-                .async_io(Interest::WRITABLE, |fd| packet.send(fd.as_fd(), &descriptors))
+                .async_io(Interest::WRITABLE, |fd| packet.send(fd.as_fd(), descriptors))
                 .await
                 .map_err(unreachable)?;
-            drop(descriptors);
             receiver.await.map_err(|_| unreachable("the connection ended"))?
         })
         .await;
@@ -228,6 +274,13 @@ async fn read(shared: Arc<Shared>) {
         }
         lost
     });
+    {
+        let mut born = locked(&shared.born);
+        if matches!(*born, Birth::Awaited) {
+            *born = Birth::Over;
+        }
+    }
+    shared.birth.notify_all();
     locked(&shared.waiting).clear();
     for (_, exec) in locked(&shared.execs).drain() {
         exec.send_replace(End::Lost);
@@ -245,6 +298,12 @@ impl Shared {
                         result.map(|answer| Answered { answer, descriptor }).map_err(Error::from);
                     // Whoever asked may have gone.
                     let _ = waiting.send(result);
+                }
+            }
+            Message::Born => {
+                if let Some(shim) = incoming.descriptors.into_iter().next() {
+                    *locked(&self.born) = Birth::Born(shim);
+                    self.birth.notify_all();
                 }
             }
             Message::Exited(exit) => {

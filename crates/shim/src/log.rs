@@ -2,11 +2,14 @@
 
 pub(crate) mod chain;
 pub(crate) mod file;
+mod journald;
 pub(crate) mod json;
 pub(crate) mod json_read;
 pub(crate) mod local;
+mod outbox;
 mod read;
 pub(crate) mod sink;
+mod syslog;
 
 pub use read::{LogRecords, read};
 

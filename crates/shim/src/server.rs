@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rorqual_core::{ContainerId, ExecId, Timestamp};
 use rorqual_sys::poll::{Interest, Poller, Ready, Signals, Timer};
@@ -41,6 +41,11 @@ const REMEMBERED: usize = 64;
 /// LIMIT: execs at the same time; tokens have 16 bits for them.
 const EXECS: usize = 1024;
 
+/// LIMIT: how soon a slow log server is tried again.
+const LOG_RETRY: Duration = Duration::from_millis(100);
+/// LIMIT: how long an ended container's shim stays for a slow log server.
+const LAST_LOG: Duration = Duration::from_secs(5);
+
 /// A process with streams: init or an exec.
 struct Child {
     id: Option<ExecId>,
@@ -58,7 +63,6 @@ struct EndedExec {
 }
 
 struct Shim {
-    container: ContainerId,
     poller: Poller,
     signals: Signals,
     timer: Timer,
@@ -69,6 +73,7 @@ struct Shim {
     document: File,
     running: Running,
     ending: Ending,
+    ended_at: Option<Instant>,
     /// Slot 0 is init.
     children: Vec<Option<Child>>,
     ended_execs: VecDeque<EndedExec>,
@@ -108,6 +113,12 @@ impl Shim {
         let signals = detach()?;
         let Some(incoming) = wire::receive::<Call>(connection.as_fd())? else { return Ok(None) };
         let mut daemon = DaemonLine::new(connection)?;
+        // Whoever asked can end this process whatever happens from here on.
+        let own = rustix::process::pidfd_open(
+            rustix::process::getpid(),
+            rustix::process::PidfdFlags::empty(),
+        )?;
+        daemon.say(&Message::Born, Some(own));
         let Call { number, request: Request::Launch(document) } = incoming.body else {
             return Ok(None);
         };
@@ -159,7 +170,7 @@ impl Shim {
         namespaces: Vec<OwnedFd>,
         clients: Vec<(Wanted, OwnedFd)>,
     ) -> Result<Self, Failure> {
-        let (container, task) = (document.container, document.task);
+        let task = document.task;
         let listener = seqpacket::listen(directory.fd(), SOCKET, 8).map_err(internal)?;
         let (poller, timer) = (Poller::new().map_err(internal)?, Timer::new().map_err(internal)?);
         for (fd, token) in [
@@ -201,7 +212,6 @@ impl Shim {
             internal(error)
         })?;
         Ok(Self {
-            container,
             poller,
             signals,
             timer,
@@ -211,6 +221,7 @@ impl Shim {
             document: file,
             running,
             ending: Ending::NotYet,
+            ended_at: None,
             children: vec![Some(init)],
             ended_execs: VecDeque::new(),
             buffer: vec![0; CHUNK].into_boxed_slice(),
@@ -233,7 +244,8 @@ impl Shim {
         let mut ready = Vec::with_capacity(32);
         self.settle()?;
         while !self.is_through() {
-            self.poller.wait(&mut ready, None)?;
+            let log_waits = self.children[0].as_mut().is_some_and(|init| init.streams.retry_log());
+            self.poller.wait(&mut ready, log_waits.then_some(LOG_RETRY))?;
             for event in &ready {
                 match Token::from_number(event.token) {
                     Some(Token::Signals) => self.on_signal()?,
@@ -281,7 +293,12 @@ impl Shim {
 
     /// Tells whether the shim has no more use.
     fn is_through(&self) -> bool {
-        let waiting = || self.children.iter().flatten().any(|c| c.streams.has_waiting_clients());
+        let log_time = self.ended_at.is_some_and(|at| at.elapsed() < LAST_LOG);
+        let waiting = || {
+            self.children.iter().flatten().any(|child| {
+                child.streams.has_waiting_clients() || (log_time && child.streams.log_waits())
+            })
+        };
         match self.ending {
             Ending::NotYet | Ending::Draining { .. } => false,
             Ending::Recorded => self.daemon.is_none() && !waiting(),

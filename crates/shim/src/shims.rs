@@ -15,7 +15,7 @@ use crate::launch::Launcher;
 use crate::record::{SOCKET, ShimDirectory, shims_dir};
 use crate::running::{RunningTask, blocking, io_refused, refused, wanted};
 use crate::task::{Adoption, Launch, Task, Tasks};
-use crate::wire::{Answer, LaunchDocument, Request};
+use crate::wire::{Answer, Call, LaunchDocument, Outgoing, Request};
 use crate::{Error, reaper, takedown};
 
 /// How to start [`Shims`].
@@ -99,17 +99,72 @@ impl Shims {
     async fn launch_claimed(&self, launch: Launch) -> Result<RunningTask, Error> {
         let container = launch.container;
         let (document, descriptors) = take_apart(launch);
-        let (ours, theirs) = seqpacket::pair().map_err(unreachable)?;
-        self.launcher.fork_shim(theirs).await?;
-        let connection = Connection::new(ours).map_err(unreachable)?;
-        let answered = connection.ask(Request::Launch(Box::new(document)), descriptors).await?;
-        match (answered.answer, answered.descriptor) {
-            (Answer::Running(running), Some(pidfd)) => {
-                let run_dir = self.run_dir.clone();
-                Ok(RunningTask::new(container, run_dir, connection, running, pidfd))
+        let cgroup = document.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+        let call = Call { number: 0, request: Request::Launch(Box::new(document)) };
+        let packet = Outgoing::in_file(&call).map_err(unreachable)?;
+        drop(call);
+        let mut again = true;
+        loop {
+            let (ours, theirs) = seqpacket::pair().map_err(unreachable)?;
+            self.launcher.fork_shim(theirs).await?;
+            let mut unfinished = Unfinished {
+                run_dir: self.run_dir.clone(),
+                container,
+                cgroup: cgroup.clone(),
+                connection: Some(Connection::new(ours).map_err(unreachable)?),
+            };
+            let Some(connection) = &unfinished.connection else { continue };
+            match connection.requests_ref().exchange(0, &packet, &descriptors).await {
+                Ok(answered) => {
+                    let (answer, pidfd) = (answered.answer, answered.descriptor);
+                    let (Answer::Running(running), Some(pidfd)) = (answer, pidfd) else {
+                        return Err(unreachable("it answered something else"));
+                    };
+                    let Some(connection) = unfinished.connection.take() else { continue };
+                    drop(connection.take_shim());
+                    let run_dir = self.run_dir.clone();
+                    return Ok(RunningTask::new(container, run_dir, connection, running, pidfd));
+                }
+                // The launcher died before it forked: nothing has happened yet.
+                Err(Error::Unreachable { .. })
+                    if again && connection.end_now() == End::Lost && !connection.had_shim() =>
+                {
+                    again = false;
+                    unfinished.connection = None;
+                }
+                Err(error) => {
+                    if !matches!(error, Error::Unreachable { .. }) {
+                        // The shim has cleaned up itself.
+                        unfinished.connection = None;
+                    }
+                    return Err(error);
+                }
             }
-            _ => Err(unreachable("it answered something else")),
         }
+    }
+}
+
+/// A launch that is not through; takes down what there is of it when it is dropped.
+struct Unfinished {
+    run_dir: PathBuf,
+    container: ContainerId,
+    cgroup: Option<PathBuf>,
+    /// `None` once nothing is to be taken down any more.
+    connection: Option<Connection>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let (run_dir, container, cgroup) =
+            (self.run_dir.clone(), self.container, self.cgroup.take());
+        tracing::warn!(%container, "a launch did not come to its end, taking it down");
+        // A thread, because this may be dropped while the runtime shuts down.
+        std::thread::spawn(move || {
+            let shim = connection.take_shim();
+            takedown::after_lost_launch(&run_dir, container, shim.as_ref(), cgroup.as_deref());
+            drop(connection);
+        });
     }
 }
 

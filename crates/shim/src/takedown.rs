@@ -1,7 +1,7 @@
 //! Ending what a dead shim left behind, and dropping records.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,6 +45,29 @@ pub(crate) fn after_lost_shim(
         tracing::warn!(%container, %error, "cannot write down the end of a container");
     }
     exit
+}
+
+/// Takes down a launch that never answered: the shim first, then whatever it had made. Blocks.
+pub(crate) fn after_lost_launch(
+    run_dir: &Path,
+    container: ContainerId,
+    shim: Option<&OwnedFd>,
+    cgroup: Option<&Path>,
+) {
+    if let Some(shim) = shim {
+        let _ = rorqual_sys::pidfd::send_signal(shim.as_fd(), libc::SIGKILL);
+        wait_for_death(shim.as_fd());
+    }
+    if let Some(cgroup) = cgroup.and_then(Path::to_str) {
+        cgroups::remove_at(cgroup);
+    }
+    let remove = || match ShimDirectory::open(run_dir, container)? {
+        Some(directory) => directory.remove(),
+        None => Ok(()),
+    };
+    if let Err(error) = remove() {
+        tracing::warn!(%container, %error, "cannot remove the records of a failed launch");
+    }
 }
 
 fn wait_for_death(pidfd: BorrowedFd<'_>) {

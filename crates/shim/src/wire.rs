@@ -130,6 +130,8 @@ pub(crate) enum Kind {
 /// What a shim says of its own accord or as an answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
+    /// The first words of a new shim; its own pidfd travels beside them.
+    Born,
     Reply {
         number: u32,
         result: Result<Answer, Failure>,

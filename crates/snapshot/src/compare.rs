@@ -29,17 +29,23 @@ struct Pending {
     hidden: bool,
 }
 
+/// What was found, and where to go on.
+#[derive(Default)]
+struct Output {
+    found: Vec<Difference>,
+    pending: Vec<Pending>,
+}
+
 /// Compares a writable directory with the layers (top first) below it; sorted by path, parents included.
 pub(crate) fn differences(upper: &Root, layers: &[Root]) -> io::Result<Vec<Difference>> {
-    let mut found = Vec::new();
+    let mut output = Output::default();
     let all = (0..layers.len()).collect();
     let hidden = whiteout::is_opaque(upper.dir())?;
-    let mut pending = vec![Pending { path: Vec::new(), lower: all, hidden }];
-    while let Some(directory) = pending.pop() {
-        let mut comparison = Comparison::open(upper, layers, directory)?;
-        comparison.run(&mut found, &mut pending)?;
+    output.pending.push(Pending { path: Vec::new(), lower: all, hidden });
+    while let Some(directory) = output.pending.pop() {
+        Comparison::open(upper, layers, directory)?.run(&mut output)?;
     }
-    Ok(with_parents(found))
+    Ok(with_parents(output.found))
 }
 
 /// Lists differences as Docker shows them.
@@ -97,7 +103,7 @@ impl Comparison {
         Ok(Self { upper, lower, hidden: pending.hidden, path: pending.path })
     }
 
-    fn run(&mut self, found: &mut Vec<Difference>, pending: &mut Vec<Pending>) -> io::Result<()> {
+    fn run(&self, output: &mut Output) -> io::Result<()> {
         let mut names = BTreeSet::new();
         for entry in self.upper.entries()? {
             // A container that runs may remove it meanwhile.
@@ -105,15 +111,15 @@ impl Comparison {
             let below = self.below(&entry.name)?;
             if whiteout::is_whiteout(&stat) {
                 if below.is_some() {
-                    found.push(self.difference(&entry.name, ChangeKind::Deleted));
+                    output.found.push(self.difference(&entry.name, ChangeKind::Deleted));
                 }
             } else {
-                self.entry(&entry.name, &stat, below, found, pending)?;
+                self.entry(&entry.name, &stat, below, output)?;
             }
             names.insert(entry.name);
         }
         if self.hidden {
-            self.hidden_names(&names, found)?;
+            self.hidden_names(&names, output)?;
         }
         Ok(())
     }
@@ -123,18 +129,17 @@ impl Comparison {
         name: &OsStr,
         stat: &Stat,
         below: Option<Below>,
-        found: &mut Vec<Difference>,
-        pending: &mut Vec<Pending>,
+        output: &mut Output,
     ) -> io::Result<()> {
         let kind = match &below {
             None => Some(ChangeKind::Added),
             Some(below) if self.differs(name, stat, below)? => Some(ChangeKind::Modified),
             Some(_) => None,
         };
-        found.extend(kind.map(|kind| self.difference(name, kind)));
+        output.found.extend(kind.map(|kind| self.difference(name, kind)));
         if is_dir(stat) {
             let opaque = whiteout::is_opaque(&self.upper.child(name)?)?;
-            pending.push(Pending {
+            output.pending.push(Pending {
                 path: self.path_of(name),
                 lower: below.map(|below| below.directories).unwrap_or_default(),
                 hidden: self.hidden || opaque,
@@ -194,21 +199,20 @@ impl Comparison {
         let Some((_, dir)) = self.lower.iter().find(|(at, _)| *at == below.owner) else {
             return Ok(true);
         };
-        let capability = |dir: &Dir| {
-            xattr::get(dir.handle(name)?, OsStr::new("security.capability"))
-        };
+        let capability =
+            |dir: &Dir| xattr::get(dir.handle(name)?, OsStr::new("security.capability"));
         Ok(capability(&self.upper)? != capability(dir)?)
     }
 
     /// Lists what an opaque directory hides and does not have itself.
-    fn hidden_names(&self, names: &BTreeSet<OsString>, found: &mut Vec<Difference>) -> io::Result<()> {
+    fn hidden_names(&self, names: &BTreeSet<OsString>, output: &mut Output) -> io::Result<()> {
         let mut below = BTreeSet::new();
         for (_, dir) in &self.lower {
             below.extend(dir.entries()?.into_iter().map(|entry| entry.name.into_vec()));
         }
         for name in below.into_iter().map(OsString::from_vec) {
             if !names.contains(&name) && self.below(&name)?.is_some() {
-                found.push(self.difference(&name, ChangeKind::Deleted));
+                output.found.push(self.difference(&name, ChangeKind::Deleted));
             }
         }
         Ok(())

@@ -113,7 +113,8 @@ pub trait Snapshotter: Send + Sync + 'static {
     -> Result<Arc<dyn Tree>, Error>;
     /// Opens a read-only view of layers (bottom first).
     async fn view(&self, layers: &[DiffId]) -> Result<Arc<dyn Tree>, Error>;
-    /// Removes layers and container directories that are not listed; returns the bytes freed.
+    /// Removes container directories that are not listed, and layers that are neither listed nor below a listed container;
+    /// returns the bytes freed.
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error>;
     /// Returns the directory that holds a container's own files (`log`, `hosts`, …).
     fn container_dir(&self, container: &ContainerId) -> PathBuf;

@@ -60,21 +60,23 @@ pub(crate) fn decompress_told(
     let whole = io::Cursor::new(head).chain(source);
     let plain: Box<dyn Read + Send> = match compression {
         Compression::Plain => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
-            BufReader::with_capacity(BUFFER, whole),
-        )),
+        Compression::Gzip => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
+        }
         Compression::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, whole))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(
-            BufReader::with_capacity(BUFFER, whole),
-        )),
+        Compression::Bzip2 => {
+            Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
+        }
         Compression::Xz => {
-            let stream =
-                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                XZ_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )?;
             let whole = BufReader::with_capacity(BUFFER, whole);
             Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
         }

@@ -168,7 +168,11 @@ impl Snapshotter for FakeSnapshotter {
         self.apply(LayerSource { blob: Box::new(Cursor::new(tar)), expected: None }).await
     }
 
-    async fn layer_tar(&self, layer: &DiffId, mut sink: Box<dyn Write + Send>) -> Result<(), Error> {
+    async fn layer_tar(
+        &self,
+        layer: &DiffId,
+        mut sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error> {
         let bytes = self.state().layers.get(layer).cloned();
         let bytes = bytes.ok_or_else(|| Error::NoSuchLayer(layer.clone()))?;
         sink.write_all(&bytes).map_err(io_error("write the layer"))
@@ -196,12 +200,14 @@ impl Snapshotter for FakeSnapshotter {
         let layers = layers.iter().collect::<BTreeSet<_>>();
         let mut freed = 0;
         let mut state = self.state();
+        state.containers.retain(|container, _| containers.contains(container));
+        let requests = state.containers.values().filter_map(|container| container.request.as_ref());
+        let below = requests.flat_map(|request| request.layers.clone()).collect::<BTreeSet<_>>();
         state.layers.retain(|layer, bytes| {
-            let keep = layers.contains(layer);
+            let keep = layers.contains(layer) || below.contains(layer);
             freed += if keep { 0 } else { bytes.len() as u64 };
             keep
         });
-        state.containers.retain(|container, _| containers.contains(container));
         Ok(freed)
     }
 
@@ -221,8 +227,7 @@ impl FakeTree {
     }
 
     fn find(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let missing =
-            || Error::NoSuchPath { path: path.to_owned(), container: self.name.clone() };
+        let missing = || Error::NoSuchPath { path: path.to_owned(), container: self.name.clone() };
         self.get(path).ok_or_else(missing)
     }
 }

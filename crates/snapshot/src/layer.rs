@@ -17,10 +17,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::decompress::{Compression, decompress_told};
+use crate::entry_path::reading;
 use crate::feed::{Feed, HashOn};
 use crate::skeleton::Recorder;
 use crate::tar::Reader;
-use crate::unpack::{Purpose, Stored, Unpacker, reading};
+use crate::unpack::{Purpose, Stored, Unpacker};
 use crate::{Error, LayerInfo, LayerSource};
 
 /// LIMIT: bytes behind the end mark that we still take for padding of tapes and pipes.
@@ -79,7 +80,11 @@ pub(crate) fn find(layers: &Path, id: &DiffId) -> Result<Option<LayerInfo>, Erro
 }
 
 /// Unpacks a layer. Blocking.
-pub(crate) fn apply(layers: &Path, source: LayerSource, options: Options) -> Result<LayerInfo, Error> {
+pub(crate) fn apply(
+    layers: &Path,
+    source: LayerSource,
+    options: Options,
+) -> Result<LayerInfo, Error> {
     let ingest = unique(".ingest-");
     let home = Dir::open(layers).map_err(io_failed("open the layers"))?;
     let result = unpack(&home, &ingest, source, options)
@@ -91,7 +96,12 @@ pub(crate) fn apply(layers: &Path, source: LayerSource, options: Options) -> Res
     result
 }
 
-fn unpack(home: &Dir, ingest: &str, source: LayerSource, options: Options) -> Result<LayerInfo, Error> {
+fn unpack(
+    home: &Dir,
+    ingest: &str,
+    source: LayerSource,
+    options: Options,
+) -> Result<LayerInfo, Error> {
     let making = || io_failed("make a layer's directory");
     home.mkdir(OsStr::new(ingest), 0o700).map_err(making())?;
     let dir = home.child(OsStr::new(ingest)).map_err(making())?;
@@ -105,8 +115,7 @@ fn unpack(home: &Dir, ingest: &str, source: LayerSource, options: Options) -> Re
     unpacker.keep_aside(dir.child(OsStr::new("aside")).map_err(making())?);
 
     let (blob, compression) = decompress_told(source.blob).map_err(reading)?;
-    let hash_on =
-        if compression == Compression::Plain { HashOn::Reading } else { HashOn::Using };
+    let hash_on = if compression == Compression::Plain { HashOn::Reading } else { HashOn::Using };
     let (feed, hasher) = Feed::start(blob, hash_on).map_err(io_failed("start a thread"))?;
     let recorder = Recorder::new(skeleton).map_err(making())?;
     entries(feed, &mut unpacker, recorder, options)?;
@@ -138,7 +147,7 @@ fn entries(
     let mut reader = Reader::new(feed).recording();
     while let Some(entry) = reader.next_entry().map_err(reading)? {
         recorder.raw(&reader.take_raw()).map_err(recording())?;
-        if entry.sparse.is_some() || unpacker.wastes(&entry) {
+        if entry.sparse.is_some() || Unpacker::wastes(&entry) {
             keep_data(&entry, &mut reader, unpacker, &mut recorder)?;
             continue;
         }

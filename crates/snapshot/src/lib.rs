@@ -7,6 +7,7 @@ mod commit;
 mod compare;
 mod contract;
 mod decompress;
+mod entry_path;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::layer::{self, Options, io_failed};
 use crate::tree::{OpenTree, Writes};
 use crate::{
-    Change, Error, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage, base,
-    commit, compare, mount, skeleton,
+    Change, Error, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage, base, commit,
+    compare, mount, skeleton,
 };
 
 /// LIMIT: layers of one snapshot; the kernel's overlay takes 500.
@@ -156,7 +157,6 @@ fn sweeper(trash: PathBuf) -> io::Result<SyncSender<()>> {
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
@@ -216,7 +216,6 @@ impl Overlay {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             }
-            use std::os::unix::fs::PermissionsExt;
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(dir.join(name), mode)?;
         }
@@ -247,7 +246,8 @@ impl Snapshotter for Overlay {
         }
         if request.size.is_some() {
             // COMPAT: dockerd's text.
-            let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+            let text =
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
             return Err(Error::InvalidArgument(text.to_owned()));
         }
         for id in &request.layers {
@@ -298,7 +298,11 @@ impl Snapshotter for Overlay {
         self.unpack(LayerSource { blob: Box::new(Tee { source, sink }), expected: None }).await
     }
 
-    async fn layer_tar(&self, layer: &DiffId, mut sink: Box<dyn Write + Send>) -> Result<(), Error> {
+    async fn layer_tar(
+        &self,
+        layer: &DiffId,
+        mut sink: Box<dyn Write + Send>,
+    ) -> Result<(), Error> {
         self.need(layer)?;
         let (home, id) = (self.0.layers.join(layer.0.hex()), layer.clone());
         blocking(move || {
@@ -337,17 +341,31 @@ impl Snapshotter for Overlay {
         let mut lower = self.lower(layers, false);
         let failed = || io_failed("mount an image's files");
         let root = match lower.len() {
-            0 => return Err(Error::InvalidArgument("an image without layers has no files".to_owned())),
+            0 => {
+                return Err(Error::InvalidArgument(
+                    "an image without layers has no files".to_owned(),
+                ));
+            }
             // The kernel's overlay needs two layers; one is its own view.
             1 => Root::open(&lower.remove(0)).map_err(failed())?,
-            _ => Root::from_fd(blocking(move || mount::view(&lower, None)).await.map_err(failed())?),
+            _ => {
+                Root::from_fd(blocking(move || mount::view(&lower, None)).await.map_err(failed())?)
+            }
         };
         Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, name }))
     }
 
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {
         let failed = || io_failed("collect layers");
-        let keep = layers.iter().map(|id| id.0.hex().to_owned()).collect::<HashSet<_>>();
+        let mut keep = layers.iter().map(|id| id.0.hex().to_owned()).collect::<HashSet<_>>();
+        for container in containers {
+            // What a container stands on stays, also when its image was removed by force.
+            match self.record(container) {
+                Ok(record) => keep.extend(record.layers.iter().map(|id| id.0.hex().to_owned())),
+                Err(Error::NoSuchSnapshot(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut freed = 0;
         for entry in Dir::open(&self.0.layers).and_then(|dir| dir.entries()).map_err(failed())? {
             let name = entry.name.to_string_lossy().into_owned();
@@ -360,7 +378,8 @@ impl Snapshotter for Overlay {
             self.discard(&self.0.layers.join(&name)).map_err(failed())?;
         }
         let keep = containers.iter().map(ToString::to_string).collect::<HashSet<_>>();
-        for entry in Dir::open(&self.0.containers).and_then(|dir| dir.entries()).map_err(failed())? {
+        for entry in Dir::open(&self.0.containers).and_then(|dir| dir.entries()).map_err(failed())?
+        {
             let name = entry.name.to_string_lossy().into_owned();
             if !keep.contains(&name) && name.parse::<ContainerId>().is_ok() {
                 self.discard(&self.0.containers.join(&name)).map_err(failed())?;

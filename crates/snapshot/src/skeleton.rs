@@ -57,7 +57,8 @@ impl Recorder {
 
 /// Writes the tar of the layer in `layer` (with `fs`, `aside` and the skeleton) again and checks it.
 pub(crate) fn write_tar(layer: &Dir, id: &DiffId, sink: &mut dyn Write) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Io { action: format!("write the tar of layer {id}"), source };
+    let failed =
+        |source: io::Error| Error::Io { action: format!("write the tar of layer {id}"), source };
     let mut sink = Hashing { sink, hasher: Sha256::new() };
     replay(layer, &mut sink).map_err(failed)?;
     let found = DiffId(Digest::sha256(sink.hasher.finalize().into()));

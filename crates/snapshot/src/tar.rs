@@ -8,7 +8,7 @@ mod pax;
 mod read;
 mod write;
 
-pub use read::{Reader, MAX_SPECIAL};
+pub use read::{MAX_SPECIAL, Reader};
 pub use write::Writer;
 
 /// What an entry is.

@@ -16,12 +16,13 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::decompress::decompress;
+use crate::entry_path::reading;
 use crate::feed;
 use crate::layer::io_failed;
 use crate::mount;
 use crate::pack::Packer;
 use crate::tar::Reader;
-use crate::unpack::{Purpose, Unpacker, is_directory, reading};
+use crate::unpack::{Purpose, Unpacker};
 use crate::{Archive, ArchiveStat, Error, Extract, LayerBlob, Tree};
 
 /// LIMIT: links followed to tell where one leads, as in the kernel.
@@ -70,7 +71,8 @@ impl Target {
     fn parse(path: &str) -> Self {
         let path = format!("/{}", path.trim_start_matches('/'));
         let content = path.ends_with("/.") || path.ends_with('/') && path == "/";
-        let follow = if path.ends_with('/') || path.ends_with("/.") { Follow::Yes } else { Follow::No };
+        let follow =
+            if path.ends_with('/') || path.ends_with("/.") { Follow::Yes } else { Follow::No };
         let trimmed = path.trim_end_matches("/.").trim_end_matches('/');
         let name = trimmed.rsplit('/').next().unwrap_or_default();
         let name = if content { "." } else { name };
@@ -91,7 +93,7 @@ fn stat(root: &Root, path: &str) -> io::Result<ArchiveStat> {
         name: name.to_owned(),
         size: stat.st_size as u64,
         mode: stat.st_mode,
-        mtime: Timestamp::from_nanos(seconds * 1_000_000_000 + stat.st_mtime_nsec as u64),
+        mtime: Timestamp::from_nanos(seconds * 1_000_000_000 + stat.st_mtime_nsec),
         link_target: if link { link_target(root, &target.path)? } else { String::new() },
     })
 }
@@ -275,4 +277,10 @@ fn copy_tree(dir: Dir, host_dir: &Path) -> Result<(), Error> {
         unpacker.entry(&entry, &mut reader)?;
     }
     unpacker.finish()
+}
+
+/// Tells whether `path` is a directory below `root`, following links.
+fn is_directory(root: &Root, path: &Path) -> io::Result<bool> {
+    let stat = root.stat(path, Follow::Yes)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }

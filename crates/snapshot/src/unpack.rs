@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rorqual_sys::path::{Dir, Follow, Root, Special};
+use rorqual_sys::path::{Dir, Root, Special};
 use rorqual_sys::xattr;
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::entry_path::{clean, failed, name_of, shown, split};
 use crate::tar::{Entry, Kind, Reader};
 use crate::{Error, whiteout};
 
@@ -64,71 +64,6 @@ pub(crate) enum Stored {
     AsFile(Vec<u8>),
     /// Nothing holds it in this form.
     Nowhere,
-}
-
-fn name_of(bytes: &[u8]) -> &OsStr {
-    OsStr::from_bytes(bytes)
-}
-
-/// Names an entry in messages.
-fn shown(path: &[u8]) -> String {
-    format!("{:?}", String::from_utf8_lossy(path))
-}
-
-/// Turns a failure to write an entry into ours: what the archive asks for, or what the host cannot do.
-fn failed(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
-    move |source| {
-        let hostile = [
-            Errno::NAMETOOLONG,
-            Errno::LOOP,
-            Errno::NOTDIR,
-            Errno::INVAL,
-            Errno::FBIG,
-            // A directory is needed where a link leads nowhere.
-            Errno::EXIST,
-        ];
-        let by_archive = source.raw_os_error().is_some_and(|code| {
-            hostile.iter().any(|errno| errno.raw_os_error() == code)
-        });
-        if by_archive || matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
-            return Error::InvalidArchive(format!("cannot unpack {}: {source}", shown(path)));
-        }
-        Error::Io { action: format!("unpack {}", shown(path)), source }
-    }
-}
-
-/// Reads an error of the stream: broken content is the archive's fault.
-pub(crate) fn reading(source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::InvalidData
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::Unsupported => Error::InvalidArchive(source.to_string()),
-        _ => Error::Io { action: "read the archive".to_owned(), source },
-    }
-}
-
-/// Cleans a path lexically; fails where it leads out.
-pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                let text = || format!("{} leads out of the archive", shown(path));
-                parts.pop().ok_or_else(|| Error::InvalidArchive(text()))?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join(&b'/'))
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&[], path),
-    }
 }
 
 impl Unpacker {
@@ -192,7 +127,7 @@ impl Unpacker {
     }
 
     /// Tells whether the entry's data is dropped: a mark that is no empty file.
-    pub(crate) fn wastes(&self, entry: &Entry) -> bool {
+    pub(crate) fn wastes(entry: &Entry) -> bool {
         let name = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         entry.stored > 0 && (whiteout::is_mark(name) || matches!(name, b"" | b"." | b".."))
     }
@@ -276,7 +211,10 @@ impl Unpacker {
         }
         let mut end = 0;
         while end < path.len() {
-            end = path[end + 1..].iter().position(|b| *b == b'/').map_or(path.len(), |at| end + 1 + at);
+            end = path[end + 1..]
+                .iter()
+                .position(|b| *b == b'/')
+                .map_or(path.len(), |at| end + 1 + at);
             let Ok((dir, name)) = self.root.parent(Path::new(name_of(&path[..end]))) else { break };
             if dir.find(name)?.is_some_and(|stat| whiteout::is_whiteout(&stat)) {
                 dir.unlink(name)?;
@@ -292,7 +230,7 @@ impl Unpacker {
         let dir = self.parent(parent).map_err(failed(path))?;
         let result = match whiteout::Mark::parse(mark) {
             Some(whiteout::Mark::Opaque) => whiteout::set_opaque(&dir),
-            Some(whiteout::Mark::Hides(name)) => hide(&dir, name_of(name)),
+            Some(whiteout::Mark::Hides(name)) => whiteout::hide(&dir, name_of(name)),
             Some(whiteout::Mark::Ignored) => Ok(()),
             None => {
                 return Err(Error::InvalidArchive(format!("{} is no whiteout", shown(path))));
@@ -326,7 +264,7 @@ impl Unpacker {
         rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         // ORDER: a change of owner clears setuid and setgid.
         rustix::fs::fchmod(dir, Mode::from_raw_mode(entry.mode))?;
-        self.attributes(entry, |name, value| {
+        Self::attributes(entry, |name, value| {
             Ok(rustix::fs::fsetxattr(dir, name, value, XattrFlags::empty())?)
         })
     }
@@ -338,11 +276,7 @@ impl Unpacker {
         }
     }
 
-    fn attributes(
-        &self,
-        entry: &Entry,
-        set: impl Fn(&OsStr, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn attributes(entry: &Entry, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) -> io::Result<()> {
         for (name, value) in &entry.xattrs {
             // An image must not speak to the overlay: these would redirect or hide what lies below.
             if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
@@ -363,7 +297,11 @@ impl Unpacker {
             && is_dir(stat) != (by == Kind::Directory)
         {
             // COMPAT: dockerd's text.
-            let (old, new) = if is_dir(stat) { ("directory", "non-directory") } else { ("non-directory", "directory") };
+            let (old, new) = if is_dir(stat) {
+                ("directory", "non-directory")
+            } else {
+                ("non-directory", "directory")
+            };
             let name = name.to_string_lossy();
             let text = format!("cannot overwrite {old} \"{name}\" with {new} \"{name}\"");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -391,7 +329,9 @@ impl Unpacker {
         }
         for entry in dir.entries()? {
             match dir.find(&entry.name)? {
-                Some(stat) if is_dir(&stat) => self.keep_tree(&dir.child(&entry.name)?, depth + 1)?,
+                Some(stat) if is_dir(&stat) => {
+                    self.keep_tree(&dir.child(&entry.name)?, depth + 1)?;
+                }
                 Some(stat) => self.discard(dir, &entry.name, &stat)?,
                 None => {}
             }
@@ -441,7 +381,8 @@ impl Unpacker {
             return Ok(Stored::Nowhere);
         }
         if self.aside.is_some() {
-            let inode = rustix::fs::fstat(&file).map_err(|error| failed(path)(error.into()))?.st_ino;
+            let inode =
+                rustix::fs::fstat(&file).map_err(|error| failed(path)(error.into()))?.st_ino;
             self.numbers.insert(inode, self.next_number);
             self.next_number += 1;
         }
@@ -453,7 +394,7 @@ impl Unpacker {
         rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         // ORDER: a change of owner clears setuid, setgid and capabilities.
         rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
-        self.attributes(entry, |name, value| {
+        Self::attributes(entry, |name, value| {
             Ok(rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())?)
         })?;
         set_times(file, entry.mtime)
@@ -494,9 +435,7 @@ impl Unpacker {
             _ => None,
         };
         self.make(dir, name, entry.kind, || match kind {
-            Some(kind) => {
-                dir.mknod(name, Special { kind, mode: entry.mode, device: entry.device })
-            }
+            Some(kind) => dir.mknod(name, Special { kind, mode: entry.mode, device: entry.device }),
             None => dir.symlink(name, name_of(&entry.link)),
         })?;
         let (uid, gid) = self.owner(entry);
@@ -506,7 +445,7 @@ impl Unpacker {
         }
         if !entry.xattrs.is_empty() {
             let handle = dir.handle(name)?;
-            self.attributes(entry, |name, value| xattr::set(&handle, name, value))?;
+            Self::attributes(entry, |name, value| xattr::set(&handle, name, value))?;
         }
         let mtime = Timespec { tv_sec: entry.mtime.0, tv_nsec: i64::from(entry.mtime.1) };
         dir.set_mtime(name, mtime)
@@ -515,16 +454,6 @@ impl Unpacker {
 
 fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-/// Hides a name of the layers below, unless this layer has the name itself.
-fn hide(dir: &Dir, name: &OsStr) -> io::Result<()> {
-    match dir.find(name)? {
-        None => whiteout::make(dir, name),
-        // Whatever the order in the archive: the whiteout means the layers below, the entry means this one.
-        Some(stat) if is_dir(&stat) => whiteout::set_opaque(&dir.child(name)?),
-        Some(_) => Ok(()),
-    }
 }
 
 fn set_times(fd: impl rustix::fd::AsFd, mtime: (i64, u32)) -> io::Result<()> {
@@ -563,9 +492,4 @@ fn copy_at<R: BufRead>(
         left -= len as u64;
     }
     Ok(())
-}
-
-/// Tells whether `path` is a directory below `root`, following links.
-pub(crate) fn is_directory(root: &Root, path: &Path) -> io::Result<bool> {
-    root.stat(path, Follow::Yes).map(|stat| is_dir(&stat))
 }

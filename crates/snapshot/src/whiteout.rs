@@ -67,3 +67,15 @@ pub(crate) fn set_opaque(dir: &Dir) -> io::Result<()> {
 pub(crate) fn is_opaque(dir: &Dir) -> io::Result<bool> {
     Ok(xattr::get(dir, OsStr::new(OPAQUE))?.as_deref() == Some(b"y"))
 }
+
+/// Hides a name of the layers below, unless this layer has the name itself.
+pub(crate) fn hide(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    match dir.find(name)? {
+        None => make(dir, name),
+        // Whatever the order in the archive: the whiteout means the layers below, the entry means this one.
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            set_opaque(&dir.child(name)?)
+        }
+        Some(_) => Ok(()),
+    }
+}

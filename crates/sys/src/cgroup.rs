@@ -1,16 +1,19 @@
 //! Control groups, versions 1 and 2: creating, limiting, freezing, killing, measuring, removing.
 //! What limits a container should have is decided elsewhere.
 
+mod bus;
 mod events;
 mod file;
 mod layout;
 mod resources;
 mod stats;
+mod systemd;
 mod tree;
 mod v1;
 mod v2;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rorqual_core::{Classify, ErrorKind};
@@ -109,6 +112,8 @@ pub struct Warning(pub String);
 #[derive(Debug)]
 pub struct Cgroup {
     kind: Kind,
+    /// Keeps a fresh scope of systemd alive until somebody else is in it.
+    placeholder: Mutex<Option<systemd::Placeholder>>,
 }
 
 #[derive(Debug)]
@@ -123,19 +128,27 @@ impl Cgroup {
     /// With [`Driver::Cgroupfs`] the path starts at the root of the mounted hierarchies. It is no
     /// fault when the group exists already.
     pub fn create(path: &str, driver: Driver) -> Result<Self, Error> {
-        if driver == Driver::Systemd {
-            return Err(Error::Systemd {
-                action: format!("create control group {path:?}"),
-                reason: "systemd is not running on this host".to_owned(),
-            });
-        }
         let layout = Layout::current()?;
+        if driver == Driver::Systemd {
+            return Self::create_scope(layout, &systemd::Scope::parse(path)?);
+        }
         let path = tree::clean(path)?;
         let kind = match layout.version() {
             Version::V1 => Kind::V1(v1::Group::create(layout, &path)?),
             Version::V2 => Kind::V2(v2::Group::create(layout, &path)?),
         };
-        Ok(Self { kind })
+        Ok(Self { kind, placeholder: Mutex::default() })
+    }
+
+    fn create_scope(layout: &'static Layout, scope: &systemd::Scope) -> Result<Self, Error> {
+        let placeholder = systemd::start(scope)?;
+        let path = scope.path();
+        let kind = match layout.version() {
+            // systemd makes the group only in the hierarchies it uses itself.
+            Version::V1 => Kind::V1(v1::Group::create(layout, &path)?),
+            Version::V2 => Kind::V2(v2::Group::open(layout, &[(Vec::new(), path)])?),
+        };
+        Ok(Self { kind, placeholder: Mutex::new(Some(placeholder)) })
     }
 
     /// Opens the group a [`Cgroup::description`] or the text of a `/proc/PID/cgroup` names.
@@ -146,7 +159,7 @@ impl Cgroup {
             Version::V1 => Kind::V1(v1::Group::open(layout, &places)?),
             Version::V2 => Kind::V2(v2::Group::open(layout, &places)?),
         };
-        Ok(Self { kind })
+        Ok(Self { kind, placeholder: Mutex::default() })
     }
 
     /// Returns the group's paths, one line per hierarchy as in `/proc/PID/cgroup`.
@@ -176,9 +189,21 @@ impl Cgroup {
     /// Moves process `pid` with all its threads into the group.
     pub fn add(&self, pid: i32) -> Result<(), Error> {
         match &self.kind {
-            Kind::V1(group) => group.add(pid),
-            Kind::V2(group) => group.add(pid),
+            Kind::V1(group) => group.add(pid)?,
+            Kind::V2(group) => group.add(pid)?,
         }
+        self.joined();
+        Ok(())
+    }
+
+    /// Says that a process has come in by [`Cgroup::directory`] or [`Cgroup::enter`], as
+    /// [`Cgroup::add`] knows by itself.
+    ///
+    /// With [`Driver::Systemd`] the group of a just created container is kept alive until then, or until
+    /// this value is dropped.
+    pub fn joined(&self) {
+        let placeholder = self.placeholder.lock().map(|mut held| held.take());
+        drop(placeholder);
     }
 
     /// Moves the calling thread, which must be its process's only one, into the group.
@@ -199,6 +224,9 @@ impl Cgroup {
     /// A value the kernel refuses. What it has no control for is a [`Warning`] where the container
     /// works without, and an error where it would not be what was asked for.
     pub fn apply(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
+        if let Some(unit) = systemd::unit_of(&self.description()) {
+            systemd::tell(unit, resources, self.version())?;
+        }
         match &self.kind {
             Kind::V1(group) => group.apply(resources),
             Kind::V2(group) => group.apply(resources),
@@ -251,6 +279,10 @@ impl Cgroup {
     ///
     /// Waits a while for dying processes to leave it.
     pub fn delete(&self) -> Result<(), Error> {
+        self.joined();
+        if let Some(unit) = systemd::unit_of(&self.description()) {
+            systemd::stop(unit)?;
+        }
         match &self.kind {
             Kind::V1(group) => group.delete(),
             Kind::V2(group) => group.delete(),

@@ -13,11 +13,11 @@ pub use watch::{Watch, WatchEvent};
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const DEL_TABLE: u16 = SUBSYSTEM | 2;
-const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const NEW_CHAIN: u16 = SUBSYSTEM | 0x3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
-const NEW_SET: u16 = SUBSYSTEM | 9;
-const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
-const DEL_ELEMENT: u16 = SUBSYSTEM | 14;
+const NEW_SET: u16 = SUBSYSTEM | 0x09;
+const NEW_ELEMENT: u16 = SUBSYSTEM | 0x0c;
+const DEL_ELEMENT: u16 = SUBSYSTEM | 0x0e;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 

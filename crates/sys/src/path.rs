@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+};
 use rustix::io::Errno;
 
 /// Whether a final symbolic link is followed (inside the root).
@@ -70,7 +72,7 @@ impl Root {
 
     /// Opens a regular file for reading; anything else (a pipe would block, a device may act) is refused.
     pub fn open_file(&self, path: &Path) -> io::Result<File> {
-        open_regular(self.open_handle(path, Follow::Yes)?)
+        open_regular(&self.open_handle(path, Follow::Yes)?)
     }
 
     /// Describes a path.
@@ -132,10 +134,10 @@ pub fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     Ok((Path::new(OsStr::from_bytes(&bytes[..start])), OsStr::from_bytes(name)))
 }
 
-fn open_regular(handle: OwnedFd) -> io::Result<File> {
-    let stat = rustix::fs::fstat(&handle)?;
+fn open_regular(handle: &OwnedFd) -> io::Result<File> {
+    let stat = rustix::fs::fstat(handle)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => reopen(&handle, OFlags::RDONLY).map(File::from),
+        FileType::RegularFile => reopen(handle, OFlags::RDONLY).map(File::from),
         FileType::Directory => Err(Errno::ISDIR.into()),
         _ => Err(Errno::INVAL.into()),
     }
@@ -247,7 +249,7 @@ impl Dir {
 
     /// Opens a regular file in it for reading; anything else is refused.
     pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
-        open_regular(self.handle(name)?)
+        open_regular(&self.handle(name)?)
     }
 
     /// Reads a symbolic link.
@@ -339,7 +341,8 @@ impl Dir {
         let mut moved = 0_u64;
         while let Some(top) = pending.pop() {
             let dir = self.child(&top)?;
-            let mut sweep = Sweep { top: self, base: name, moved: &mut moved, pending: &mut pending };
+            let mut sweep =
+                Sweep { top: self, base: name, moved: &mut moved, pending: &mut pending };
             sweep.clear(&dir, 0)?;
             match self.rmdir(&top) {
                 Ok(()) => {}

@@ -183,10 +183,11 @@ impl Loader {
 /// Tells a layer from a document by its first bytes: compressed, or a tar (an empty one is all zero).
 fn is_layer(path: &str, head: &[u8]) -> bool {
     let json = head.iter().find(|byte| !byte.is_ascii_whitespace());
-    if json.is_some_and(|byte| matches!(byte, b'{' | b'[')) && head.get(257..262) != Some(b"ustar") {
+    if json.is_some_and(|byte| matches!(byte, b'{' | b'[')) && head.get(257..262) != Some(b"ustar")
+    {
         return false;
     }
-    path.ends_with(".tar")
+    path.strip_suffix(".tar").is_some()
         || matches!(head, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..])
         || head.get(257..262) == Some(b"ustar")
         || path.starts_with("blobs/") && head.len() >= 512

@@ -130,4 +130,8 @@ pub trait Transfer: Send + Sync + 'static {
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error>;
     /// Makes an image of what a container changed, on top of the image it was made from.
     async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error>;
+    /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
+    /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
+    /// Returns the bytes freed.
+    async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error>;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rorqual_content::fake::FakeImages;
 use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord, Images, media_type};
-use rorqual_core::{Digest, ImageId, Platform, Reference};
+use rorqual_core::{ContainerId, Digest, ImageId, Platform, Reference};
 use sha2::{Digest as _, Sha256};
 
 use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer};
@@ -89,7 +89,7 @@ impl Transfer for FakeTransfer {
         mut sink: Box<dyn Write + Send>,
     ) -> Result<(), Error> {
         let names = images.iter().flat_map(|(_, names)| names);
-        let text = names.map(|name| format!("{name}\n")).collect::<String>();
+        let text = names.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         sink.write_all(text.as_bytes()).map_err(|source| Error::Other {
             action: "write the archive".to_owned(),
             source: source.into(),
@@ -102,5 +102,9 @@ impl Transfer for FakeTransfer {
 
     async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
         self.put(request.config, request.platform, request.name.into_iter().collect()).await
+    }
+
+    async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {
+        Ok(0)
     }
 }

@@ -11,7 +11,5 @@ mod local;
 mod record;
 mod save;
 
-pub use contract::{
-    CommitRequest, Error, ImportRequest, Loaded, Progress, ProgressSink, Transfer,
-};
+pub use contract::{CommitRequest, Error, ImportRequest, Loaded, Progress, ProgressSink, Transfer};
 pub use local::{ImageFile, LocalTransfer};

@@ -7,21 +7,22 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use rorqual_content::{Blobs, History, ImageConfig, Images};
-use rorqual_core::{ImageId, Platform, Reference, Timestamp};
+use rorqual_core::{ContainerId, ImageId, Platform, Reference, Timestamp};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{LayerSource, Snapshotter};
 use tokio::runtime::Handle;
+use tokio::sync::RwLock;
 
 use crate::archive::{Contents, Loader, Unpacked};
 use crate::record::{self, Stores, other};
-use crate::{
-    CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save,
-};
+use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save};
 
 /// Moves images between archives and one data root.
 #[derive(Clone)]
 pub struct LocalTransfer {
     stores: Stores,
+    /// Transfers share it, collection has it alone.
+    gate: Arc<RwLock<()>>,
 }
 
 /// A file of an image made from memory.
@@ -42,7 +43,7 @@ impl LocalTransfer {
         images: Arc<dyn Images>,
         snapshots: Arc<dyn Snapshotter>,
     ) -> Self {
-        Self { stores: Stores { blobs, images, snapshots } }
+        Self { stores: Stores { blobs, images, snapshots }, gate: Arc::default() }
     }
 
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
@@ -52,6 +53,7 @@ impl LocalTransfer {
         files: Vec<ImageFile>,
         config: ImageConfig,
     ) -> Result<ImageId, Error> {
+        let _shared = self.gate.read().await;
         let _lease = self.stores.blobs.lease();
         let tar = pack(files).map_err(other("pack the files of an image"))?;
         let source = LayerSource { blob: Box::new(Cursor::new(tar)), expected: None };
@@ -102,10 +104,11 @@ impl Transfer for LocalTransfer {
         platform: Option<Platform>,
         progress: ProgressSink,
     ) -> Result<Vec<Loaded>, Error> {
+        let _shared = self.gate.read().await;
         let _lease = self.stores.blobs.lease();
         let snapshots = Arc::clone(&self.stores.snapshots);
-        let loader = Loader { snapshots, progress, runtime: Handle::current() };
-        let read = tokio::task::spawn_blocking(move || loader.read(archive));
+        let reader = Loader { snapshots, progress, runtime: Handle::current() };
+        let read = tokio::task::spawn_blocking(move || reader.read(archive));
         let mut contents = read.await.map_err(other("read the archive"))??;
         let layers = Self::unpacked(&mut contents).await?;
         let found = load::images(&contents, &layers, platform.as_ref())?;
@@ -128,6 +131,7 @@ impl Transfer for LocalTransfer {
     }
 
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error> {
+        let _shared = self.gate.read().await;
         let _lease = self.stores.blobs.lease();
         let source = LayerSource { blob: request.archive, expected: None };
         let layer = self.stores.snapshots.apply(source).await?;
@@ -144,6 +148,7 @@ impl Transfer for LocalTransfer {
     }
 
     async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
+        let _shared = self.gate.read().await;
         let _lease = self.stores.blobs.lease();
         let sink = Box::new(std::io::sink());
         let layer = self.stores.snapshots.diff(&request.container, sink).await?;
@@ -164,5 +169,17 @@ impl Transfer for LocalTransfer {
         };
         record::append(&mut document, step, &layer.diff_id);
         self.stores.make(document, request.name.into_iter().collect()).await
+    }
+
+    async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {
+        let _alone = self.gate.write().await;
+        let images = self.stores.images.list().await?;
+        let roots = images.iter().flat_map(|image| {
+            [image.id.0.clone(), image.target.digest.clone(), image.manifest.digest.clone()]
+        });
+        let blobs = self.stores.blobs.collect(roots.collect()).await?;
+        let layers = images.into_iter().flat_map(|image| image.document.rootfs.diff_ids);
+        let layers = layers.collect::<Vec<_>>();
+        Ok(blobs + self.stores.snapshots.retain(&layers, containers).await?)
     }
 }

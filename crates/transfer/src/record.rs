@@ -45,9 +45,8 @@ fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
 
 /// Makes the manifest over plain layers.
 pub(crate) fn manifest(config: &ImageId, config_size: u64, layers: &[LayerInfo]) -> Manifest {
-    let layer = |info: &LayerInfo| {
-        descriptor(media_type::OCI_LAYER, info.diff_id.0.clone(), info.tar)
-    };
+    let layer =
+        |info: &LayerInfo| descriptor(media_type::OCI_LAYER, info.diff_id.0.clone(), info.tar);
     Manifest {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST.to_owned(),

@@ -11,7 +11,7 @@ fn image(letter: char, names: &[&str]) -> ImageRecord {
         digest,
         size: 1,
         platform: None,
-        annotations: Default::default(),
+        annotations: BTreeMap::default(),
     };
     let upper = char::from_digit(letter.to_digit(16).unwrap() ^ 8, 16).unwrap();
     ImageRecord {
@@ -30,8 +30,7 @@ fn image(letter: char, names: &[&str]) -> ImageRecord {
 fn texts_mean_images() {
     let mut pulled = image('b', &["localhost:5000/app:1"]);
     pulled.digests.push(format!("localhost:5000/app@{}", digest('3')).parse().unwrap());
-    let images =
-        [image('a', &["debian:latest", "debian:12", "b:latest"]), pulled, image('c', &[])];
+    let images = [image('a', &["debian:latest", "debian:12", "b:latest"]), pulled, image('c', &[])];
     let a64 = "a".repeat(64);
     let with_digest = format!("debian:whatever@{}", digest('2'));
     let table: &[(&str, Result<char, &str>)] = &[
@@ -61,6 +60,10 @@ fn texts_mean_images() {
     assert_eq!(resolve(&by_digest, images.iter()).unwrap().id.0, digest('b'));
     let other = format!("localhost:5000/other@{}", digest('3'));
     assert!(resolve(&other, images.iter()).is_err());
-    let twice = [image('a', &[]), { let mut i = image('b', &[]); i.id = ImageId(format!("sha256:a{}", "b".repeat(63)).parse().unwrap()); i }];
+    let twice = [image('a', &[]), {
+        let mut i = image('b', &[]);
+        i.id = ImageId(format!("sha256:a{}", "b".repeat(63)).parse().unwrap());
+        i
+    }];
     assert!(matches!(resolve("a", twice.iter()), Err(Error::Ambiguous(_))));
 }

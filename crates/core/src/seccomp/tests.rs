@@ -1,4 +1,4 @@
-use super::{Action, Arch, Document, Environment, Op, Profile};
+use super::{Action, Arch, Arg, Document, Environment, Flag, Op, Profile, Rule};
 use crate::capability::{Capabilities, Capability};
 
 fn environment(capabilities: Capabilities) -> Environment {
@@ -107,4 +107,49 @@ fn faults_are_named() {
             .expect_err("refused");
         assert_eq!(fault.to_string(), expected);
     }
+}
+
+#[test]
+fn every_variant_has_a_name() {
+    let arches = [
+        Arch::X86,
+        Arch::X86_64,
+        Arch::X32,
+        Arch::Arm,
+        Arch::Aarch64,
+        Arch::Mips,
+        Arch::Mips64,
+        Arch::Mips64N32,
+        Arch::Mipsel,
+        Arch::Mipsel64,
+        Arch::Mipsel64N32,
+        Arch::Ppc,
+        Arch::Ppc64,
+        Arch::Ppc64Le,
+        Arch::S390,
+        Arch::S390X,
+        Arch::Parisc,
+        Arch::Parisc64,
+        Arch::Riscv64,
+        Arch::Loongarch64,
+        Arch::M68k,
+        Arch::Sh,
+        Arch::Sheb,
+    ];
+    let ops = [Op::Ne, Op::Lt, Op::Le, Op::Eq, Op::Ge, Op::Gt, Op::MaskedEq];
+    let rule = |op| Rule {
+        names: vec!["read".to_owned()],
+        action: Action::Log,
+        args: vec![Arg { index: 1, value: 2, value_two: 3, op }],
+    };
+    let profile = Profile {
+        default_action: Action::Trace(5),
+        architectures: arches.to_vec(),
+        flags: Some(vec![Flag::Tsync, Flag::Log, Flag::SpecAllow, Flag::WaitKillableRecv]),
+        listener_path: "/listener".to_owned(),
+        listener_metadata: "data".to_owned(),
+        rules: ops.map(rule).to_vec(),
+    };
+    let json = serde_json::to_string(&profile).expect("serialisable");
+    assert_eq!(serde_json::from_str::<Profile>(&json).expect("its own form"), profile);
 }

@@ -222,6 +222,7 @@ const ARCHES: &[(&str, Arch)] = &[
     ("SCMP_ARCH_SHEB", Arch::Sheb),
 ];
 
+#[expect(clippy::expect_used, reason = "the tables list every variant, a test walks through them")]
 fn named<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> String {
     let found = table.iter().find(|(_, known)| *known == value);
     found.map(|(name, _)| (*name).to_owned()).expect("the table lists every variant")

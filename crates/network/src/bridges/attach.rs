@@ -2,19 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rorqual_core::ContainerId;
-use rorqual_sys::net::{self, Address, Batch, Change, LinkRef, Route, Transport};
+use rorqual_sys::net::{self, Transport};
 
 use super::{BridgeNetwork, Inner, State, lock};
 use crate::book::Attached;
-use crate::bridge::failed;
 use crate::files;
-use crate::ipam::{mac_of, mac_text, parse_mac};
+use crate::ipam::{AddressPool, mac_of, mac_text, parse_mac};
 use crate::names::random;
 use crate::ports::Refusal;
-use crate::warm::{self, Prepared};
+use crate::warm;
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PortProtocol,
     PublishedPort, Sandbox, SandboxKind,
@@ -23,12 +22,8 @@ use crate::{
 impl Inner {
     /// Attaches a container, or leaves everything as it was.
     pub(super) fn attach(&self, attach: &Attach) -> Result<Sandbox, Error> {
-        let reserved = match self.reserve(attach) {
-            // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_)) if self.janitor.flush() => self.reserve(attach)?,
-            other => other?,
-        };
-        self.realise(attach, reserved).inspect_err(|_| {
+        let plan = self.reserve(attach)?;
+        self.realise(attach, plan).inspect_err(|_| {
             if let Err(error) = self.detach(&attach.container) {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(error, container = attach.container.short(), "not taken back whole");
@@ -36,30 +31,25 @@ impl Inner {
         })
     }
 
-    /// Decides on addresses and ports and takes them, all or none.
-    fn reserve(&self, attach: &Attach) -> Result<Attached, Error> {
+    /// Checks the request and takes its ports, all or none.
+    fn reserve<'a>(
+        &self,
+        attach: &'a Attach,
+    ) -> Result<Option<(NetworkRecord, &'a EndpointRequest)>, Error> {
         let mut state = lock(&self.state);
         let plan = state.book.plan(attach)?;
-        let endpoint = match (&self.bridge, plan) {
-            (Some(bridge), Some((network, request))) => {
-                Some(state.endpoint(bridge, &network, request)?)
-            }
-            _ => None,
-        };
-        let endpoints = endpoint.into_iter().collect::<Vec<_>>();
-        let wanted = if endpoints.is_empty() { &[][..] } else { &attach.ports };
-        let ports =
-            self.reserve_ports(&mut state, wanted).inspect_err(|_| state.free(&endpoints))?;
+        let wanted = if plan.is_some() { &attach.ports } else { &[][..] };
+        let ports = self.reserve_ports(&mut state, wanted)?;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
-            endpoints,
+            endpoints: Vec::new(),
             ports,
             directory: attach.directory.clone(),
             links: Vec::new(),
         };
-        state.book.attached.insert(attach.container, attached.clone());
-        Ok(attached)
+        state.book.attached.insert(attach.container, attached);
+        Ok(plan)
     }
 
     fn reserve_ports(
@@ -87,22 +77,29 @@ impl Inner {
         Ok(ports)
     }
 
-    /// Tells disk and kernel what was decided.
-    fn realise(&self, attach: &Attach, mut attached: Attached) -> Result<Sandbox, Error> {
-        let files = self.write_files(attach, &attached.endpoints)?;
-        let namespace = match (&attach.kind, &self.bridge, attached.endpoints.first()) {
+    /// Makes what was decided real.
+    fn realise(
+        &self,
+        attach: &Attach,
+        plan: Option<(NetworkRecord, &EndpointRequest)>,
+    ) -> Result<Sandbox, Error> {
+        let namespace = match (&attach.kind, &self.bridge, plan) {
             (SandboxKind::Host, ..) => None,
             (SandboxKind::Container(owner, pid), ..) => self.namespace_of(owner, *pid)?,
-            (SandboxKind::Own(_), Some(bridge), Some(endpoint)) => {
-                let prepared = bridge.pool.take()?;
-                attached.links.push(prepared.link.clone());
-                self.note(&attach.container, &attached)?;
-                Some(self.connect(&attach.container, prepared, endpoint)?)
+            (SandboxKind::Own(_), Some(bridge), Some((network, request))) => {
+                Some(self.connect(&attach.container, bridge, &network, request)?)
             }
             (SandboxKind::Own(_), ..) => Some(warm::lonely()?),
         };
-        if attached.links.is_empty() {
-            self.note(&attach.container, &attached)?;
+        let attached = lock(&self.state).book.attached.get(&attach.container).cloned();
+        let attached = attached.ok_or_else(|| {
+            Error::Conflict(format!("container {} was detached", attach.container.short()))
+        })?;
+        let files = self.write_files(attach, &attached.endpoints)?;
+        // ORDER: on disk before the container can run, so that a new daemon knows whose link this is.
+        self.records.save(&attach.container, &attached)?;
+        if let Some(link) = attached.links.first() {
+            self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
         let address = attached.endpoints.first().and_then(|endpoint| endpoint.ipv4);
         if let (Some(firewall), Some((address, _))) = (&self.firewall, address) {
@@ -113,12 +110,40 @@ impl Inner {
         Ok(Sandbox { namespace, endpoints, ports, files, warnings: Vec::new() })
     }
 
-    /// ORDER: the link's name is on disk before the link belongs to the container.
-    fn note(&self, container: &ContainerId, attached: &Attached) -> Result<(), Error> {
+    /// Takes a connected namespace for a container and notes whose it is.
+    fn connect(
+        &self,
+        container: &ContainerId,
+        bridge: &BridgeNetwork,
+        network: &NetworkRecord,
+        request: &EndpointRequest,
+    ) -> Result<OwnedFd, Error> {
+        let mac = request.mac.as_deref().map(parse_mac).transpose()?;
+        let mut prepared = match bridge.pool.take(request.ipv4) {
+            // The last addresses may only wait for the links of ended containers to go.
+            Err(Error::Conflict(_)) if self.janitor.flush() => bridge.pool.take(request.ipv4)?,
+            other => other?,
+        };
+        let endpoint = Endpoint {
+            network: network.id,
+            network_name: network.name.clone(),
+            id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
+            interface: warm::INSIDE.to_owned(),
+            mac: mac_text(mac.unwrap_or_else(|| mac_of(prepared.address))),
+            ipv4: Some((prepared.address, bridge.subnet.prefix)),
+            gateway: Some(bridge.gateway),
+            ipv6: None,
+            gateway6: None,
+        };
+        // ORDER: noted before anything can fail, so that `detach` takes it back.
         if let Some(known) = lock(&self.state).book.attached.get_mut(container) {
-            known.links.clone_from(&attached.links);
+            known.endpoints.push(endpoint);
+            known.links.push(prepared.link.clone());
         }
-        self.records.save(container, attached)
+        if let Some(mac) = mac {
+            prepared.set_mac(mac)?;
+        }
+        Ok(prepared.namespace)
     }
 
     fn write_files(&self, attach: &Attach, endpoints: &[Endpoint]) -> Result<HostFiles, Error> {
@@ -148,39 +173,6 @@ impl Inner {
         })
     }
 
-    /// Gives a prepared namespace its address and its owner.
-    fn connect(
-        &self,
-        container: &ContainerId,
-        mut prepared: Prepared,
-        endpoint: &Endpoint,
-    ) -> Result<OwnedFd, Error> {
-        let mut batch = Batch::new();
-        let alias = self.tag.alias(container);
-        let change = Change { alias: Some(&alias), ..Change::default() };
-        net::change_link(&mut batch, LinkRef::Name(&prepared.link), &change);
-        let action = || format!("connect container {}", container.short());
-        lock(&self.route).transact(&batch).map_err(failed(action()))?;
-
-        let mut batch = Batch::new();
-        let mac = Some(parse_mac(&endpoint.mac)?);
-        net::change_link(
-            &mut batch,
-            LinkRef::Index(prepared.inner),
-            &Change { mac, ..Change::default() },
-        );
-        if let Some((address, prefix)) = endpoint.ipv4 {
-            let address = IpAddr::V4(address);
-            net::add_address(&mut batch, &Address { link: prepared.inner, address, prefix });
-        }
-        if let Some(gateway) = endpoint.gateway {
-            let gateway = Some(IpAddr::V4(gateway));
-            net::add_route(&mut batch, &Route { destination: None, gateway, link: prepared.inner });
-        }
-        prepared.socket.transact(&batch).map_err(failed(action()))?;
-        Ok(prepared.namespace)
-    }
-
     /// Takes back what a container has of the networks.
     pub(super) fn detach(&self, container: &ContainerId) -> Result<(), Error> {
         let Some(attached) = lock(&self.state).book.attached.remove(container) else {
@@ -193,51 +185,22 @@ impl Inner {
             None => Ok(()),
         };
         lock(&self.state).ports.release(&attached.ports);
-        let state = Arc::clone(&self.state);
         let endpoints = attached.endpoints;
-        let free = move || lock(&state).free(&endpoints);
+        let addresses = self.bridge.as_ref().map(|bridge| Arc::clone(&bridge.addresses));
+        let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoints));
         match attached.links.into_iter().next() {
-            Some(link) => self.janitor.remove(link, free),
-            None => free(),
+            Some(link) => self.janitor.remove(link, then),
+            None => then(),
         }
         self.records.remove(container).and(unpublished)
     }
 }
 
-impl State {
-    fn endpoint(
-        &mut self,
-        bridge: &BridgeNetwork,
-        network: &NetworkRecord,
-        request: &EndpointRequest,
-    ) -> Result<Endpoint, Error> {
-        let wanted = request.mac.as_deref().map(parse_mac).transpose()?;
-        let addresses =
-            self.addresses.as_mut().ok_or_else(|| Error::NoSuchNetwork(network.name.clone()))?;
-        let address = match request.ipv4 {
-            Some(address) => addresses.claim(address).map(|()| address)?,
-            None => addresses.allocate()?,
-        };
-        Ok(Endpoint {
-            network: network.id,
-            network_name: network.name.clone(),
-            id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
-            interface: warm::INSIDE.to_owned(),
-            mac: mac_text(wanted.unwrap_or_else(|| mac_of(address))),
-            ipv4: Some((address, bridge.subnet.prefix)),
-            gateway: Some(bridge.gateway),
-            ipv6: None,
-            gateway6: None,
-        })
-    }
-
-    /// Gives addresses back.
-    pub(super) fn free(&mut self, endpoints: &[Endpoint]) {
-        if let Some(addresses) = &mut self.addresses {
-            let all = endpoints.iter().filter_map(|endpoint| endpoint.ipv4);
-            all.for_each(|(address, _)| addresses.release(address));
-        }
-    }
+/// Gives addresses back.
+fn free(addresses: &Mutex<AddressPool>, endpoints: &[Endpoint]) {
+    let mut addresses = lock(addresses);
+    let all = endpoints.iter().filter_map(|endpoint| endpoint.ipv4);
+    all.for_each(|(address, _)| addresses.release(address));
 }
 
 fn check_port(port: &PublishedPort) -> Result<(), Error> {

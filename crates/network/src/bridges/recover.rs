@@ -1,6 +1,6 @@
 //! Taking over from an earlier daemon, and clearing away what belongs to nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
@@ -11,7 +11,7 @@ use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 use super::{Inner, State, attach, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
-use crate::ipam::mac_text;
+use crate::ipam::{AddressPool, mac_text};
 use crate::names::{Tag, random};
 use crate::warm;
 use crate::{Endpoint, Error, PublishedPort, SandboxKind};
@@ -20,9 +20,17 @@ use crate::{Endpoint, Error, PublishedPort, SandboxKind};
 const AT_ONCE: usize = 64;
 
 /// Deletes links that an earlier daemon prepared and gave to no container.
-pub(super) fn delete_unclaimed(socket: &mut Socket, tag: &Tag) -> Result<(), Error> {
+pub(super) fn delete_unclaimed(
+    socket: &mut Socket,
+    tag: &Tag,
+    recorded: &BTreeMap<ContainerId, Attached>,
+) -> Result<(), Error> {
     let ours = links(socket, tag)?;
-    delete(socket, ours.iter().filter(|link| tag.container_of(&link.alias).is_none()))
+    let claimed = recorded.values().flat_map(|attached| &attached.links).collect::<BTreeSet<_>>();
+    let unclaimed = ours
+        .iter()
+        .filter(|link| !claimed.contains(&link.name) && tag.container_of(&link.alias).is_none());
+    delete(socket, unclaimed)
 }
 
 fn links(socket: &mut Socket, tag: &Tag) -> Result<Vec<Link>, Error> {
@@ -36,7 +44,9 @@ fn delete<'a>(socket: &mut Socket, links: impl Iterator<Item = &'a Link>) -> Res
     let names = links.map(|link| link.name.as_str()).collect::<Vec<_>>();
     for chunk in names.chunks(AT_ONCE) {
         let mut batch = Batch::new();
-        chunk.iter().for_each(|name| net::delete_link(&mut batch, LinkRef::Name(name)));
+        for name in chunk {
+            net::delete_link(&mut batch, LinkRef::Name(name));
+        }
         match socket.transact(&batch) {
             // It went by itself in between.
             Err(error) if error.is(rustix::io::Errno::NODEV) => {}
@@ -46,16 +56,20 @@ fn delete<'a>(socket: &mut Socket, links: impl Iterator<Item = &'a Link>) -> Res
     Ok(())
 }
 
-/// Takes the addresses and ports of recorded attachments again.
-pub(super) fn retake(state: &mut State) {
-    for (id, attached) in &state.book.attached {
-        if let Some(addresses) = &mut state.addresses {
-            for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
-                if let Err(error) = addresses.claim(address) {
-                    tracing::warn!(container = id.short(), %address, %error, "address not retaken");
-                }
+/// Takes the addresses of recorded attachments again.
+pub(super) fn retake_addresses(book: &Book, addresses: &mut AddressPool) {
+    for (id, attached) in &book.attached {
+        for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
+            if let Err(error) = addresses.claim(address) {
+                tracing::warn!(container = id.short(), %address, %error, "address not retaken");
             }
         }
+    }
+}
+
+/// Takes the ports of recorded attachments again.
+pub(super) fn retake_ports(state: &mut State) {
+    for (id, attached) in &state.book.attached {
         for port in &attached.ports {
             // The firewall still leads it to the container, so it is held with or without a socket.
             let hold = |port: &PublishedPort| Ok(attach::hold(port).unwrap_or(None));
@@ -82,14 +96,12 @@ impl Inner {
             return Ok(attached.endpoints.clone());
         }
         let attached = self.examine(container, pid)?;
-        let mut state = lock(&self.state);
-        if let Some(addresses) = &mut state.addresses {
+        if let Some(bridge) = &self.bridge {
             for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
-                addresses.claim(address)?;
+                bridge.pool.claim(address)?;
             }
         }
-        state.book.attached.insert(*container, attached.clone());
-        drop(state);
+        lock(&self.state).book.attached.insert(*container, attached.clone());
         self.records.save(container, &attached)?;
         Ok(attached.endpoints)
     }
@@ -144,6 +156,10 @@ impl Inner {
     /// Removes what belongs to containers that nobody knows.
     pub(super) fn sweep(&self, known: &BTreeSet<ContainerId>) -> Result<(), Error> {
         let unknown = |id: &ContainerId| !known.contains(id);
+        if let Some(bridge) = &self.bridge {
+            // ORDER: only now, since all running containers have been adopted, with their addresses.
+            bridge.pool.open();
+        }
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
         let mut route = lock(&self.route);

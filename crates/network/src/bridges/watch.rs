@@ -62,7 +62,7 @@ fn keep(mut watch: Watch, stop: &OwnedFd, firewall: &Mutex<Firewall>) {
             Ok(_) if stopping => return,
             Ok(_) => {}
         }
-        match watch.next() {
+        match watch.wait() {
             Ok(WatchEvent::Nothing) => {}
             Ok(WatchEvent::Damaged) => match lock(firewall).restore() {
                 Ok(()) => tracing::info!("the firewall was changed by others and put back"),

@@ -130,7 +130,9 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
     let (guard, leave, enter) = (chain("guard"), chain("leave"), chain("enter"));
     let mut add = |chain: &str, rules: &[Rule<'_>]| {
         all.add_chain(table, chain, None);
-        rules.iter().for_each(|rule| all.add_rule(table, chain, rule));
+        for rule in rules {
+            all.add_rule(table, chain, rule);
+        }
     };
     let from_elsewhere = || interface(Meta::InputName, Compare::NotEqual, name);
     add(&guard, &[[from_elsewhere(), verdict(Verdict::Drop)].concat()]);

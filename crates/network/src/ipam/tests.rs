@@ -90,13 +90,12 @@ proptest! {
         let mut held = BTreeSet::new();
         for (take, pick) in steps {
             if take {
-                match pool.allocate() {
-                    Ok(address) => {
+                if let Ok(address) = pool.allocate() {
                         prop_assert!(subnet.contains(address));
                         prop_assert!(address != gateway && address != subnet.first() && address != subnet.last());
                         prop_assert!(held.insert(address));
-                    }
-                    Err(_) => prop_assert_eq!(held.len(), (1 << (32 - prefix)) - 3),
+                } else {
+                    prop_assert_eq!(held.len(), (1 << (32 - prefix)) - 3);
                 }
             } else if let Some(address) = held.iter().nth(usize::from(pick) % held.len().max(1)).copied() {
                 held.remove(&address);

@@ -48,6 +48,10 @@ pub(crate) trait Driver {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()>;
     /// Writes what was collected; returns how many records of it were lost, with the cause.
     fn flush(&mut self) -> Result<(), (u64, io::Error)>;
+    /// Tells whether something waits to be flushed again.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// Splits one stream into lines.
@@ -140,7 +144,11 @@ impl Sink {
             LogTarget::Local(file) => Some(Box::new(super::local::Local {
                 file: RotatedFile::open(file, Format::Local)?,
             })),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
+            LogTarget::Journald { fields } => {
+                let epoch = Timestamp::from(std::time::SystemTime::now()).nanos();
+                Some(Box::new(super::journald::Journald::open(fields, epoch)?))
+            }
+            LogTarget::Syslog(target) => Some(Box::new(super::syslog::Syslog::open(target)?)),
         };
         Ok(Self { driver, lines: Default::default(), lost: 0, cause: None })
     }
@@ -177,6 +185,23 @@ impl Sink {
         if let Some(cause) = cause {
             self.cause = Some(cause.to_string());
         }
+    }
+
+    /// Tells whether a log server did not take everything yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.waits())
+    }
+
+    /// Tries again to hand over what a slow log server did not take; tells whether something still waits.
+    pub(crate) fn retry(&mut self) -> bool {
+        let Some(driver) = self.driver.as_mut().filter(|driver| driver.waits()) else {
+            return false;
+        };
+        if let Err((count, error)) = driver.flush() {
+            self.lost += count;
+            self.cause = Some(error.to_string());
+        }
+        driver.waits()
     }
 
     /// Takes the number of lost records and the last cause, once the first was lost.

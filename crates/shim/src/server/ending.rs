@@ -128,6 +128,7 @@ impl Shim {
         // that comes later assumes the worst.
         let _ = self.directory.write_exit(&record);
         self.running.exit = Some(exit);
+        self.ended_at = Some(Instant::now());
         if let Some(daemon) = &mut self.daemon {
             daemon.say(&Message::Exited(exit), None);
         }

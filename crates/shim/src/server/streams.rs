@@ -117,6 +117,16 @@ impl Streams {
         self.sources[0].as_ref().filter(|_| self.raw).map(|source| &source.fd)
     }
 
+    /// Tells whether a log server did not take everything yet.
+    pub(crate) fn log_waits(&self) -> bool {
+        self.log.as_ref().is_some_and(Sink::waits)
+    }
+
+    /// Tries to send what a log server did not take; tells whether something still waits.
+    pub(crate) fn retry_log(&mut self) -> bool {
+        self.log.as_mut().is_some_and(Sink::retry)
+    }
+
     /// Takes the number of lost log records.
     pub(crate) fn take_lost(&mut self) -> Option<(u64, String)> {
         self.log.as_mut().and_then(Sink::take_lost)

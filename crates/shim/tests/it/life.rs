@@ -224,7 +224,7 @@ async fn an_exit_while_no_daemon_is_there_is_found_by_the_next() {
     shims.forget(container).await.unwrap();
 }
 
-fn shim_of(host: &Host, container: ContainerId) -> i32 {
+pub(crate) fn shim_of(host: &Host, container: ContainerId) -> i32 {
     let path = host.run_dir().join("shims").join(container.to_string()).join("task");
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     record["shim_pid"].as_i64().unwrap() as i32
@@ -317,4 +317,30 @@ async fn a_container_can_be_frozen_measured_and_limited() {
     task.update(resources).await.unwrap();
     assert_eq!(task.stats().await.unwrap().pids.1, Some(5));
     kill(&task).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_is_called_off_leaves_nothing() {
+    let host = Host::new();
+    let shims = host.shims().await;
+    for microseconds in [0, 200, 1000, 3000, 6000, 10_000, 20_000] {
+        let request = host.launch(&["sleep", "1000"]);
+        let container = request.container;
+        let patience = Duration::from_micros(microseconds);
+        let Ok(started) = tokio::time::timeout(patience, shims.launch(request)).await else {
+            let directory = host.run_dir().join("shims").join(container.to_string());
+            eventually("it is taken down", || !directory.exists() && !in_some_cgroup(container))
+                .await;
+            continue;
+        };
+        kill(&started.unwrap()).await;
+    }
+}
+
+/// Tells whether a control group of the container exists.
+fn in_some_cgroup(container: ContainerId) -> bool {
+    std::fs::read_dir("/sys/fs/cgroup").unwrap().any(|hierarchy| {
+        let hierarchy = hierarchy.unwrap().path();
+        hierarchy.join("rorqual-shim-tests").join(container.to_string()).exists()
+    })
 }

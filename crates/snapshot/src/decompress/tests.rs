@@ -30,7 +30,10 @@ fn all_formats_also_in_several_members() {
         let Some(packed) = pack(program, &text) else { continue };
         assert!(packed.len() < text.len() && detect(&packed) != Compression::Plain, "{program}");
         assert_eq!(unpack(packed.clone()).unwrap(), text, "{program}");
-        assert_eq!(unpack([packed.clone(), packed.clone()].concat()).unwrap().len(), 2 * text.len());
+        assert_eq!(
+            unpack([packed.clone(), packed.clone()].concat()).unwrap().len(),
+            2 * text.len()
+        );
         assert!(unpack(packed[..packed.len() - 5].to_vec()).is_err(), "{program}, cut off");
     }
 }

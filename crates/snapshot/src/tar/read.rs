@@ -192,7 +192,10 @@ impl<R: BufRead> Reader<R> {
         }
         entry.kind = kind(block[156], &entry.path)?;
         if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
-            let part = |field| u32::try_from(header::size(field)?).map_err(|_| invalid("a device number is too large"));
+            let part = |field| {
+                u32::try_from(header::size(field)?)
+                    .map_err(|_| invalid("a device number is too large"))
+            };
             entry.device = (part(&block[329..337])?, part(&block[337..345])?);
         }
         if entry.kind != Kind::File {

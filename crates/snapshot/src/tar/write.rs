@@ -93,7 +93,8 @@ fn octal(field: &mut [u8], value: u64) {
 
 fn block(entry: &Entry, flag: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
-    let (prefix, name) = split(&entry.path).unwrap_or((&[], &entry.path[..entry.path.len().min(100)]));
+    let (prefix, name) =
+        split(&entry.path).unwrap_or((&[], &entry.path[..entry.path.len().min(100)]));
     block[..name.len()].copy_from_slice(name);
     octal(&mut block[100..108], u64::from(entry.mode & 0o7777));
     octal(&mut block[108..116], u64::from(entry.uid));

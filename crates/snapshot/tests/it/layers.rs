@@ -12,7 +12,13 @@ use rorqual_snapshot::{Error, LayerSource, Overlay, Snapshotter};
 use crate::world::{World, options, tar};
 
 #[derive(Clone, Default)]
-pub(crate) struct Buffer(pub(crate) Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -28,8 +34,7 @@ impl Write for Buffer {
 async fn again(world: &World, id: &DiffId) -> Vec<u8> {
     let buffer = Buffer::default();
     world.overlay.layer_tar(id, Box::new(buffer.clone())).await.unwrap();
-    let bytes = buffer.0.lock().unwrap().clone();
-    bytes
+    buffer.bytes()
 }
 
 fn leftovers(world: &World) -> Vec<String> {
@@ -149,7 +154,9 @@ async fn hostile_archives_stay_inside_and_leave_nothing() {
         world.apply(tar(files)).await.unwrap();
     }
     assert_eq!(std::fs::read_to_string(world.temp.path().join("victim")).unwrap(), "untouched");
-    assert!(!std::path::Path::new("/victim").exists() && !std::path::Path::new("/tmp/victim").exists());
+    assert!(
+        !std::path::Path::new("/victim").exists() && !std::path::Path::new("/tmp/victim").exists()
+    );
     assert_eq!(leftovers(&world), [""; 0]);
 }
 
@@ -180,7 +187,8 @@ async fn digests_are_verified_and_work_is_shared() {
         expected: Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap()),
     };
     assert!(matches!(world.overlay.apply(source()).await, Err(Error::WrongDigest { .. })));
-    let same = || LayerSource { blob: Box::new(Cursor::new(bytes.clone())), expected: Some(id.clone()) };
+    let same =
+        || LayerSource { blob: Box::new(Cursor::new(bytes.clone())), expected: Some(id.clone()) };
     let (one, two) = tokio::join!(world.overlay.apply(same()), world.overlay.apply(same()));
     assert_eq!(one.unwrap(), two.unwrap());
     // Opened again, the layer is still there and the rest is swept.

@@ -73,7 +73,8 @@ pub(crate) fn mounted(plan: &rorqual_core::mount::OverlayPlan, work: impl FnOnce
     let lower = plan.lower.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let upper = plan.upper.as_ref().unwrap();
     let mut options = format!("lowerdir={}", lower.join(":"));
-    write!(options, ",upperdir={},workdir={}", upper.upper.display(), upper.work.display()).unwrap();
+    write!(options, ",upperdir={},workdir={}", upper.upper.display(), upper.work.display())
+        .unwrap();
     for option in &plan.options {
         write!(options, ",{option}").unwrap();
     }
@@ -88,7 +89,8 @@ pub(crate) fn mounted(plan: &rorqual_core::mount::OverlayPlan, work: impl FnOnce
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
             rustix::mount::mount_change("/", private).unwrap();
             let data = std::ffi::CString::new(options).unwrap();
-            rustix::mount::mount("overlay", &target, "overlay", MountFlags::empty(), &*data).unwrap();
+            rustix::mount::mount("overlay", &target, "overlay", MountFlags::empty(), &*data)
+                .unwrap();
             work(&target);
         });
         thread.join().unwrap();

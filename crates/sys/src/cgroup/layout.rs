@@ -89,7 +89,7 @@ impl Layout {
             if hierarchies.iter().any(|known| known.controllers == mount.controllers) {
                 continue;
             }
-            if let Some(fd) = open_root(&mount.mount_point) {
+            if let Some(fd) = open_root(&mount.at) {
                 hierarchies.push(Hierarchy {
                     controllers: mount.controllers.clone(),
                     root: mount.root.clone(),
@@ -113,7 +113,7 @@ fn open_root(path: &str) -> Option<OwnedFd> {
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     controllers: Vec<String>,
-    mount_point: String,
+    at: String,
     root: String,
 }
 
@@ -134,7 +134,7 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ').skip(3);
     let root = unescape(before.next()?);
-    let mount_point = unescape(before.next()?);
+    let at = unescape(before.next()?);
     let mut after = after.split(' ');
     let kind = after.next()?;
     let options = after.nth(1)?;
@@ -148,11 +148,7 @@ fn parse_mount(line: &str) -> Option<Mount> {
         _ => return None,
     };
     // A version 1 mount without controllers and without a name cannot be told apart.
-    (kind == "cgroup2" || !controllers.is_empty()).then_some(Mount {
-        controllers,
-        mount_point,
-        root,
-    })
+    (kind == "cgroup2" || !controllers.is_empty()).then_some(Mount { controllers, at, root })
 }
 
 /// Takes back the octal escapes of `/proc/self/mountinfo`.

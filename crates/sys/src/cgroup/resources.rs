@@ -1,6 +1,7 @@
 //! The limits of a group as plain data. Absent means: leave as it is.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +210,8 @@ impl Rdma {
         let mut line = device.to_owned();
         for (key, value) in [("hca_handle", self.handles), ("hca_object", self.objects)] {
             if let Some(value) = value {
-                line.push_str(&format!(" {key}={value}"));
+                // Writing to a string cannot fail.
+                let _ = write!(line, " {key}={value}");
             }
         }
         line

@@ -16,6 +16,8 @@ use super::layout::{Hierarchy, Layout};
 use super::tree::{self, Place, Wait};
 use super::{Error, PATIENCE, Resources, Stats, Warning};
 
+pub(super) use apply::weight_of_shares;
+
 /// A group of version 2.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -107,8 +109,12 @@ impl Group {
     }
 
     pub(super) fn kill_all(&self) -> Result<(), Error> {
-        // Since 5.14; a signal that kills also works on the frozen.
+        // Since 5.14; it also works on the frozen, who would stay so for later comers.
         if self.directory.write_if_present("cgroup.kill", "1")? {
+            self.directory.write_if_present("cgroup.freeze", "0")?;
+            return Ok(());
+        }
+        if self.processes(true)?.is_empty() {
             return Ok(());
         }
         let frozen = self.freeze().is_ok();

@@ -10,6 +10,8 @@ const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
 
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFF_UP: u32 = libc::IFF_UP as u32;
@@ -42,6 +44,8 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Largest packet.
     pub mtu: u32,
+    /// A port of a bridge that lets frames pass.
+    pub forwarding: bool,
 }
 
 /// A pair of virtual Ethernet links to be made.
@@ -183,13 +187,16 @@ fn put_port(batch: &mut Batch, change: &Change<'_>) {
     if change.isolated.is_none() && change.hairpin.is_none() {
         return;
     }
-    batch.nest(libc::IFLA_PROTINFO, |batch| {
-        if let Some(hairpin) = change.hairpin {
-            batch.attr(IFLA_BRPORT_MODE, &[u8::from(hairpin)]);
-        }
-        if let Some(isolated) = change.isolated {
-            batch.attr(IFLA_BRPORT_ISOLATED, &[u8::from(isolated)]);
-        }
+    batch.nest(libc::IFLA_LINKINFO, |batch| {
+        batch.attr_str(IFLA_INFO_SLAVE_KIND, "bridge");
+        batch.nest(IFLA_INFO_SLAVE_DATA, |batch| {
+            if let Some(hairpin) = change.hairpin {
+                batch.attr(IFLA_BRPORT_MODE, &[u8::from(hairpin)]);
+            }
+            if let Some(isolated) = change.isolated {
+                batch.attr(IFLA_BRPORT_ISOLATED, &[u8::from(isolated)]);
+            }
+        });
     });
 }
 
@@ -241,9 +248,19 @@ fn parse(payload: &[u8]) -> Link {
             libc::IFLA_LINKINFO => {
                 let found = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
                 link.kind = found.map(|(_, value)| text(value)).unwrap_or_default();
+                link.forwarding = is_forwarding(value);
             }
             _ => {}
         }
     }
     link
+}
+
+fn is_forwarding(link_info: &[u8]) -> bool {
+    const BRPORT_STATE: u16 = 1;
+    const FORWARDING: u8 = 3;
+    let port = attributes(link_info).find(|(kind, _)| *kind == IFLA_INFO_SLAVE_DATA);
+    port.is_some_and(|(_, port)| {
+        attributes(port).any(|(kind, value)| kind == BRPORT_STATE && value == [FORWARDING])
+    })
 }

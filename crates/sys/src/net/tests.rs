@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
 fn other(error: NetlinkError) -> io::Error {
     io::Error::other(format!("{error}: {}", error.source))
 }

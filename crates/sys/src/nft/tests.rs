@@ -7,6 +7,7 @@ use crate::net::{self, Protocol};
 
 const TABLE: &str = "rorqual-test";
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
 fn other(error: NetlinkError) -> io::Error {
     io::Error::other(format!("{error}: {}", error.source))
 }
@@ -100,7 +101,7 @@ fn damage_by_others_is_noticed_and_own_changes_are_not() {
         flush.delete_table(TABLE);
         flush.commit(&mut stranger).map_err(other)?;
         let mut events = 0;
-        while watch.next()? == WatchEvent::Nothing {
+        while watch.wait()? == WatchEvent::Nothing {
             events += 1;
             assert!(events < 100);
         }

@@ -33,7 +33,7 @@ impl Watch {
     }
 
     /// Waits for news; readable when [`AsFd`] polls so.
-    pub fn next(&mut self) -> io::Result<WatchEvent> {
+    pub fn wait(&mut self) -> io::Result<WatchEvent> {
         let (table, own) = (self.table.as_str(), self.own);
         let mut event = WatchEvent::Nothing;
         let heard = self.socket.listen(|message| {

@@ -81,6 +81,7 @@ impl Assembler {
         if self.reversed.len() - 1 - target.0 < REACH - 1 { target } else { self.at(target) }
     }
 
+    #[expect(clippy::expect_used, reason = "near() brought the target within reach")]
     fn distance(&self, target: Label) -> u8 {
         u8::try_from(self.reversed.len() - 1 - target.0).expect("near() brought it within reach")
     }

@@ -121,8 +121,8 @@ fn the_default_profile_in_plain_words() {
         (x86_64, 135, 0xffff_ffff, allow),          // personality(query)
         (x86_64, 135, 0x004_0000, eperm),           // personality(ADDR_NO_RANDOMIZE)
         (x86_64, 600, 0, enosys),                   // not invented yet
-        (x86_64, 0x4000_0000 | 520, 0, allow),      // execve of x32
-        (x86_64, 0x4000_0000 | 59, 0, eperm),       // a number x32 gave up
+        (x86_64, 0x4000_0000 + 520, 0, allow),      // execve of x32
+        (x86_64, 0x4000_0000 + 59, 0, eperm),       // a number x32 gave up
         (x86_64, u32::MAX, 0, enosys),              // a tracer's "no call"
         (x86, 11, 0, allow),                        // execve
         (x86, 102, 0, allow),                       // socketcall

@@ -65,7 +65,11 @@ async fn layouts_with_nested_indexes_and_platforms() {
     let packed = layers.clone().map(|layer| gzip(&layer));
     let configs = [config("amd64", &[&layers[0]]), config("s390x", &[&layers[1]])];
     let descriptor = |kind: &str, bytes: &[u8], more: &str| {
-        format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"sha256:{}","size":{}{more}}}"#, sha(bytes), bytes.len())
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"sha256:{}","size":{}{more}}}"#,
+            sha(bytes),
+            bytes.len()
+        )
     };
     let manifest = |at: usize| {
         format!(
@@ -77,16 +81,36 @@ async fn layouts_with_nested_indexes_and_platforms() {
     let manifests = [manifest(0), manifest(1)];
     let inner = format!(
         r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#,
-        descriptor("manifest.v1+json", manifests[0].as_bytes(), r#","platform":{"os":"linux","architecture":"amd64"}"#),
-        descriptor("manifest.v1+json", manifests[1].as_bytes(), r#","platform":{"os":"linux","architecture":"s390x"}"#)
+        descriptor(
+            "manifest.v1+json",
+            manifests[0].as_bytes(),
+            r#","platform":{"os":"linux","architecture":"amd64"}"#
+        ),
+        descriptor(
+            "manifest.v1+json",
+            manifests[1].as_bytes(),
+            r#","platform":{"os":"linux","architecture":"s390x"}"#
+        )
     );
     let index = format!(
         r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
-        descriptor("index.v1+json", inner.as_bytes(), r#","annotations":{"io.containerd.image.name":"docker.io/library/multi:1","org.opencontainers.image.ref.name":"1"}"#)
+        descriptor(
+            "index.v1+json",
+            inner.as_bytes(),
+            r#","annotations":{"io.containerd.image.name":"docker.io/library/multi:1","org.opencontainers.image.ref.name":"1"}"#
+        )
     );
-    let blobs: Vec<Vec<u8>> = configs.into_iter().chain(packed).chain(manifests.map(String::into_bytes)).chain([inner.into_bytes()]).collect();
+    let blobs: Vec<Vec<u8>> = configs
+        .into_iter()
+        .chain(packed)
+        .chain(manifests.map(String::into_bytes))
+        .chain([inner.into_bytes()])
+        .collect();
     let paths = blobs.iter().map(|blob| format!("blobs/sha256/{}", sha(blob))).collect::<Vec<_>>();
-    let mut files: Vec<(&str, &[u8])> = vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", index.as_bytes())];
+    let mut files: Vec<(&str, &[u8])> = vec![
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#),
+        ("index.json", index.as_bytes()),
+    ];
     files.extend(paths.iter().zip(&blobs).map(|(path, blob)| (path.as_str(), blob.as_slice())));
     let archive = tar(&files);
 
@@ -114,10 +138,23 @@ async fn broken_archives_leave_no_image() {
         let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["layer.tar"]}]"#;
         tar(&[("layer.tar", &layer), ("c.json", &config), ("manifest.json", manifest)])
     };
-    let missing = tar(&[("manifest.json", br#"[{"Config":"c.json","RepoTags":null,"Layers":[]}]"#)]);
-    let hostile = tar(&[("manifest.json", br#"[{"Config":"../../etc/passwd","RepoTags":null,"Layers":[]}]"#)]);
+    let missing =
+        tar(&[("manifest.json", br#"[{"Config":"c.json","RepoTags":null,"Layers":[]}]"#)]);
+    let hostile = tar(&[(
+        "manifest.json",
+        br#"[{"Config":"../../etc/passwd","RepoTags":null,"Layers":[]}]"#,
+    )]);
     let bad_name = classic("Not/A:Name:", &[&layer]);
-    let cases = [wrong, missing, hostile, bad_name, tar(&[("x", b"y")]), good[..good.len() - 3000].to_vec(), b"no tar at all".to_vec(), Vec::new()];
+    let cases = [
+        wrong,
+        missing,
+        hostile,
+        bad_name,
+        tar(&[("x", b"y")]),
+        good[..good.len() - 3000].to_vec(),
+        b"no tar at all".to_vec(),
+        Vec::new(),
+    ];
     for (at, archive) in cases.into_iter().enumerate() {
         let error = world.load(archive).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "case {at}: {error:?}");
@@ -144,11 +181,17 @@ async fn what_is_saved_is_loaded_elsewhere() {
     let platform = Platform::host().to_string();
     let by_index = World::new().await.load_for(archive, Some(&platform)).await.unwrap();
     assert_eq!(by_index, loaded);
-    let (before, after) = (here.images.image(&one).await.unwrap(), there.images.image(&one).await.unwrap());
+    let (before, after) =
+        (here.images.image(&one).await.unwrap(), there.images.image(&one).await.unwrap());
     assert_eq!((before.manifest, before.document), (after.manifest.clone(), after.document));
     // Nothing is kept but documents, and collection keeps those.
-    let roots = there.images.list().await.unwrap().into_iter().map(|image| image.manifest.digest);
-    assert_eq!(there.blobs.collect(roots.collect()).await.unwrap(), 0);
+    assert_eq!(there.transfer.collect(&[]).await.unwrap(), 0);
+    there.images.remove(&one).await.unwrap();
+    assert!(there.transfer.collect(&[]).await.unwrap() > 0);
+    assert_eq!(
+        there.save(&[(loaded[1].id.clone(), &[])]).await,
+        here.save(&[(loaded[1].id.clone(), &[])]).await
+    );
 }
 
 #[tokio::test]
@@ -188,7 +231,10 @@ async fn import_and_commit() {
     let image = world.images.resolve("committed:1").await.unwrap();
     assert_eq!((image.id, image.size, image.document.rootfs.diff_ids.len()), (id, 3, 2));
     assert_eq!(image.document.created, "1970-01-01T00:00:01Z");
-    assert_eq!((image.document.author.as_str(), image.document.config.user.as_str()), ("someone", "me"));
+    assert_eq!(
+        (image.document.author.as_str(), image.document.config.user.as_str()),
+        ("someone", "me")
+    );
     let missing = CommitRequest { container: ContainerId::from_random([9; 32]), ..commit() };
     let error = world.transfer.commit(missing).await.unwrap_err();
     assert!(matches!(error, Error::Snapshot(_)));

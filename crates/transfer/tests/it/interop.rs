@@ -14,7 +14,11 @@ fn skopeo(dir: &Path, from: &str, to: &str) -> bool {
         .output();
     match run {
         Ok(out) => {
-            assert!(out.status.success(), "{from} to {to}: {}", String::from_utf8_lossy(&out.stderr));
+            assert!(
+                out.status.success(),
+                "{from} to {to}: {}",
+                String::from_utf8_lossy(&out.stderr)
+            );
             true
         }
         Err(_) => false,

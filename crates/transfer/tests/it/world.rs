@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 use std::sync::{Arc, Mutex};
 
 use rorqual_content::{Blobs, ImageConfig, ImageStore, Images, LocalBlobs};
-use rorqual_core::{ImageId, Platform, Reference};
+use rorqual_core::{Digest, ImageId, Platform, Reference};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{Options, Overlay, Snapshotter};
 use rorqual_store::Database;
@@ -21,6 +21,12 @@ pub(crate) struct World {
 
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -66,8 +72,7 @@ impl World {
         let images = images.iter().map(|(id, names)| (id.clone(), named(names))).collect();
         let buffer = Buffer::default();
         self.transfer.save(images, None, Box::new(buffer.clone())).await.unwrap();
-        let bytes = buffer.0.lock().unwrap().clone();
-        bytes
+        buffer.bytes()
     }
 
     pub(crate) async fn install(&self, name: &str, files: &[(&str, &str)]) -> ImageId {
@@ -76,10 +81,8 @@ impl World {
             mode: 0o755,
             bytes: content.as_bytes().to_vec(),
         };
-        let config = ImageConfig {
-            entrypoint: Some(vec!["/hello".to_owned()]),
-            ..ImageConfig::default()
-        };
+        let config =
+            ImageConfig { entrypoint: Some(vec!["/hello".to_owned()]), ..ImageConfig::default() };
         let files = files.iter().map(file).collect();
         self.transfer.install(reference(name), files, config).await.unwrap()
     }
@@ -90,7 +93,7 @@ pub(crate) fn reference(name: &str) -> Reference {
 }
 
 pub(crate) fn sha(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::sha256(Sha256::digest(bytes).into()).hex().to_owned()
 }
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -179,7 +179,7 @@ pub(super) fn ask(namespace: BorrowedFd<'_>, to: Ipv4Addr, port: u16) -> io::Res
     ask_within(namespace, to, port, PATIENCE)
 }
 
-fn ask_within(
+pub(super) fn ask_within(
     namespace: BorrowedFd<'_>,
     to: Ipv4Addr,
     port: u16,

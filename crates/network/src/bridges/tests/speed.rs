@@ -71,6 +71,7 @@ fn measure() {
         eprintln!("cold attach {:?} detach {:?} (median, p90 µs)", micros(attach), micros(detach));
         drop(cold);
         let networks = host.open();
+        host.block_on(networks.sweep(&[])).unwrap();
         for ports in [&[][..], &[("", 8080, 80)]] {
             let warm = (0..100).map(|_| {
                 let pool = &networks.0.bridge.as_ref().unwrap().pool;
@@ -90,6 +91,7 @@ fn measure() {
 fn a_thousand_containers() {
     on_a_host(|host| {
         let networks = host.open();
+        host.block_on(networks.sweep(&[])).unwrap();
         let mut held = Vec::new();
         let mut times = Vec::new();
         for _ in 0..1000 {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rorqual_sys::net::{Protocol, Socket};
 use rorqual_sys::nft::Transaction;
 
-use super::host::{HOST, NEIGHBOUR, ask, assert_unreachable, on_a_host, serve};
+use super::host::{HOST, NEIGHBOUR, ask, ask_within, assert_unreachable, on_a_host, serve};
 use crate::{Bridges, Networks as _};
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -30,9 +30,23 @@ fn a_container_reaches_out_and_is_not_reached() {
     });
 }
 
+/// Switches on or off that frames between ports of a bridge pass the firewall; without the module they never do.
+fn bridged_frames_pass_the_firewall(on: bool) {
+    let key = ["bridge", "bridge-nf-call-iptables"];
+    if rorqual_sys::net::set_sysctl(&key, if on { "1" } else { "0" }).is_err() {
+        assert!(rorqual_sys::net::read_sysctl(&key).is_err());
+    }
+}
+
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
+    published_port(true);
+    published_port(false);
+}
+
+fn published_port(bridged_pass: bool) {
     on_a_host(|host| {
+        bridged_frames_pass_the_firewall(bridged_pass);
         let networks = host.open();
         let (attach, guest) = host.attach(&networks, &[("", 8080, 80)]);
         let (_, sibling) = host.attach(&networks, &[]);
@@ -87,7 +101,13 @@ fn a_container_does_not_reach_the_hosts_loopback() {
 
 #[test]
 fn without_icc_containers_do_not_meet() {
+    without_icc(true);
+    without_icc(false);
+}
+
+fn without_icc(bridged_pass: bool) {
     on_a_host(|host| {
+        bridged_frames_pass_the_firewall(bridged_pass);
         let mut options = host.options();
         options.traffic.icc = false;
         let networks = Bridges::open(options).unwrap();
@@ -97,7 +117,11 @@ fn without_icc_containers_do_not_meet() {
         serve(guest.namespace(), 81);
         ask(host.own.as_fd(), guest.address, 80).unwrap();
         assert_unreachable(sibling.namespace(), guest.address, 80);
-        ask(sibling.namespace(), HOST, 8080).unwrap();
+        // LIMIT: where bridged frames pass the firewall, they are led to the sibling within the bridge, whose isolation
+        // stops them; the port is then reached from everywhere but from siblings.
+        if !bridged_pass {
+            ask(sibling.namespace(), HOST, 8080).unwrap();
+        }
     });
 }
 
@@ -114,7 +138,8 @@ fn a_flushed_firewall_is_put_back() {
         flush.delete_table(&networks.0.tag.table());
         flush.commit(&mut stranger).unwrap();
         let deadline = Instant::now() + Duration::from_secs(1);
-        while ask(host.neighbour.as_fd(), HOST, 8080).is_err() {
+        let briefly = Duration::from_millis(100);
+        while ask_within(host.neighbour.as_fd(), HOST, 8080, briefly).is_err() {
             assert!(Instant::now() < deadline, "the port is not published again");
         }
         assert_unreachable(host.neighbour.as_fd(), guest.address, 80);

@@ -7,7 +7,7 @@ fn mount_lines() {
         parse_mount(v1),
         Some(Mount {
             controllers: vec!["cpu".to_owned(), "cpuacct".to_owned()],
-            mount_point: "/sys/fs/cgroup/blk io".to_owned(),
+            at: "/sys/fs/cgroup/blk io".to_owned(),
             root: "/".to_owned(),
         })
     );

@@ -139,7 +139,7 @@ pub(super) fn swap_alone(
 /// The curve through those three points is a power of ten whose exponent is quadratic in the binary
 /// logarithm of the shares. Older runtimes drew a straight line, by which 1024 shares became a weight
 /// of 39 and a container got less than half of what a plain process gets.
-pub(super) fn weight_of_shares(shares: u64) -> u64 {
+pub(in crate::cgroup) fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
         262_144.. => 10_000,

@@ -1,0 +1,44 @@
+# The commands of the README. Each works from a fresh clone on Debian or Ubuntu with git and Rust.
+
+CARGO ?= cargo
+JOBS ?= $(shell nproc)
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+.PHONY: demo test release bench check clean needs-rust needs-test
+
+# A daemon of its own, a real program in a container, nothing left behind. Offline once the dependencies are fetched.
+demo: needs-rust
+	$(CARGO) build --release --package rorqual
+	demo/run target/$(TARGET)/release/rorqual
+
+# All tests, as root, after installing what they need.
+test: needs-rust needs-test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --jobs $(JOBS) -- --deny warnings
+	$(CARGO) test --workspace --jobs $(JOBS)
+
+# The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it.
+release: needs-rust
+	$(CARGO) build --release --package rorqual
+	mkdir -p dist
+	install -m 0755 target/$(TARGET)/release/rorqual dist/rorqual
+	for name in rq docker dockerd; do ln -sf rorqual dist/$$name; done
+
+# Paired runs against the peers that are installed; prints a table of ratios and leaves it in bench/results/.
+bench: release
+	$(CARGO) run --release --package rorqual-bench -- dist/rorqual
+
+check: needs-rust
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) test --package rorqual-xtask
+
+clean:
+	$(CARGO) clean
+	rm -rf dist
+
+needs-rust:
+	@command -v $(CARGO) >/dev/null || { echo "rorqual needs Rust: install it from https://rustup.rs or with your distribution's packages (rustc 1.91 or newer)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "rorqual needs a C compiler for SQLite and the TLS library: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+needs-test:
+	tests/install

@@ -1,0 +1,250 @@
+//! The jobs that are measured.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rorqual_testkit::{Host, TestResult};
+
+use crate::measure::{Job, Times, interleaved, once};
+use crate::memory::{marked, pss, rss};
+use crate::peers::{Dockerd, bundle, descendants, installed};
+use crate::report::Row;
+
+/// Names of all jobs, in the order they are run.
+pub(crate) const NAMES: [&str; 8] = ["run", "host", "exec", "version", "oci", "memory", "parallel", "thousand"];
+
+// LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
+const ROUNDS: usize = 30;
+
+/// Everything the jobs share.
+struct Bench<'a> {
+    binary: &'a Path,
+    host: Host,
+    docker: Option<Dockerd>,
+    rows: Vec<Row>,
+}
+
+/// Runs the wanted jobs, all of them when none is named.
+pub(crate) fn run(binary: &Path, wanted: &[String]) -> TestResult<Vec<Row>> {
+    let host = Host::start(binary)?;
+    host.import_busybox()?;
+    let mut bench = Bench { binary, host, docker: Dockerd::start()?, rows: Vec::new() };
+    for name in NAMES {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        match name {
+            "run" => bench.clients("run --rm, bridge", &["run", "--rm", "busybox", "true"])?,
+            "host" => bench.clients("run --rm, host network", &["run", "--rm", "--network", "host", "busybox", "true"])?,
+            "exec" => bench.exec()?,
+            "version" => bench.clients("client version", &["version"])?,
+            "oci" => bench.oci()?,
+            "memory" => bench.memory()?,
+            "parallel" => bench.parallel()?,
+            _ => bench.thousand()?,
+        }
+    }
+    let Bench { host, docker, rows, .. } = bench;
+    drop(docker);
+    host.finish()?;
+    Ok(rows)
+}
+
+impl Bench<'_> {
+    /// Times a client command by us, by the docker client against us, by Docker and by podman.
+    fn clients(&mut self, job: &str, args: &[&str]) -> TestResult {
+        let mut names = vec!["rorqual".to_owned()];
+        let mut jobs: Vec<Job<'_>> = vec![Box::new(|| self.ours(args))];
+        if installed("docker") {
+            names.push("docker CLI + rorqual".to_owned());
+            jobs.push(Box::new(|| {
+                let mut command = self.host.command("docker");
+                command.args(args);
+                command
+            }));
+        }
+        if let Some(docker) = &self.docker {
+            names.push(docker.name());
+            jobs.push(Box::new(|| {
+                let mut command = docker.docker([]);
+                command.args(args);
+                command
+            }));
+        }
+        let times = interleaved(&jobs, ROUNDS)?;
+        drop(jobs);
+        self.note(job, names, &times);
+        Ok(())
+    }
+
+    fn ours(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.binary);
+        command.env("DOCKER_HOST", format!("unix://{}", self.host.socket().display())).args(args);
+        command
+    }
+
+    fn note(&mut self, job: &str, names: Vec<String>, times: &[Times]) {
+        for (who, times) in names.into_iter().zip(times) {
+            let note = format!("least {:.2}, p90 {:.2}", ms(times.least()), ms(times.p90()));
+            self.rows.push(Row { job: job.to_owned(), who, value: ms(times.median()), unit: "ms", note });
+        }
+    }
+
+    fn exec(&mut self) -> TestResult {
+        let start = ["run", "-d", "--name", "bench", "busybox", "sleep", "10000"];
+        once(self.ours(&start))?;
+        if let Some(docker) = &self.docker {
+            once(docker.docker(start))?;
+        }
+        self.clients("exec", &["exec", "bench", "true"])?;
+        let stop = ["rm", "-f", "bench"];
+        once(self.ours(&stop))?;
+        if let Some(docker) = &self.docker {
+            once(docker.docker(stop))?;
+        }
+        Ok(())
+    }
+
+    fn oci(&mut self) -> TestResult {
+        let folder = tempfile::tempdir()?;
+        bundle(folder.path())?;
+        let spec = Command::new(self.binary).args(["runtime", "spec"]).current_dir(folder.path()).output()?;
+        if !spec.status.success() {
+            return Err(format!("runtime spec: {}", String::from_utf8_lossy(&spec.stderr)).into());
+        }
+        let path = folder.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        config["process"]["args"] = serde_json::json!(["/bin/true"]);
+        config["process"]["terminal"] = serde_json::json!(false);
+        // Peers refuse rlimits that the machine does not let them set.
+        config["process"]["rlimits"] = serde_json::json!([]);
+        std::fs::write(&path, serde_json::to_vec(&config)?)?;
+        let run = |program: &Path, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args).args(["--root"]).arg(folder.path().join("state"));
+            command.arg("run").arg("--bundle").arg(folder.path()).arg("bench-oci");
+            command
+        };
+        let mut names = vec!["rorqual runtime".to_owned()];
+        let mut jobs: Vec<Job<'_>> = vec![Box::new(|| run(self.binary, &["runtime"]))];
+        for peer in ["crun", "runc"] {
+            // crun refuses some hosts (hybrid cgroups); a peer that cannot run is left out.
+            if installed(peer) && once(run(Path::new(peer), &[])).is_ok() {
+                names.push(peer.to_owned());
+                jobs.push(Box::new(move || run(Path::new(peer), &[])));
+            }
+        }
+        let times = interleaved(&jobs, ROUNDS * 2)?;
+        drop(jobs);
+        self.note("OCI run", names, &times);
+        Ok(())
+    }
+
+    /// Memory beyond the containers' own processes.
+    fn memory(&mut self) -> TestResult {
+        const COUNT: usize = 50;
+        let mark = self.host.folder().display().to_string();
+        let ours = || marked(&mark).into_iter().filter(|pid| !is_holder(*pid)).collect::<Vec<_>>();
+        let daemon = self.host.daemon_pid().into_iter().collect::<Vec<_>>();
+        self.row("idle daemon, RSS", "rorqual", rss(&daemon) as f64, "KiB", "the daemon process");
+        let before = pss(&ours());
+        for n in 0..COUNT {
+            once(self.ours(&["run", "-d", "--name", &format!("m{n}"), "busybox", "sleep", "10000"]))?;
+        }
+        let each = (pss(&ours()).saturating_sub(before)) as f64 / COUNT as f64;
+        self.row("memory per container, PSS", "rorqual", each, "KiB", "of 50, all but their own processes");
+        for n in 0..COUNT {
+            once(self.ours(&["rm", "-f", &format!("m{n}")]))?;
+        }
+        let Some(docker) = &self.docker else {
+            return Ok(());
+        };
+        let name = docker.name();
+        let engine = || docker.processes().into_iter().filter(|pid| !is_sleep(*pid)).collect::<Vec<_>>();
+        let idle = rss(&engine()) as f64;
+        let before = pss(&engine());
+        for n in 0..COUNT {
+            once(docker.docker(["run", "-d", "--name", &format!("m{n}"), "busybox", "sleep", "10000"]))?;
+        }
+        // Shims are reparented, so they are found by their name and not below dockerd.
+        let mut all = engine();
+        all.extend(marked("containerd-shim").into_iter().filter(|pid| !is_sleep(*pid)));
+        all.sort_unstable();
+        all.dedup();
+        let each = pss(&all).saturating_sub(before) as f64 / COUNT as f64;
+        for n in 0..COUNT {
+            once(docker.docker(["rm", "-f", &format!("m{n}")]))?;
+        }
+        self.row("idle daemon, RSS", &name, idle, "KiB", "dockerd and containerd");
+        self.row("memory per container, PSS", &name, each, "KiB", "of 50, all but their own processes");
+        Ok(())
+    }
+
+    fn row(&mut self, job: &str, who: &str, value: f64, unit: &'static str, note: &str) {
+        self.rows.push(Row { job: job.to_owned(), who: who.to_owned(), value, unit, note: note.to_owned() });
+    }
+
+    /// Fifty `run --rm` at once, as time per container.
+    fn parallel(&mut self) -> TestResult {
+        const COUNT: u32 = 50;
+        let at_once = |command: &(dyn Fn() -> Command + Sync)| -> TestResult<Duration> {
+            let begun = Instant::now();
+            std::thread::scope(|scope| {
+                let runs: Vec<_> = (0..COUNT).map(|_| scope.spawn(|| once(command()))).collect();
+                runs.into_iter().try_for_each(|run| {
+                    run.join().unwrap_or_else(|_| Err("a run panicked".into())).map(|_| ())
+                })
+            })?;
+            Ok(begun.elapsed())
+        };
+        let args = ["run", "--rm", "busybox", "true"];
+        let ours = at_once(&|| self.ours(&args))?;
+        let peer = match &self.docker {
+            Some(docker) => Some((docker.name(), at_once(&|| docker.docker(args))?)),
+            None => None,
+        };
+        self.row("50 runs at once, per run", "rorqual", ms(ours / COUNT), "ms", "one batch");
+        if let Some((name, took)) = peer {
+            self.row("50 runs at once, per run", &name, ms(took / COUNT), "ms", "one batch");
+        }
+        Ok(())
+    }
+
+    /// The cost of a start among many.
+    fn thousand(&mut self) -> TestResult {
+        let mut times = Vec::new();
+        for n in 0..1000 {
+            let name = format!("t{n}");
+            times.push(once(self.ours(&["run", "-d", "--name", &name, "busybox", "sleep", "10000"]))?);
+        }
+        let (first, last) = (Times::of(times[1..51].to_vec()), Times::of(times[950..].to_vec()));
+        self.row("start among few, run -d", "rorqual", ms(first.median()), "ms", "median of the first 50");
+        self.row("start among 1000, run -d", "rorqual", ms(last.median()), "ms", "median of the last 50");
+        for n in 0..1000 {
+            once(self.ours(&["rm", "-f", &format!("t{n}")]))?;
+        }
+        Ok(())
+    }
+}
+
+/// The process that keeps the harness's namespaces mentions the folder too.
+fn is_holder(pid: u32) -> bool {
+    is_sleep(pid) || descendants(pid).len() > 1 && is_shell(pid)
+}
+
+fn is_sleep(pid: u32) -> bool {
+    name(pid) == "sleep" || name(pid) == "busybox"
+}
+
+fn is_shell(pid: u32) -> bool {
+    name(pid) == "sh"
+}
+
+fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

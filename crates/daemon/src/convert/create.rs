@@ -1,0 +1,216 @@
+//! `POST /containers/create` → [`ContainerSpec`].
+
+use std::time::Duration;
+
+use rorqual_api::container::{Config, CreateRequest, HealthConfig};
+use rorqual_core::Platform;
+use rorqual_engine::spec::{
+    ContainerSpec, HealthSpec, HealthTest, ProcessSpec, RequestEcho, StopTimeout,
+};
+use rorqual_shim::WindowSize;
+
+use crate::convert::host::{self, HostParts};
+use crate::convert::network;
+use crate::error::{BadRequest, invalid};
+
+/// Reads a request to create a container.
+pub(crate) fn container_spec(
+    request: CreateRequest,
+    name: &str,
+    platform: &str,
+) -> Result<ContainerSpec, BadRequest> {
+    let echo =
+        RequestEcho(serde_json::to_value(&request).map_err(|error| invalid(error.to_string()))?);
+    let CreateRequest { config, host_config, networking_config } = request;
+    let Config {
+        hostname,
+        domainname,
+        user,
+        attach_stdin,
+        attach_stdout,
+        attach_stderr,
+        exposed_ports,
+        tty,
+        open_stdin,
+        stdin_once,
+        env,
+        cmd,
+        healthcheck,
+        args_escaped: _, // Windows only.
+        image,
+        volumes,
+        working_dir,
+        entrypoint,
+        network_disabled,
+        mac_address,
+        on_build: _, // Of the image; a request's own has no meaning for a container.
+        labels,
+        stop_signal,
+        stop_timeout,
+        shell,
+    } = config;
+    if image.is_empty() {
+        return Err(invalid("no image specified"));
+    }
+    if hostname.len() > 63 || domainname.len() > 255 {
+        return Err(invalid(format!("invalid hostname format: {hostname}")));
+    }
+    if !working_dir.is_empty() && !working_dir.starts_with('/') {
+        return Err(invalid(format!(
+            "the working directory '{working_dir}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    let env = env.unwrap_or_default();
+    if env.iter().any(|pair| pair.is_empty() || pair.starts_with('=')) {
+        return Err(invalid("invalid environment variable: name must not be empty"));
+    }
+    let host = host_config.unwrap_or_default();
+    let HostParts {
+        mut storage,
+        mut network,
+        resources,
+        security,
+        namespaces,
+        annotations,
+        restart,
+        auto_remove,
+        log,
+        runtime,
+        window,
+        init,
+        groups,
+        oom_score_adj,
+    } = host::parts(host)?;
+    storage.anonymous = volumes.unwrap_or_default().into_keys().collect();
+    network.exposed = network::exposed(exposed_ports.into_keys())?;
+    network.hostname = crate::convert::non_empty(hostname);
+    network.domainname = domainname;
+    if network_disabled {
+        network.mode = rorqual_engine::spec::NetworkMode::None;
+    }
+    network.endpoints = network::endpoints(networking_config, &network.mode, mac_address)?;
+    let process = ProcessSpec {
+        entrypoint: entrypoint.map(|words| words.0),
+        cmd: cmd.map(|words| words.0),
+        env,
+        user,
+        working_dir,
+        tty,
+        open_stdin,
+        stdin_once,
+        attach_stdin,
+        attach_stdout,
+        attach_stderr,
+        stop_signal: signal(&stop_signal)?,
+        stop_timeout: stop_timeout.map(timeout),
+        shell: shell.map(|words| words.0),
+        window,
+        init,
+        groups,
+        oom_score_adj,
+    };
+    Ok(ContainerSpec {
+        name: match name {
+            "" => None,
+            name => Some(
+                name.parse()
+                    .map_err(|error: rorqual_core::InvalidName| invalid(error.to_string()))?,
+            ),
+        },
+        image,
+        platform: parse_platform(platform)?,
+        process,
+        labels: labels.unwrap_or_default(),
+        annotations,
+        healthcheck: healthcheck.map(health).transpose()?.flatten(),
+        storage,
+        network,
+        resources,
+        security,
+        namespaces,
+        restart,
+        auto_remove,
+        log,
+        runtime,
+        echo,
+    })
+}
+
+/// Reads a platform; empty is `None`.
+pub(crate) fn parse_platform(text: &str) -> Result<Option<Platform>, BadRequest> {
+    match text {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: rorqual_core::InvalidPlatform| invalid(error.to_string())),
+    }
+}
+
+fn signal(text: &str) -> Result<Option<rorqual_core::Signal>, BadRequest> {
+    match text {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: rorqual_core::InvalidSignal| invalid(error.to_string())),
+    }
+}
+
+/// Reads seconds to wait; negative is for ever.
+pub(crate) fn timeout(seconds: i64) -> StopTimeout {
+    u64::try_from(seconds)
+        .map_or(StopTimeout::Never, |seconds| StopTimeout::After(Duration::from_secs(seconds)))
+}
+
+/// Reads `[height, width]`.
+pub(crate) fn window(size: [u32; 2]) -> WindowSize {
+    let [height, width] = size.map(|number| u16::try_from(number).unwrap_or(u16::MAX));
+    WindowSize { width, height }
+}
+
+/// Reads a health check; nothing given at all inherits the image's (`None`).
+fn health(document: HealthConfig) -> Result<Option<HealthSpec>, BadRequest> {
+    let HealthConfig { test, interval, timeout, start_period, start_interval, retries } = document;
+    let duration = |name: &str, nanos: i64| match u64::try_from(nanos) {
+        Ok(0) => Ok(None),
+        Ok(nanos) if nanos >= 1_000_000 => Ok(Some(Duration::from_nanos(nanos))),
+        // COMPAT: dockerd's text.
+        _ => Err(invalid(format!("{name} in Healthcheck cannot be less than 1ms"))),
+    };
+    let retries = match u32::try_from(retries) {
+        Ok(0) => None,
+        Ok(retries) => Some(retries),
+        Err(_) => return Err(invalid("Retries in Healthcheck cannot be negative")),
+    };
+    let mut words = test.into_iter();
+    let test = match words.next().as_deref() {
+        None => None,
+        Some("NONE") => return Ok(Some(HealthSpec::Disabled)),
+        Some("CMD") => Some(HealthTest::Command(words.collect())),
+        Some("CMD-SHELL") => Some(HealthTest::Shell(words.next().unwrap_or_default())),
+        Some(other) => {
+            return Err(invalid(format!("Unknown healthcheck type '{other}' (expected 'CMD')")));
+        }
+    };
+    let check = HealthSpec::Check {
+        test,
+        interval: duration("Interval", interval)?,
+        timeout: duration("Timeout", timeout)?,
+        start_period: duration("StartPeriod", start_period)?,
+        start_interval: duration("StartInterval", start_interval)?,
+        retries,
+    };
+    let nothing = HealthSpec::Check {
+        test: None,
+        interval: None,
+        timeout: None,
+        start_period: None,
+        start_interval: None,
+        retries: None,
+    };
+    Ok((check != nothing).then_some(check))
+}
+
+#[cfg(test)]
+mod tests;

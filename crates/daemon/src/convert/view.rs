@@ -1,0 +1,430 @@
+//! [`ContainerView`] to what `inspect` and lists answer.
+
+use std::collections::BTreeMap;
+
+use rorqual_api::container::{
+    Config, CreateRequest, GraphDriver, HealthConfig, Inspect, MountPoint as MountDocument,
+    NetworkSettings, PortSummary, Summary, SummaryHostConfig, SummaryNetworkSettings,
+};
+use rorqual_api::host_config::{HostConfig, LogConfig};
+use rorqual_api::network::EndpointSettings;
+use rorqual_api::{Empty, StrSlice};
+use rorqual_core::Timestamp;
+use rorqual_engine::spec::{HealthTest, IpcMode, NetworkMode, StopTimeout};
+use rorqual_engine::{ContainerView, Effective, HealthPlan, MountPoint, MountPointKind};
+use rorqual_network::PortProtocol;
+use rorqual_shim::log::LogTarget;
+use serde_json::{Value, json};
+
+use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
+use crate::convert::resources::{restart_document, show};
+use crate::convert::state::{state_document, status_words};
+
+/// Name of the storage driver on the wire.
+pub(crate) const STORAGE_DRIVER: &str = "overlayfs";
+
+/// Defaults that `inspect` shows where the request said nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// `private` or `host`.
+    pub(crate) cgroup_namespace: &'static str,
+    /// Bytes of `/dev/shm`.
+    pub(crate) shm_size: u64,
+    /// `private` or `shareable`.
+    pub(crate) ipc_mode: String,
+    /// `runc` or another name of ours.
+    pub(crate) runtime: String,
+    /// Default log driver.
+    pub(crate) log_driver: String,
+}
+
+/// Writes what `inspect` answers.
+pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
+    let request: CreateRequest =
+        rorqual_api::from_value(view.spec.echo.0.clone()).unwrap_or_default();
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let (program, args) = view.effective.command.split_first().map_or_else(
+        || (String::new(), Vec::new()),
+        |(program, args)| (program.clone(), args.to_vec()),
+    );
+    Inspect {
+        id: view.id.to_string(),
+        created: view.created.to_string(),
+        path: program,
+        args,
+        state: state_document(&view.state),
+        image: view.image.to_string(),
+        resolv_conf_path: path(&view.files.resolv_conf),
+        hostname_path: path(&view.files.hostname),
+        hosts_path: path(&view.files.hosts),
+        log_path: match &view.log {
+            LogTarget::JsonFile(log) => path(&log.path),
+            _ => String::new(),
+        },
+        name: format!("/{}", view.name),
+        restart_count: i64::from(view.restart_count),
+        driver: STORAGE_DRIVER.to_owned(),
+        platform: view.platform.os.clone(),
+        image_manifest_descriptor: Some(descriptor(view)),
+        mount_label: String::new(),
+        process_label: String::new(),
+        app_armor_profile: String::new(),
+        exec_ids: (!view.execs.is_empty())
+            .then(|| view.execs.iter().map(ToString::to_string).collect()),
+        graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },
+        size_rw: view.size.map(|size| size.writable as i64),
+        size_root_fs: view.size.map(|size| (size.writable + size.layers) as i64),
+        mounts: view.mounts.iter().map(mount_document).collect(),
+        network_settings: network_settings(view),
+        host_config: host_config(view, request.host_config.unwrap_or_default(), shown),
+        config: config(view, request.config),
+    }
+}
+
+fn descriptor(view: &ContainerView) -> Value {
+    let mut descriptor = json!({
+        "mediaType": view.manifest.media_type,
+        "digest": view.manifest.digest.to_string(),
+        "size": view.manifest.size,
+        "platform": {"architecture": view.platform.architecture, "os": view.platform.os},
+    });
+    if !view.platform.variant.is_empty() {
+        descriptor["platform"]["variant"] = Value::from(view.platform.variant.clone());
+    }
+    descriptor
+}
+
+fn config(view: &ContainerView, asked: Config) -> Config {
+    let Effective {
+        command: _,
+        env,
+        user,
+        working_dir,
+        entrypoint,
+        cmd,
+        stop_signal: _, // Only shown where somebody asked for it.
+        stop_timeout,
+        health,
+        hostname,
+        volumes,
+        shell,
+        on_build,
+    } = &*view.effective;
+    let set = |paths: &[String]| -> Option<BTreeMap<String, Empty>> {
+        (!paths.is_empty()).then(|| paths.iter().map(|path| (path.clone(), Empty {})).collect())
+    };
+    let exposed = view.spec.network.exposed.iter();
+    Config {
+        hostname: hostname.clone(),
+        user: user.clone(),
+        exposed_ports: exposed
+            .map(|(port, protocol)| (format!("{port}/{}", protocol_word(*protocol)), Empty {}))
+            .collect(),
+        env: Some(env.clone()),
+        cmd: cmd.clone().map(StrSlice),
+        healthcheck: health.as_ref().map(health_config).or(asked.healthcheck),
+        volumes: set(volumes),
+        working_dir: working_dir.clone(),
+        entrypoint: entrypoint.clone().map(StrSlice),
+        on_build: on_build.clone(),
+        labels: Some(view.spec.labels.clone()),
+        stop_timeout: stop_timeout.map(|timeout| match timeout {
+            StopTimeout::After(time) => time.as_secs() as i64,
+            StopTimeout::Never => -1,
+        }),
+        shell: shell.clone().map(StrSlice),
+        // Shown as they were asked for.
+        domainname: asked.domainname,
+        attach_stdin: asked.attach_stdin,
+        attach_stdout: asked.attach_stdout,
+        attach_stderr: asked.attach_stderr,
+        tty: asked.tty,
+        open_stdin: asked.open_stdin,
+        stdin_once: asked.stdin_once,
+        args_escaped: asked.args_escaped,
+        image: asked.image,
+        network_disabled: asked.network_disabled,
+        mac_address: asked.mac_address,
+        stop_signal: asked.stop_signal,
+    }
+}
+
+fn health_config(plan: &HealthPlan) -> HealthConfig {
+    let HealthPlan { test, interval, timeout, start_period, start_interval, retries } = plan;
+    let words = match test {
+        HealthTest::Command(words) => {
+            std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect()
+        }
+        HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+    };
+    HealthConfig {
+        test: words,
+        interval: interval.as_nanos() as i64,
+        timeout: timeout.as_nanos() as i64,
+        start_period: start_period.as_nanos() as i64,
+        start_interval: start_interval.as_nanos() as i64,
+        retries: i64::from(*retries),
+    }
+}
+
+/// The request's `HostConfig` with what is true now and what the daemon made of missing values.
+fn host_config(view: &ContainerView, mut host: HostConfig, shown: &Shown) -> HostConfig {
+    let fill = |field: &mut String, value: &str| {
+        if field.is_empty() {
+            value.clone_into(field);
+        }
+    };
+    show(&view.spec.resources, &mut host);
+    host.restart_policy = restart_document(view.spec.restart);
+    host.log_config = log_config(view, shown);
+    // COMPAT: dockerd writes the default network's name since 28.
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        "bridge".clone_into(&mut host.network_mode);
+    }
+    fill(&mut host.cgroupns_mode, shown.cgroup_namespace);
+    fill(&mut host.runtime, &shown.runtime);
+    if view.spec.namespaces.ipc == IpcMode::Default {
+        host.ipc_mode.clone_from(&shown.ipc_mode);
+    }
+    if host.shm_size == 0 {
+        host.shm_size = shown.shm_size as i64;
+    }
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(|| MASKED.map(str::to_owned).to_vec());
+        host.readonly_paths.get_or_insert_with(|| READONLY.map(str::to_owned).to_vec());
+    }
+    host
+}
+
+/// Paths hidden from containers, as `inspect` of dockerd shows them.
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// Paths that containers cannot write.
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn log_config(view: &ContainerView, shown: &Shown) -> LogConfig {
+    match &view.spec.log {
+        Some(log) => LogConfig {
+            driver: if log.driver.is_empty() {
+                shown.log_driver.clone()
+            } else {
+                log.driver.clone()
+            },
+            config: Some(log.options.clone()),
+        },
+        None => LogConfig { driver: shown.log_driver.clone(), config: Some(BTreeMap::new()) },
+    }
+}
+
+fn mount_document(mount: &MountPoint) -> MountDocument {
+    let MountPoint {
+        kind,
+        name,
+        source,
+        target,
+        driver,
+        mode,
+        writable,
+        propagation,
+        anonymous: _, // Told by the volume's label.
+    } = mount;
+    let kind = match kind {
+        MountPointKind::Bind => "bind",
+        MountPointKind::Volume => "volume",
+        MountPointKind::Tmpfs => "tmpfs",
+    };
+    MountDocument {
+        kind: kind.to_owned(),
+        name: name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        source: source.to_string_lossy().into_owned(),
+        destination: target.clone(),
+        driver: driver.clone(),
+        mode: mode.clone(),
+        rw: *writable,
+        propagation: propagation.map(|how| how.word().to_owned()).unwrap_or_default(),
+    }
+}
+
+/// Networks by name: connected ones, else those that the container will join.
+fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
+    let request: CreateRequest =
+        rorqual_api::from_value(view.spec.echo.0.clone()).unwrap_or_default();
+    let asked = request.networking_config.unwrap_or_default().endpoints_config;
+    let mut networks: BTreeMap<String, EndpointSettings> = asked
+        .into_iter()
+        .map(|(name, settings)| {
+            let name = if name == "default" { "bridge".to_owned() } else { name };
+            let settings = settings.unwrap_or_default();
+            let kept = EndpointSettings {
+                ipam_config: settings.ipam_config,
+                links: settings.links,
+                aliases: settings.aliases,
+                driver_opts: settings.driver_opts,
+                gw_priority: settings.gw_priority,
+                ..EndpointSettings::default()
+            };
+            (name, kept)
+        })
+        .collect();
+    let main = match &view.spec.network.mode {
+        NetworkMode::Default => Some("bridge"),
+        NetworkMode::None => Some("none"),
+        NetworkMode::Host => Some("host"),
+        NetworkMode::Network(name) => Some(name.as_str()),
+        NetworkMode::Container(_) => None,
+    };
+    if let Some(main) = main
+        && !view.endpoints.iter().any(|endpoint| endpoint.network.to_string().starts_with(main))
+    {
+        networks.entry(main.to_owned()).or_default();
+    }
+    for endpoint in &view.endpoints {
+        let present = endpoint_document(endpoint);
+        let settings = networks.entry(endpoint.network_name.clone()).or_default();
+        *settings = EndpointSettings {
+            ipam_config: settings.ipam_config.take(),
+            links: settings.links.take(),
+            aliases: settings.aliases.take(),
+            driver_opts: settings.driver_opts.take(),
+            gw_priority: settings.gw_priority,
+            dns_names: dns_names(view, &endpoint.network_name),
+            ..present
+        };
+    }
+    networks
+}
+
+/// Names that the embedded DNS answers to; the default network has none.
+fn dns_names(view: &ContainerView, network: &str) -> Option<Vec<String>> {
+    if network == "bridge" {
+        return None;
+    }
+    let aliases = view.spec.network.endpoints.iter().find(|endpoint| endpoint.network == network);
+    let mut names = vec![view.name.to_string()];
+    names.extend(aliases.into_iter().flat_map(|endpoint| endpoint.aliases.iter().cloned()));
+    names.push(view.id.short());
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Some(names)
+}
+
+fn network_settings(view: &ContainerView) -> NetworkSettings {
+    let is_up = view.state.pid != 0;
+    let networks = networks(view);
+    let mut settings = NetworkSettings {
+        ports: if is_up { port_map(&view.ports, &exposed(view)) } else { BTreeMap::new() },
+        ..NetworkSettings::default()
+    };
+    if is_up && !view.endpoints.is_empty() {
+        settings.sandbox_id = view.id.to_string();
+        // The namespace as a path that tools can open.
+        settings.sandbox_key = format!("/proc/{}/ns/net", view.state.pid);
+    }
+    // COMPAT: the flat fields are those of the default network.
+    if let Some(bridge) = networks.get("bridge") {
+        settings.endpoint_id.clone_from(&bridge.endpoint_id);
+        settings.gateway.clone_from(&bridge.gateway);
+        settings.ip_address.clone_from(&bridge.ip_address);
+        settings.ip_prefix_len = bridge.ip_prefix_len;
+        settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
+        settings.global_ipv6_address.clone_from(&bridge.global_ipv6_address);
+        settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
+        settings.mac_address.clone_from(&bridge.mac_address);
+    }
+    settings.networks = networks;
+    settings
+}
+
+fn exposed(view: &ContainerView) -> Vec<(u16, PortProtocol)> {
+    view.spec.network.exposed.clone()
+}
+
+/// Writes a line of a list.
+pub(crate) fn summary_document(view: &ContainerView, now: Timestamp) -> Summary {
+    let request: CreateRequest =
+        rorqual_api::from_value(view.spec.echo.0.clone()).unwrap_or_default();
+    let network_mode = match request.host_config.as_ref().map(|host| host.network_mode.as_str()) {
+        None | Some("" | "default") => "bridge".to_owned(),
+        Some(mode) => mode.to_owned(),
+    };
+    Summary {
+        id: view.id.to_string(),
+        names: vec![format!("/{}", view.name)],
+        image: view.spec.image.clone(),
+        image_id: view.image.to_string(),
+        image_manifest_descriptor: Some(descriptor(view)),
+        command: command_words(&view.effective.command),
+        created: view.created.secs() as i64,
+        ports: ports(view),
+        size_rw: view.size.map_or(0, |size| size.writable as i64),
+        size_root_fs: view.size.map_or(0, |size| (size.writable + size.layers) as i64),
+        labels: view.spec.labels.clone(),
+        state: view.state.phase.word().to_owned(),
+        status: status_words(&view.state, now),
+        host_config: SummaryHostConfig { network_mode, annotations: view.spec.annotations.clone() },
+        network_settings: SummaryNetworkSettings { networks: networks(view) },
+        mounts: view.mounts.iter().map(summary_mount).collect(),
+    }
+}
+
+/// Lists do not tell where a volume is on the host.
+fn summary_mount(mount: &MountPoint) -> MountDocument {
+    let mut document = mount_document(mount);
+    if mount.kind == MountPointKind::Volume {
+        document.source.clear();
+    }
+    document
+}
+
+/// Joins a command as `ps` shows it: words with blanks are quoted.
+fn command_words(command: &[String]) -> String {
+    let word = |word: &String| {
+        let is_plain = !word.is_empty() && !word.contains([' ', '\t', '\n', '\'']);
+        if is_plain { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    match command {
+        // COMPAT: a program alone is shown as it is.
+        [program] => program.clone(),
+        words => words.iter().map(word).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn ports(view: &ContainerView) -> Vec<PortSummary> {
+    if view.state.pid == 0 {
+        return Vec::new();
+    }
+    let published = view.ports.iter().flat_map(|port| {
+        host_addresses(port).into_iter().map(move |ip| PortSummary {
+            ip,
+            private_port: port.container,
+            public_port: port.host.0,
+            protocol: protocol_word(port.protocol).to_owned(),
+        })
+    });
+    let is_published = |private: u16, protocol| {
+        view.ports.iter().any(|port| (port.container, port.protocol) == (private, protocol))
+    };
+    let only_exposed =
+        exposed(view).into_iter().filter(|(port, protocol)| !is_published(*port, *protocol));
+    let only_exposed = only_exposed.map(|(port, protocol)| PortSummary {
+        ip: String::new(),
+        private_port: port,
+        public_port: 0,
+        protocol: protocol_word(protocol).to_owned(),
+    });
+    published.chain(only_exposed).collect()
+}

@@ -1,0 +1,52 @@
+//! Volumes.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use rorqual_api::volume as wire;
+
+use crate::context::Context;
+use crate::convert::volume::{volume_document, volume_spec};
+use crate::request::{ApiRequest, Result, empty, json};
+
+/// `GET /volumes`
+pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
+    let views = context.engine.volumes.list(request.filters()?).await?;
+    let volumes = views.iter().map(volume_document).collect();
+    json(StatusCode::OK, &wire::ListResponse { volumes: Some(volumes), warnings: None })
+}
+
+/// `POST /volumes/create`
+pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
+    let spec = volume_spec(request.json(None).await?)?;
+    let view = context.engine.volumes.create(spec).await?;
+    json(StatusCode::CREATED, &volume_document(&view))
+}
+
+/// `GET /volumes/{name}`
+pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Result {
+    let view = context.engine.volumes.inspect(request.param("name")).await?;
+    json(StatusCode::OK, &volume_document(&view))
+}
+
+/// `DELETE /volumes/{name}`
+pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
+    let force = request.query.flag("force");
+    context.engine.volumes.remove(request.param("name"), force).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// `POST /volumes/prune`
+pub(super) async fn prune(context: Arc<Context>, request: ApiRequest) -> Result {
+    let mut filters = request.filters()?;
+    // COMPAT: before 1.42 named volumes were pruned too.
+    if request.version < rorqual_api::ApiVersion::v1(42) && !filters.has("all") {
+        filters.add("all", "true");
+    }
+    let pruned = context.engine.volumes.prune(filters).await?;
+    let answer = wire::PruneReport {
+        volumes_deleted: (!pruned.deleted.is_empty()).then_some(pruned.deleted),
+        space_reclaimed: pruned.reclaimed,
+    };
+    json(StatusCode::OK, &answer)
+}

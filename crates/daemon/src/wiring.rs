@@ -1,0 +1,134 @@
+//! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use rorqual_content::{ImageStore, LocalBlobs};
+use rorqual_core::BoxError;
+use rorqual_engine::spec::LogSpec;
+use rorqual_engine::{Engine, JournalState, LogRecords, LogSource, Options, Parts};
+use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_shim::log::{LogQuery, LogTarget};
+use rorqual_shim::{Shims, ShimsOptions};
+use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
+use rorqual_store::{Database, Journal};
+use rorqual_transfer::LocalTransfer;
+use tokio::sync::watch;
+
+use crate::config::{BridgeConfig, Config, RUNTIMES};
+use crate::facts::Facts;
+
+/// Reads the logs that shims write.
+struct ShimLogs;
+
+impl LogSource for ShimLogs {
+    fn open(
+        &self,
+        target: &LogTarget,
+        query: &LogQuery,
+        running: watch::Receiver<bool>,
+    ) -> Option<LogRecords> {
+        let records = rorqual_shim::log::read(target, query, running)?;
+        Some(Box::pin(records.map(|record| record.map_err(BoxError::from))))
+    }
+}
+
+/// Opens everything below the daemon's roots and recovers what an earlier life left.
+pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<Engine, BoxError> {
+    let (data, run) = (config.data_root.clone(), config.exec_root.clone());
+    // ORDER: the launcher seals the binary before anything of a container exists.
+    let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
+    let bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
+    let (database, journal, unfinished, snapshots, blobs, networks) = {
+        let (data, run) = (data.clone(), run.clone());
+        rorqual_store::blocking(move || -> Result<_, BoxError> {
+            let database = Database::open(&data.join("state.db"))?;
+            let (journal, unfinished) = Journal::open(&run.join("journal"))?;
+            let snapshots = Overlay::open(&data, SnapshotOptions::default())?;
+            let blobs = LocalBlobs::open(&data)?;
+            let networks = Bridges::open(bridge)?;
+            Ok((database, journal, unfinished, snapshots, blobs, networks))
+        })
+        .await?
+    };
+    let images = Arc::new(ImageStore::open(database.clone()).await?);
+    let (snapshots, blobs) = (Arc::new(snapshots), Arc::new(blobs));
+    let transfer = LocalTransfer::new(
+        Arc::clone(&blobs) as _,
+        Arc::clone(&images) as _,
+        Arc::clone(&snapshots) as _,
+    );
+    let parts = Parts {
+        tasks,
+        logs: Arc::new(ShimLogs),
+        snapshots,
+        blobs,
+        images,
+        transfer: Arc::new(transfer),
+        networks: Arc::new(networks),
+        database,
+    };
+    let journal = JournalState { journal: Arc::new(journal), unfinished };
+    Ok(Engine::open(options(config, facts, &data)?, parts, journal).await?)
+}
+
+fn bridge_options(
+    config: &BridgeConfig,
+    data: PathBuf,
+    run: PathBuf,
+) -> Result<BridgeOptions, BoxError> {
+    let cidr = |text: &Option<String>| text.as_ref().map(|text| text.parse::<Cidr4>()).transpose();
+    let mut options = BridgeOptions::new(data.join("network"), run);
+    match config.name.as_deref() {
+        None => {}
+        Some("none") => options.bridge = DefaultBridge::Off,
+        Some(name) => options.bridge = DefaultBridge::Named(name.to_owned()),
+    }
+    options.bip = cidr(&config.bip)?;
+    options.fixed_cidr = cidr(&config.fixed_cidr)?;
+    options.mtu = config.mtu;
+    options.traffic = Traffic {
+        icc: config.icc,
+        ip_masq: config.ip_masq,
+        ip_forward: config.ip_forward,
+        firewall: config.firewall,
+    };
+    options.publish_on = config.publish_on;
+    Ok(options)
+}
+
+fn options(config: &Config, facts: &Facts, data: &Path) -> Result<Options, BoxError> {
+    let defaults = &config.defaults;
+    let mut options = Options::new(data.join("volumes"));
+    // Our own binary is static and plays the init's role under that name.
+    options.init_binary = std::env::current_exe().ok();
+    options.default_init = defaults.init;
+    if let Some(parent) = &defaults.cgroup_parent {
+        options.cgroup_parent.clone_from(parent);
+    }
+    options.cgroup_unified = facts.cgroup_unified;
+    options.log =
+        LogSpec { driver: defaults.log_driver.clone(), options: defaults.log_options.clone() };
+    options.dns.clone_from(&defaults.dns);
+    options.dns_search.clone_from(&defaults.dns_search);
+    options.dns_options.clone_from(&defaults.dns_options);
+    options.ulimits.clone_from(&defaults.ulimits);
+    options.shm_size = defaults.shm_size;
+    options.ipc_mode = defaults.ipc.clone();
+    options.cgroup_namespace = defaults.cgroup_namespace;
+    options.stop_timeout = defaults.stop_timeout;
+    options.shutdown_timeout = config.shutdown_timeout;
+    options.live_restore = config.live_restore;
+    options.no_new_privileges = defaults.no_new_privileges;
+    options.seccomp_profile = match defaults.seccomp_profile.as_str() {
+        "builtin" => None,
+        "unconfined" => Some("unconfined".to_owned()),
+        path => Some(
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read the seccomp profile {path}: {error}"))?,
+        ),
+    };
+    options.runtimes = RUNTIMES.iter().map(|name| (*name).to_owned()).collect();
+    Ok(options)
+}

@@ -1,0 +1,187 @@
+//! Bodies: of answers, whole or streamed, and of requests, bounded or handed to a blocking reader.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use rorqual_core::BoxError;
+use tokio::sync::mpsc;
+
+/// Body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A request body beyond its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("request body is larger than {0} bytes")]
+pub struct TooLarge(pub usize);
+
+// LIMIT: pieces in flight between a blocking thread and a connection; together with PIECE it bounds memory per stream.
+const PIECES: usize = 4;
+const PIECE: usize = 64 << 10;
+
+/// Makes a body of bytes that are there.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Makes a body without bytes.
+pub fn empty() -> Body {
+    full(Bytes::new())
+}
+
+/// Makes a body of pieces as they come; an error cuts the connection, so that the client sees a broken answer.
+pub fn stream(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+/// Makes a body of what is sent; sending waits while the client is slow and fails once it is gone.
+pub fn channel() -> (mpsc::Sender<Result<Bytes, BoxError>>, Body) {
+    let (sender, receiver) = mpsc::channel(PIECES);
+    (sender, stream(receiver_stream(receiver)))
+}
+
+fn receiver_stream<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+    futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}
+
+/// Makes a body of what a blocking reader yields. The reader is dropped when the client goes away.
+pub fn reader(mut reader: impl Read + Send + 'static) -> Body {
+    let (sender, body) = channel();
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut piece = vec![0; PIECE];
+            let item = match reader.read(&mut piece) {
+                Ok(0) => return,
+                Ok(count) => {
+                    piece.truncate(count);
+                    Ok(Bytes::from(piece))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error.into()),
+            };
+            let is_last = item.is_err();
+            if sender.blocking_send(item).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    body
+}
+
+/// A blocking writer whose bytes become the body; it fails once the client is gone.
+pub fn writer() -> (impl io::Write + Send + 'static, mpsc::Sender<Result<Bytes, BoxError>>, Body) {
+    let (sender, body) = channel();
+    (ChannelWriter(sender.clone()), sender, body)
+}
+
+struct ChannelWriter(mpsc::Sender<Result<Bytes, BoxError>>);
+
+impl io::Write for ChannelWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PIECE);
+        let piece = Bytes::copy_from_slice(&bytes[..count]);
+        self.0.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Body of a request.
+pub struct RequestBody(Inner);
+
+enum Inner {
+    Bytes(Bytes),
+    Incoming(Incoming),
+}
+
+impl RequestBody {
+    pub(crate) const fn incoming(body: Incoming) -> Self {
+        Self(Inner::Incoming(body))
+    }
+
+    /// Makes a body of bytes that are there.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self(Inner::Bytes(bytes.into()))
+    }
+
+    /// Reads it whole.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] beyond `limit` bytes, otherwise the connection's fault.
+    pub async fn bytes(self, limit: usize) -> Result<Bytes, BoxError> {
+        let mut incoming = match self.0 {
+            Inner::Bytes(bytes) if bytes.len() > limit => return Err(TooLarge(limit).into()),
+            Inner::Bytes(bytes) => return Ok(bytes),
+            Inner::Incoming(incoming) => incoming,
+        };
+        let mut bytes = Vec::new();
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if bytes.len() + data.len() > limit {
+                return Err(TooLarge(limit).into());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.into())
+    }
+
+    /// Turns it into a blocking reader, to be read on a blocking thread. A body that breaks off is an error there,
+    /// never an early end.
+    pub fn into_reader(self) -> Box<dyn Read + Send> {
+        let mut incoming = match self.0 {
+            Inner::Bytes(bytes) => return Box::new(bytes.reader()),
+            Inner::Incoming(incoming) => incoming,
+        };
+        let (sender, receiver) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            loop {
+                let item = match incoming.frame().await {
+                    None => return sender.send(Ok(None)).await.unwrap_or_default(),
+                    Some(Err(error)) => Err(io::Error::other(error)),
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => Ok(Some(data)),
+                        Err(_) => continue,
+                    },
+                };
+                let is_last = item.is_err();
+                if sender.send(item).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Box::new(ChannelReader { receiver, piece: Bytes::new(), ended: false })
+    }
+}
+
+struct ChannelReader {
+    receiver: mpsc::Receiver<io::Result<Option<Bytes>>>,
+    piece: Bytes,
+    ended: bool,
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() && !self.ended {
+            match self.receiver.blocking_recv() {
+                Some(Ok(Some(piece))) => self.piece = piece,
+                Some(Ok(None)) => self.ended = true,
+                Some(Err(error)) => return Err(error),
+                None => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        }
+        let count = self.piece.len().min(buf.len());
+        buf[..count].copy_from_slice(&self.piece[..count]);
+        self.piece.advance(count);
+        Ok(count)
+    }
+}

@@ -1,0 +1,34 @@
+//! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
+
+mod crash;
+mod execs;
+mod files;
+mod images;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod logs;
+mod run;
+
+use rorqual_testkit::{Host, HostOptions, TestResult};
+
+/// The binary under test.
+const RORQUAL: &str = env!("CARGO_BIN_EXE_rorqual");
+
+/// Runs `steps` on a host with the busybox image, then checks that nothing is left.
+fn scenario(steps: impl FnOnce(&mut Host) -> TestResult) -> TestResult {
+    scenario_with(HostOptions::default(), steps)
+}
+
+/// Like [`scenario`], with daemon options.
+fn scenario_with(options: HostOptions, steps: impl FnOnce(&mut Host) -> TestResult) -> TestResult {
+    let mut host = Host::start_with(RORQUAL, options)?;
+    host.import_busybox()?;
+    steps(&mut host)?;
+    host.finish()
+}
+
+/// Reads one value from `inspect`.
+fn inspect(host: &Host, container: &str, format: &str) -> TestResult<String> {
+    host.cli(["inspect", "--format", format, container])?.ok()
+}

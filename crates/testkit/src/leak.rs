@@ -1,0 +1,55 @@
+//! The leak check: nothing that a scenario's daemon made may outlive it.
+//!
+//! Looks only for things that carry the scenario's own marks, so scenarios can run side by side.
+
+use std::fs;
+use std::path::Path;
+
+/// Lists what is left: processes that mention `folder` or sit in `cgroup`, mounts below `folder`, cgroups.
+pub(crate) fn leftovers(folder: &Path, cgroup: &str) -> Vec<String> {
+    let folder = folder.to_string_lossy();
+    let mut found = processes(&folder, cgroup);
+    found.extend(mounts(&folder));
+    cgroups(Path::new("/sys/fs/cgroup"), cgroup, 4, &mut found);
+    found
+}
+
+fn processes(folder: &str, cgroup: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) || pid == own {
+            continue;
+        }
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let groups = String::from_utf8_lossy(&read("cgroup")).into_owned();
+        if command.contains(folder) || groups.contains(cgroup) {
+            let state = String::from_utf8_lossy(&read("stat")).into_owned();
+            found.push(format!(
+                "process {pid}: {command} ({})",
+                state.chars().take(60).collect::<String>()
+            ));
+        }
+    }
+    found
+}
+
+fn mounts(folder: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().filter(|line| line.contains(folder)).map(|line| format!("mount {line}")).collect()
+}
+
+fn cgroups(below: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if entry.file_name().to_string_lossy().contains(name) {
+            found.push(format!("cgroup {}", entry.path().display()));
+        } else if depth > 0 {
+            cgroups(&entry.path(), name, depth - 1, found);
+        }
+    }
+}
