@@ -27,7 +27,7 @@ pub(crate) struct VolumeTable {
     database: Database,
     records: Mutex<BTreeMap<VolumeName, VolumeRecord>>,
     /// Held while a volume is made or removed.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl VolumeTable {
@@ -35,12 +35,7 @@ impl VolumeTable {
     pub(crate) async fn open(root: PathBuf, database: Database) -> Result<Self> {
         let records: Vec<VolumeRecord> = database.list().await?;
         let records = records.into_iter().map(|record| (record.name.clone(), record)).collect();
-        Ok(Self {
-            root,
-            database,
-            records: Mutex::new(records),
-            changing: tokio::sync::Mutex::default(),
-        })
+        Ok(Self { root, database, records: Mutex::new(records), changing: Arc::default() })
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<VolumeName, VolumeRecord>> {
@@ -61,17 +56,38 @@ impl VolumeTable {
     }
 
     /// Returns a volume, made if it is not there, and whether it was made.
-    pub(crate) async fn ensure(&self, wanted: VolumeRecord) -> Result<(VolumeRecord, bool)> {
-        let _turn = self.changing.lock().await;
+    ///
+    /// # Cancellation
+    ///
+    /// Once begun, the making goes on without the caller, and whoever takes it back waits for its end.
+    pub(crate) async fn ensure(
+        self: &Arc<Self>,
+        wanted: VolumeRecord,
+    ) -> Result<(VolumeRecord, bool)> {
+        // ORDER: our turn comes before the work is on its way, so that an undo cannot overtake it.
+        let turn = Arc::clone(&self.changing).lock_owned().await;
         if let Some(known) = self.find(&wanted.name) {
             return Ok((known, false));
         }
+        let table = Arc::clone(self);
+        let making = tokio::spawn(async move {
+            let made = table.make(wanted).await;
+            drop(turn);
+            made
+        });
+        match making.await {
+            Ok(made) => made.map(|record| (record, true)),
+            Err(failure) => Err(Error::Internal(format!("cannot make the volume: {failure}"))),
+        }
+    }
+
+    async fn make(&self, wanted: VolumeRecord) -> Result<VolumeRecord> {
         let data = self.data(&wanted.name);
         blocking(move || make_directory(&data)).await?;
         // On disk before anybody is told of it.
         self.database.put(Durability::Full, wanted.clone()).await?;
         self.records().insert(wanted.name.clone(), wanted.clone());
-        Ok((wanted, true))
+        Ok(wanted)
     }
 
     /// Removes record and directory; a missing one is fine.
