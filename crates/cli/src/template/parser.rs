@@ -321,6 +321,11 @@ impl Parser<'_> {
 
     fn operand(&mut self) -> Result<Operand, TemplateError> {
         let Some((at, token)) = self.next() else { return Err(self.fail("unexpected EOF")) };
+        // COMPAT: Go places a chain of fields where its second one stands.
+        let chained = match (&token, self.tokens.get(self.at)) {
+            (Token::Field(_) | Token::Variable(_), Some((next, Token::Field(_)))) => Some(*next),
+            _ => None,
+        };
         let kind = match token {
             Token::Dot => Kind::Dot,
             Token::Field(name) => {
@@ -342,7 +347,7 @@ impl Parser<'_> {
                 return Err(self.fail(&format!("unexpected {} in command", describe(rest))));
             }
         };
-        Ok(Operand { at, kind })
+        Ok(Operand { at: chained.unwrap_or(at), kind })
     }
 
     fn parenthesis(&mut self, at: usize) -> Result<Operand, TemplateError> {

@@ -60,7 +60,7 @@ async fn info(cli: &Cli, matches: &Matches) -> Outcome {
                 text: format!("template parsing error: {error}"),
             })?;
             let text = template
-                .render(&typed::value(&document), Mode::Rows)
+                .render(&typed::named(&document, "system.dockerInfo"), Mode::Rows)
                 .map_err(|error| Failure::new(error.to_string()))?;
             cli.line(&text)?;
         }
