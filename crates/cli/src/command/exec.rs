@@ -295,6 +295,8 @@ async fn start_each(cli: &Cli, client: &Client, matches: &Matches, query: &str) 
     }
     match failed.is_empty() {
         true => Ok(0),
-        false => Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", ")))),
+        false => {
+            Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))))
+        }
     }
 }

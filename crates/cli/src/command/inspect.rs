@@ -203,9 +203,8 @@ fn rendered(cli: &Cli, format: &str, found: &[Json]) -> Result<String, Failure> 
         "" => Ok(format!("{}\n", indented(&Json::Array(found.to_vec())))),
         "json" => Ok(format!("{}\n", Json::Array(found.to_vec()))),
         format => {
-            let mut template = Template::parse("", &unescaped(format)).map_err(|error| Failure {
-                code: 64,
-                text: format!("template parsing error: {error}"),
+            let mut template = Template::parse("", &unescaped(format)).map_err(|error| {
+                Failure { code: 64, text: format!("template parsing error: {error}") }
             })?;
             template.missing = MissingKey::Error;
             let mut out = String::new();

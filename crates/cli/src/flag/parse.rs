@@ -259,7 +259,11 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
     let valid = match kind {
         Kind::List("filter") => {
             let bad = "bad format of filter (expected name=value)";
-            return if value.is_empty() || value.contains('=') { Ok(()) } else { Err(bad.to_owned()) };
+            return if value.is_empty() || value.contains('=') {
+                Ok(())
+            } else {
+                Err(bad.to_owned())
+            };
         }
         Kind::Bool if parse_bool(value).is_none() => {
             return Err(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));

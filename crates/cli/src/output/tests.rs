@@ -7,8 +7,10 @@ fn columns_are_as_wide_as_their_widest_cell() {
     let expected = "A                B         C\nlong name here   x         y\n";
     assert_eq!(aligned(text, 10, 3), expected);
     // A line without cells ends a column.
-    assert_eq!(aligned("a\tb\nplain\nlonger than ten\tb", 10, 3),
-        "a         b\nplain\nlonger than ten   b");
+    assert_eq!(
+        aligned("a\tb\nplain\nlonger than ten\tb", 10, 3),
+        "a         b\nplain\nlonger than ten   b"
+    );
     assert_eq!(aligned("é…\tx", 4, 1), "é…  x");
 }
 
@@ -29,8 +31,10 @@ fn formats_are_those_of_docker() {
         ("json", "{\"ID\":\"\\u003c1\\u003e\",\"Name\":\"n\"}\n"),
         ("{{.ID}}\\n{{.Name}}", "<1>\nn\n"),
         ("{{.Label \"none\"}}|", "|\n"),
-        ("{{.Foo}}",
-         "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *t.row"),
+        (
+            "{{.Foo}}",
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *t.row",
+        ),
     ];
     for (format, expected) in cases {
         assert_eq!(rendered(format), expected, "{format}");

@@ -14,7 +14,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Node>, TemplateError> 
     let (nodes, end) = parser.list(Inside::Top)?;
     match end {
         End::Text => Ok(nodes),
-        End::End => Err(parser.fail("unexpected {{end}}")),
+        End::Closed => Err(parser.fail("unexpected {{end}}")),
         End::Else(_) => Err(parser.fail("unexpected {{else}}")),
     }
 }
@@ -31,7 +31,7 @@ struct Parser<'a> {
 /// What closed a list of nodes.
 enum End {
     Text,
-    End,
+    Closed,
     /// With `if` or `with` right behind it.
     Else(Option<String>),
 }
@@ -93,7 +93,7 @@ impl Parser<'_> {
                     self.at += 1;
                     self.close("end")?;
                     self.depth -= 1;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, End::Closed));
                 }
                 "else" => {
                     self.at += 1;
@@ -166,7 +166,7 @@ impl Parser<'_> {
         let otherwise = match end {
             End::Else(None) => {
                 let (otherwise, end) = self.list(outer)?;
-                if !matches!(end, End::End) {
+                if !matches!(end, End::Closed) {
                     return Err(self.fail("expected end; found {{else}}"));
                 }
                 otherwise

@@ -31,8 +31,10 @@ const CASES: &[(&str, &str)] = &[
     ("{{$x := 1}}{{range .List}}{{$x = .}}{{end}}{{$x}}", "b"),
     ("a {{- \"b\" -}} c", "abc"),
     ("{{/* nothing */}}x", "x"),
-    ("{{printf \"%q %5d|%-5s|%05d %x %v %t\" .Name 7 \"ab\" 42 255 .List true}}",
-     "\"x<y\"     7|ab   |00042 ff [a b] true"),
+    (
+        "{{printf \"%q %5d|%-5s|%05d %x %v %t\" .Name 7 \"ab\" 42 255 .List true}}",
+        "\"x<y\"     7|ab   |00042 ff [a b] true",
+    ),
     ("{{printf \"%s\" 1}} {{printf \"%d\"}}", "%!s(int=1) %!d(MISSING)"),
     ("{{printf \"%.2f %e %g\" 1.5 1.5 1e21}}", "1.50 1.500000e+00 1e+21"),
     ("{{index .List 1}} {{index .Map \"k\"}} {{len .Name}}", "b v 3"),
@@ -52,12 +54,18 @@ const CASES: &[(&str, &str)] = &[
     ("{{.Name | foo}}", "! template: :1: function \"foo\" not defined"),
     ("{{if .On}}", "! template: :1: unexpected EOF"),
     ("{{end}}", "! template: :1: unexpected {{end}}"),
-    ("{{.Name.Foo}}",
-     "! template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type string"),
-    ("{{index .List 9}}",
-     "! template: :1:2: executing \"\" at <index .List 9>: error calling index: index out of range: 9"),
-    ("{{lt 1 \"a\"}}",
-     "! template: :1:2: executing \"\" at <lt 1 \"a\">: error calling lt: incompatible types for comparison"),
+    (
+        "{{.Name.Foo}}",
+        "! template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type string",
+    ),
+    (
+        "{{index .List 9}}",
+        "! template: :1:2: executing \"\" at <index .List 9>: error calling index: index out of range: 9",
+    ),
+    (
+        "{{lt 1 \"a\"}}",
+        "! template: :1:2: executing \"\" at <lt 1 \"a\">: error calling lt: incompatible types for comparison",
+    ),
 ];
 
 #[test]

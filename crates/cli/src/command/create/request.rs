@@ -12,7 +12,6 @@ use crate::flag::Matches;
 
 /// Which of the container's streams the client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "three independent streams")]
 pub(in crate::command) struct Streams {
     /// Standard input.
     pub(in crate::command) input: bool,

@@ -75,9 +75,12 @@ fn files_of_variables_are_read_as_docker_does() {
     let path = dir.path().join("env").display().to_string();
     std::fs::write(&path, "# no\nA=b c\n\n  B=\nHOST\nGONE\n").unwrap();
     let known = |name: &str| (name == "HOST").then(|| "HOST=here".to_owned());
-    let all = read_variables(&[path.clone()], &["C=d".to_owned()], known).unwrap();
+    let all = read_variables(std::slice::from_ref(&path), &["C=d".to_owned()], known).unwrap();
     assert_eq!(all, ["A=b c", "B=", "HOST=here", "C=d"]);
     std::fs::write(&path, "A B=c\n").unwrap();
-    let failure = read_variables(&[path.clone()], &[], known).unwrap_err();
-    assert_eq!(failure.text, format!("invalid environment file: {path}: variable 'A B' contains whitespaces"));
+    let failure = read_variables(std::slice::from_ref(&path), &[], known).unwrap_err();
+    assert_eq!(
+        failure.text,
+        format!("invalid environment file: {path}: variable 'A B' contains whitespaces")
+    );
 }

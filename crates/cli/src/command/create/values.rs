@@ -220,7 +220,9 @@ pub(super) fn gpus(text: &str) -> Result<Json, String> {
     let counted = |text: &str| match text {
         "all" => Ok(-1),
         _ => text.parse::<i64>().map_err(|_| {
-            format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax")
+            format!(
+                "invalid count ({text}): value must be either \"all\" or an integer: invalid syntax"
+            )
         }),
     };
     for field in &fields {

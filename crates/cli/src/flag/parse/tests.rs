@@ -19,7 +19,8 @@ fn failure(command: &str, text: &str) -> String {
 
 #[test]
 fn flags_are_read_in_all_their_forms() {
-    let matches = parsed("run", "-it --rm=false -p80:80 -p=81:81 --name x --publish 82 img -x --rm").unwrap();
+    let matches =
+        parsed("run", "-it --rm=false -p80:80 -p=81:81 --name x --publish 82 img -x --rm").unwrap();
     assert!(matches.on("interactive") && matches.on("tty") && !matches.on("rm"));
     assert_eq!(matches.list("publish"), ["80:80", "81:81", "82"]);
     assert_eq!(matches.text("name"), "x");
@@ -42,15 +43,35 @@ const FAILURES: &[(&str, &str, &str)] = &[
     ("ps", "-aX", "unknown shorthand flag: 'X' in -X"),
     ("ps", "--last", "flag needs an argument: --last"),
     ("ps", "-n", "flag needs an argument: 'n' in -n"),
-    ("ps", "--last=x", "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
-    ("ps", "--all=maybe", "invalid argument \"maybe\" for \"-a, --all\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax"),
-    ("ps", "-f foo", "invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)"),
+    (
+        "ps",
+        "--last=x",
+        "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+    ),
+    (
+        "ps",
+        "--all=maybe",
+        "invalid argument \"maybe\" for \"-a, --all\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+    ),
+    (
+        "ps",
+        "-f foo",
+        "invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+    ),
     ("ps", "x", "'docker ps' accepts no arguments"),
     ("rm", "", "'docker rm' requires at least 1 argument"),
     ("rename", "a", "'docker rename' requires 2 arguments"),
     ("run", "-m x img", "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
-    ("run", "--mount type=foo img", "invalid argument \"type=foo\" for \"--mount\" flag: target is required"),
-    ("run", "-e =x img", "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x"),
+    (
+        "run",
+        "--mount type=foo img",
+        "invalid argument \"type=foo\" for \"--mount\" flag: target is required",
+    ),
+    (
+        "run",
+        "-e =x img",
+        "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x",
+    ),
 ];
 
 #[test]
@@ -90,7 +111,10 @@ const DOCKER_FLAGS: &[(&str, &str)] = &[
     ("rm", "force link volumes"),
     ("start", "attach checkpoint checkpoint-dir detach-keys interactive"),
     ("stats", "all format no-stream no-trunc"),
-    ("update", "blkio-weight cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems memory memory-reservation memory-swap pids-limit restart kernel-memory"),
+    (
+        "update",
+        "blkio-weight cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems memory memory-reservation memory-swap pids-limit restart kernel-memory",
+    ),
     ("images", "all digests filter format no-trunc quiet tree"),
     ("history", "format human no-trunc platform quiet"),
     ("import", "change message platform"),
@@ -103,7 +127,10 @@ const DOCKER_FLAGS: &[(&str, &str)] = &[
     ("events", "filter format since until"),
     ("info", "format"),
     ("version", "format"),
-    ("network create", "attachable aux-address config-from config-only driver gateway ingress internal ip-range ipam-driver ipam-opt ipv4 ipv6 label opt scope subnet"),
+    (
+        "network create",
+        "attachable aux-address config-from config-only driver gateway ingress internal ip-range ipam-driver ipam-opt ipv4 ipv6 label opt scope subnet",
+    ),
     ("network connect", "alias driver-opt gw-priority ip ip6 link link-local-ip"),
     ("volume create", "driver label opt name"),
     ("volume prune", "all filter force"),
@@ -112,7 +139,10 @@ const DOCKER_FLAGS: &[(&str, &str)] = &[
     ("container prune", "filter force"),
     ("image prune", "all filter force"),
     ("context create", "description docker from"),
-    ("run", "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval health-start-period health-timeout hostname init interactive ip ip6 ipc isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet read-only restart rm runtime security-opt shm-size sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit user userns uts volume volume-driver volumes-from workdir dns-opt net net-alias"),
+    (
+        "run",
+        "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval health-start-period health-timeout hostname init interactive ip ip6 ipc isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet read-only restart rm runtime security-opt shm-size sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit user userns uts volume volume-driver volumes-from workdir dns-opt net net-alias",
+    ),
 ];
 
 #[test]
@@ -135,7 +165,7 @@ fn every_command_is_described_and_its_letters_are_its_own() {
             assert!(flag.short == '\0' || !letters.contains(&flag.short), "{}", flag.short);
             letters.push(flag.short);
         }
-        assert!(command.run.is_some() != (command.children.len() > 0), "{}", command.name);
+        assert!(command.run.is_some() != (!command.children.is_empty()), "{}", command.name);
         command.children.iter().for_each(|child| check(child));
     }
     ROOT.children.iter().for_each(|child| check(child));
