@@ -31,6 +31,13 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// Makes one with the settings of a directory, for tests.
+    #[cfg(test)]
+    pub(crate) fn for_tests(root: Matches, directory: &std::path::Path) -> Self {
+        let config = Config::empty(directory);
+        Self { program: "docker".to_owned(), config, root, client: OnceCell::new() }
+    }
+
     /// Returns the client of the chosen daemon; nothing is connected yet.
     pub(crate) fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
@@ -112,8 +119,13 @@ fn dispatch(program: &str, words: &[String]) -> Outcome {
         words = &words[1..];
     }
     let (command, path, rest) = find(program, words, wants_help)?;
-    if wants_help || command.run.is_none() && rest.iter().all(|w| w == "--help" || w == "-h") {
+    if wants_help || command.run.is_none() && is_plea_for_help(rest) {
         return show_help(command, &path);
+    }
+    if command.run.is_none() && rest.is_empty() {
+        // COMPAT: nobody asked for the help of a group that is called alone.
+        complain(flag::help(command, &path, help_width()).trim_end());
+        return Ok(0);
     }
     if command.run.is_none() {
         return Err(unknown_command(command, &path, rest));
@@ -205,9 +217,17 @@ fn usage_failure(command: &Command, path: &str, error: UsageError) -> Result<Mat
     }
 }
 
+fn is_plea_for_help(words: &[String]) -> bool {
+    !words.is_empty() && words.iter().all(|word| word == "--help" || word == "-h")
+}
+
+fn help_width() -> usize {
+    terminal::width().unwrap_or(80).clamp(40, 200)
+}
+
 fn show_help(command: &Command, path: &str) -> Outcome {
-    let width = terminal::width().unwrap_or(80).clamp(40, 200);
-    std::io::stdout().lock().write_all(flag::help(command, path, width).as_bytes())?;
+    let text = flag::help(command, path, help_width());
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(0)
 }
 

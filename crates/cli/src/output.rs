@@ -35,7 +35,7 @@ impl Listing {
         let rows: Vec<Value> = rows.into_iter().map(Value::from).collect();
         let (is_table, text) = match format {
             "" | "table" => (true, unescaped(self.table)),
-            "raw" if !self.raw.is_empty() => (false, self.raw.to_owned()),
+            "raw" if !self.raw.is_empty() => (false, unescaped(self.raw)),
             "json" | "{{json .}}" => {
                 let lines: Vec<String> =
                     rows.iter().map(|row| html_escaped_json(row) + "\n").collect();

@@ -172,9 +172,9 @@ async fn attach(cli: &Cli, matches: &Matches) -> Outcome {
     let state = client.get(format!("/containers/{name}/json")).await?;
     let flag = |key: &str| state["State"][key].as_bool().unwrap_or(false);
     let refusal = match (flag("Running"), flag("Paused"), flag("Restarting")) {
-        (false, ..) => "cannot attach to a stopped container, start it first",
-        (_, true, _) => "cannot attach to a paused container, unpause it first",
-        (_, _, true) => "cannot attach to a restarting container, wait until it is running",
+        (false, ..) => "You cannot attach to a stopped container, start it first",
+        (_, true, _) => "You cannot attach to a paused container, unpause it first",
+        (_, _, true) => "You cannot attach to a restarting container, wait until it is running",
         _ => "",
     };
     if !refusal.is_empty() {
@@ -295,6 +295,8 @@ async fn start_each(cli: &Cli, client: &Client, matches: &Matches, query: &str) 
     }
     match failed.is_empty() {
         true => Ok(0),
-        false => Err(Failure::new(format!("failed to start containers: {}", failed.join(", ")))),
+        false => {
+            Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))))
+        }
     }
 }

@@ -191,26 +191,33 @@ fn is_elsewhere(error: &Error) -> bool {
 
 /// Prints what was found, in order; names what was not.
 pub(super) fn show(cli: &Cli, format: &str, found: &[Json], errors: &[String]) -> Outcome {
-    cli.print(&rendered(format, found)?)?;
+    cli.print(&rendered(cli, format, found)?)?;
     if errors.is_empty() {
         return Ok(0);
     }
     Err(Failure::new(errors.join("\n")))
 }
 
-fn rendered(format: &str, found: &[Json]) -> Result<String, Failure> {
+fn rendered(cli: &Cli, format: &str, found: &[Json]) -> Result<String, Failure> {
     match format {
         "" => Ok(format!("{}\n", indented(&Json::Array(found.to_vec())))),
         "json" => Ok(format!("{}\n", Json::Array(found.to_vec()))),
         format => {
-            let mut template = Template::parse("", &unescaped(format))?;
+            let mut template = Template::parse("", &unescaped(format)).map_err(|error| {
+                Failure { code: 64, text: format!("template parsing error: {error}") }
+            })?;
             template.missing = MissingKey::Error;
             let mut out = String::new();
             for one in found {
                 let text = template.render(&super::typed::value(one), Mode::Rows);
-                let text =
-                    text.map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
-                out.push_str(&text);
+                match text {
+                    Ok(text) => out.push_str(&text),
+                    Err(error) => {
+                        // COMPAT: docker ends the line it could not write.
+                        cli.print(&format!("{out}\n"))?;
+                        return Err(Failure::new(format!("template parsing error: {error}")));
+                    }
+                }
                 out.push('\n');
             }
             Ok(if found.is_empty() { "\n".to_owned() } else { out })

@@ -218,7 +218,7 @@ async fn rename(cli: &Cli, matches: &Matches) -> Outcome {
     let query = query(&[("name", new)]);
     cli.post(format!("/containers/{}/rename{query}", encoded(old)), Json::Null).await.map_err(
         |failure| Failure {
-            text: format!("{}\nfailed to rename container named {old}", failure.text),
+            text: format!("{}\nError: failed to rename container named {old}", failure.text),
             ..failure
         },
     )?;

@@ -366,5 +366,5 @@ async fn remove(cli: &Cli, matches: &Matches) -> Outcome {
             }
         }
     }
-    if failed { Err(Failure::silent(1)) } else { Ok(0) }
+    if failed { Err(Failure::new("exit status 1")) } else { Ok(0) }
 }

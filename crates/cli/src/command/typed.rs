@@ -55,6 +55,13 @@ pub(super) fn value(document: &Json) -> Value {
     typed(document, "", "")
 }
 
+/// Makes the value of a document whose Go type is `type_name`.
+pub(super) fn named(document: &Json, type_name: &'static str) -> Value {
+    let Json::Object(fields) = document else { return value(document) };
+    let record = structure(fields, document, "");
+    Record { type_name, ..record }.into()
+}
+
 fn typed(document: &Json, name: &str, parent: &str) -> Value {
     match document {
         Json::Object(fields) if !is_map(name, parent) => structure(fields, document, name).into(),

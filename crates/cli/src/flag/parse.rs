@@ -134,7 +134,7 @@ impl Matches {
             "" => flag,
             target => self.command.find(target).unwrap_or(flag),
         };
-        check(flag.kind, value).map_err(|reason| {
+        check(flag.kind, value).and_then(|()| (flag.check)(value)).map_err(|reason| {
             let name = match flag.short {
                 '\0' => format!("--{}", flag.name),
                 letter => format!("-{letter}, --{}", flag.name),
@@ -257,6 +257,14 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
         format!("strconv.{function}: parsing {value:?}: {reason}")
     };
     let valid = match kind {
+        Kind::List("filter") => {
+            let bad = "bad format of filter (expected name=value)";
+            return if value.is_empty() || value.contains('=') {
+                Ok(())
+            } else {
+                Err(bad.to_owned())
+            };
+        }
         Kind::Bool if parse_bool(value).is_none() => {
             return Err(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
         }

@@ -71,6 +71,8 @@ pub(crate) struct Flag {
     pub(crate) alias_of: &'static str,
     /// What to say when it is used nevertheless.
     pub(crate) deprecated: &'static str,
+    /// Tells what is wrong with a value beyond its kind.
+    pub(crate) check: fn(&str) -> Result<(), String>,
 }
 
 impl Flag {
@@ -85,6 +87,7 @@ impl Flag {
             hidden: false,
             alias_of: "",
             deprecated: "",
+            check: |_| Ok(()),
         }
     }
 
@@ -103,6 +106,12 @@ impl Flag {
     /// Leaves it out of help.
     pub(crate) const fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// Adds a check of values.
+    pub(crate) const fn checked(mut self, check: fn(&str) -> Result<(), String>) -> Self {
+        self.check = check;
         self
     }
 

@@ -1,1 +1,47 @@
+use super::*;
 
+fn frame(stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![stream, 0, 0, 0];
+    bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn frames_are_found_however_they_are_cut() {
+    let wire = [frame(1, b"out"), frame(2, b"err"), frame(1, b""), frame(1, b"more")].concat();
+    for size in 1..wire.len() {
+        let mut streams = Demultiplexer::new(Framing::Frames);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        for part in wire.chunks(size) {
+            streams
+                .feed(part, |stream, bytes| {
+                    if stream == 2 { &mut err } else { &mut out }.extend_from_slice(bytes);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert_eq!((out.as_slice(), err.as_slice()), (&b"outmore"[..], &b"err"[..]), "{size}");
+    }
+}
+
+#[test]
+fn what_is_no_frame_is_an_error() {
+    let mut streams = Demultiplexer::new(Framing::Frames);
+    assert!(streams.feed(b"plain text", |_, _| Ok(())).is_err());
+    let mut streams = Demultiplexer::new(Framing::Frames);
+    assert!(streams.feed(&frame(3, b"broken"), |_, _| Ok(())).is_err());
+}
+
+#[test]
+fn detach_keys_are_found_across_reads_and_held_back() {
+    let keys = detach_keys("ctrl-p,ctrl-q").unwrap();
+    assert_eq!(keys, [16, 17]);
+    let mut filter = DetachKeys::new(&keys);
+    assert_eq!(filter.filter(b"ab\x10"), (b"ab".to_vec(), false));
+    assert_eq!(filter.filter(b"c"), (b"\x10c".to_vec(), false));
+    assert_eq!(filter.filter(b"\x10"), (vec![], false));
+    assert_eq!(filter.filter(b"\x11rest"), (vec![], true));
+    assert_eq!(detach_keys("a,ctrl-[,ctrl-@").unwrap(), [b'a', 27, 0]);
+    assert!(detach_keys("x-y").is_err());
+}

@@ -227,8 +227,8 @@ impl<'a> State<'a> {
 
     fn command(&mut self, command: &'a Command, dot: &Value, last: Option<Value>) -> Result<Value> {
         let (first, rest) = (&command.operands[0], &command.operands[1..]);
-        if let Kind::Function(name) = &first.kind {
-            return self.function(first, name, rest, dot, last);
+        if matches!(first.kind, Kind::Function(_)) {
+            return self.function(&command.operands, dot, last);
         }
         if rest.is_empty() && last.is_none() {
             return self.operand(first, dot);
@@ -252,17 +252,17 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Calls the function the first operand names with the values of the others.
     fn function(
         &mut self,
-        place: &'a Operand,
-        name: &str,
-        rest: &'a [Operand],
+        operands: &'a [Operand],
         dot: &Value,
         last: Option<Value>,
     ) -> Result<Value> {
-        let mut arguments = Vec::with_capacity(rest.len() + 1);
+        let (place, rest) = (&operands[0], &operands[1..]);
+        let Kind::Function(name) = &place.kind else { return Ok(Value::Nil) };
         // `and` and `or` stop at the first operand that decides.
-        if matches!(name, "and" | "or") {
+        if matches!(name.as_str(), "and" | "or") {
             let mut value = Value::Nil;
             if rest.is_empty() && last.is_none() {
                 let reason = format!("wrong number of args for {name}: want at least 1 got 0");
@@ -276,12 +276,16 @@ impl<'a> State<'a> {
             }
             return Ok(last.unwrap_or(value));
         }
+        let mut arguments = Vec::with_capacity(rest.len() + 1);
         for operand in rest {
             arguments.push(self.operand(operand, dot)?);
         }
         arguments.extend(last);
-        functions::call(name, &arguments, self.mode)
-            .map_err(|failure| self.fail(place, &failure.text(name)))
+        functions::call(name, &arguments, self.mode).map_err(|failure| {
+            let words: Vec<String> = operands.iter().map(ToString::to_string).collect();
+            let whole = Operand { at: place.at, kind: Kind::Function(words.join(" ")) };
+            self.fail(&whole, &failure.text(name))
+        })
     }
 
     fn operand(&mut self, operand: &'a Operand, dot: &Value) -> Result<Value> {
@@ -294,7 +298,7 @@ impl<'a> State<'a> {
                 let value = self.variable(operand, name)?;
                 self.method(operand, value, names, &[])
             }
-            Kind::Function(name) => self.function(operand, name, &[], dot, None),
+            Kind::Function(_) => self.function(std::slice::from_ref(operand), dot, None),
             Kind::Pipeline(pipeline) => self.pipeline(pipeline, dot),
             Kind::Chain(inner, names) => {
                 let value = self.operand(inner, dot)?;

@@ -14,7 +14,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Node>, TemplateError> 
     let (nodes, end) = parser.list(Inside::Top)?;
     match end {
         End::Text => Ok(nodes),
-        End::End => Err(parser.fail("unexpected {{end}}")),
+        End::Closed => Err(parser.fail("unexpected {{end}}")),
         End::Else(_) => Err(parser.fail("unexpected {{else}}")),
     }
 }
@@ -31,7 +31,7 @@ struct Parser<'a> {
 /// What closed a list of nodes.
 enum End {
     Text,
-    End,
+    Closed,
     /// With `if` or `with` right behind it.
     Else(Option<String>),
 }
@@ -93,7 +93,7 @@ impl Parser<'_> {
                     self.at += 1;
                     self.close("end")?;
                     self.depth -= 1;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, End::Closed));
                 }
                 "else" => {
                     self.at += 1;
@@ -166,7 +166,7 @@ impl Parser<'_> {
         let otherwise = match end {
             End::Else(None) => {
                 let (otherwise, end) = self.list(outer)?;
-                if !matches!(end, End::End) {
+                if !matches!(end, End::Closed) {
                     return Err(self.fail("expected end; found {{else}}"));
                 }
                 otherwise
@@ -321,6 +321,11 @@ impl Parser<'_> {
 
     fn operand(&mut self) -> Result<Operand, TemplateError> {
         let Some((at, token)) = self.next() else { return Err(self.fail("unexpected EOF")) };
+        // COMPAT: Go places a chain of fields where its second one stands.
+        let chained = match (&token, self.tokens.get(self.at)) {
+            (Token::Field(_) | Token::Variable(_), Some((next, Token::Field(_)))) => Some(*next),
+            _ => None,
+        };
         let kind = match token {
             Token::Dot => Kind::Dot,
             Token::Field(name) => {
@@ -342,7 +347,7 @@ impl Parser<'_> {
                 return Err(self.fail(&format!("unexpected {} in command", describe(rest))));
             }
         };
-        Ok(Operand { at, kind })
+        Ok(Operand { at: chained.unwrap_or(at), kind })
     }
 
     fn parenthesis(&mut self, at: usize) -> Result<Operand, TemplateError> {

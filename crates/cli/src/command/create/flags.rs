@@ -1,5 +1,6 @@
 //! The table of flags of `create` and `run`.
 
+use super::{mounts, request, values};
 use crate::flag::{Flag, Kind};
 
 const fn text(name: &'static str, help: &'static str) -> Flag {
@@ -35,9 +36,10 @@ pub(in crate::command) const RUN_FLAGS: &[Flag] = &[
 
 /// Flags of `create`, which `run` has too.
 pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
-    list("add-host", "Add a line to /etc/hosts (host:ip)"),
+    list("add-host", "Add a line to /etc/hosts (host:ip)")
+        .checked(|text| request::extra_host(text).map(drop)),
     Flag::new("annotation", Kind::List("map"), "Hand an annotation on to the OCI runtime"),
-    list("attach", "Connect to stdin, stdout or stderr").short('a'),
+    list("attach", "Connect to stdin, stdout or stderr").short('a').checked(request::check_stream),
     Flag::new("blkio-weight", Kind::Uint16, "Relative weight of disk I/O: 10 to 1000, 0 for none")
         .default("0"),
     list("blkio-weight-device", "Relative weight of I/O of one device (path:weight)"),
@@ -67,10 +69,11 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     list("dns-search", "Domain in which short names are looked up"),
     text("domainname", "NIS domain name"),
     text("entrypoint", "Program to run instead of the image's ENTRYPOINT"),
-    list("env", "Set an environment variable").short('e'),
+    list("env", "Set an environment variable").short('e').checked(values::check_variable),
     list("env-file", "Read environment variables from a file"),
     list("expose", "Declare a port or a range of ports"),
-    Flag::new("gpus", Kind::List("gpu-request"), "GPUs to give to the container ('all' for all)"),
+    Flag::new("gpus", Kind::List("gpu-request"), "GPUs to give to the container ('all' for all)")
+        .checked(|text| values::gpus(text).map(drop)),
     list("group-add", "Further group of the process"),
     text("health-cmd", "Command that checks the container's health"),
     duration("health-interval", "Time between two checks (ms|s|m|h)"),
@@ -103,7 +106,8 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     )
     .default("0"),
     int("memory-swappiness", "Tendency to swap (0 to 100)").default("-1"),
-    Flag::new("mount", Kind::List("mount"), "Mount a file system into the container"),
+    Flag::new("mount", Kind::List("mount"), "Mount a file system into the container")
+        .checked(|text| mounts::mount(text).map(drop)),
     text("name", "Name of the container"),
     Flag::new("net", Kind::List("network"), "").alias("network"),
     list("net-alias", "").alias("network-alias"),
@@ -133,7 +137,8 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     Flag::new("sysctl", Kind::List("map"), "Set a kernel parameter of the namespaces"),
     list("tmpfs", "Mount a tmpfs directory"),
     switch("tty", "Give the container a terminal").short('t'),
-    Flag::new("ulimit", Kind::List("ulimit"), "Limit of a process resource"),
+    Flag::new("ulimit", Kind::List("ulimit"), "Limit of a process resource")
+        .checked(|text| values::ulimit(text).map(drop)),
     text("user", "User name or UID (format: <name|uid>[:<group|gid>])").short('u'),
     text("userns", "User namespace to use"),
     text("uts", "UTS namespace to use"),

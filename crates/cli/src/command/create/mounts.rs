@@ -226,7 +226,7 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let invalid = || format!("invalid volume specification: '{text}'");
     match parts.as_slice() {
-        [path] if path.is_empty() => Err("invalid empty volume spec".to_owned()),
+        [""] => Err("invalid empty volume spec".to_owned()),
         [path] => Ok(Volume::Anonymous((*path).to_owned())),
         [from, to] | [from, to, _] if from.is_empty() || to.is_empty() => Err(invalid()),
         [from, rest @ ..] if rest.len() <= 2 => {

@@ -12,7 +12,6 @@ use crate::flag::Matches;
 
 /// Which of the container's streams the client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "three independent streams")]
 pub(in crate::command) struct Streams {
     /// Standard input.
     pub(in crate::command) input: bool,
@@ -43,6 +42,14 @@ impl Streams {
             streams.input = matches.on("interactive");
         }
         Ok(streams)
+    }
+}
+
+/// Refuses what names no stream.
+pub(super) fn check_stream(text: &str) -> Result<(), String> {
+    match text.to_ascii_lowercase().as_str() {
+        "stdin" | "stdout" | "stderr" => Ok(()),
+        _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
     }
 }
 
@@ -263,7 +270,7 @@ fn security_options(values: &[String]) -> Result<(Vec<String>, bool), Failure> {
             continue;
         }
         if !value.contains(['=', ':']) && value != "no-new-privileges" {
-            return Err(Failure::new(format!("invalid --security-opt: {value:?}")));
+            return Err(Failure::new(format!("Invalid --security-opt: {value:?}")));
         }
         let profile = value.strip_prefix("seccomp=").or_else(|| value.strip_prefix("seccomp:"));
         match profile {
@@ -288,7 +295,7 @@ fn seccomp_profile(path: &str) -> Result<String, Failure> {
 }
 
 /// `name:address` or `name=address`
-fn extra_host(text: &str) -> Result<Json, String> {
+pub(super) fn extra_host(text: &str) -> Result<Json, String> {
     let bad = || format!("bad format for add-host: {text:?}");
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
     let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

@@ -68,6 +68,14 @@ fn file_line(
     })
 }
 
+/// Refuses a variable without a name.
+pub(super) fn check_variable(text: &str) -> Result<(), String> {
+    match text.is_empty() || text.starts_with('=') {
+        true => Err(format!("invalid environment variable: {text}")),
+        false => Ok(()),
+    }
+}
+
 /// `key=value` pairs → an object; a bare key has the empty text.
 pub(super) fn object(pairs: &[String]) -> Json {
     let mut object = Map::new();
@@ -189,8 +197,8 @@ pub(super) fn device(text: &str) -> Result<Json, String> {
         [host, inside, mode] if is_mode(mode) => (*host, *inside, *mode),
         _ => return Err(format!("invalid device specification: {text}")),
     };
-    if !host.starts_with('/') && !inside.starts_with('/') {
-        return Err(format!("invalid device specification: {text}"));
+    if !host.starts_with('/') {
+        return Err(format!("{host} is not an absolute path"));
     }
     Ok(json!({ "PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": mode }))
 }
@@ -212,7 +220,9 @@ pub(super) fn gpus(text: &str) -> Result<Json, String> {
     let counted = |text: &str| match text {
         "all" => Ok(-1),
         _ => text.parse::<i64>().map_err(|_| {
-            format!("invalid count ({text}): value must be either \"all\" or an integer")
+            format!(
+                "invalid count ({text}): value must be either \"all\" or an integer: invalid syntax"
+            )
         }),
     };
     for field in &fields {

@@ -60,7 +60,7 @@ async fn info(cli: &Cli, matches: &Matches) -> Outcome {
                 text: format!("template parsing error: {error}"),
             })?;
             let text = template
-                .render(&typed::value(&document), Mode::Rows)
+                .render(&typed::named(&document, "system.dockerInfo"), Mode::Rows)
                 .map_err(|error| Failure::new(error.to_string()))?;
             cli.line(&text)?;
         }
@@ -156,7 +156,9 @@ fn plugins(lines: &mut Lines, document: &Json) {
     let directories = texts(&document["CDISpecDirs"]);
     if !directories.is_empty() {
         lines.title(1, "CDI spec directories");
-        directories.iter().for_each(|directory| lines.bare(2, directory));
+        for directory in directories {
+            lines.bare(2, directory);
+        }
     }
     lines.put(
         1,
@@ -234,7 +236,9 @@ fn settings(lines: &mut Lines, document: &Json) {
     let labels = texts(&document["Labels"]);
     if !labels.is_empty() {
         lines.title(1, "Labels");
-        labels.iter().for_each(|label| lines.bare(2, label));
+        for label in labels {
+            lines.bare(2, label);
+        }
     }
     lines.put(1, "Experimental", document["ExperimentalBuild"].as_bool().unwrap_or(false));
     let registry = &document["RegistryConfig"];
@@ -247,12 +251,16 @@ fn settings(lines: &mut Lines, document: &Json) {
     insecure.splice(0..0, named);
     if !insecure.is_empty() {
         lines.title(1, "Insecure Registries");
-        insecure.iter().for_each(|one| lines.bare(2, one));
+        for one in insecure {
+            lines.bare(2, one);
+        }
     }
     let mirrors = texts(&registry["Mirrors"]);
     if !mirrors.is_empty() {
         lines.title(1, "Registry Mirrors");
-        mirrors.iter().for_each(|one| lines.bare(2, one));
+        for one in mirrors {
+            lines.bare(2, one);
+        }
     }
     lines.put(1, "Live Restore Enabled", document["LiveRestoreEnabled"].as_bool().unwrap_or(false));
     if !text(&document["ProductLicense"]).is_empty() {

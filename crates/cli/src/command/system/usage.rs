@@ -82,7 +82,7 @@ struct Use {
 
 impl Use {
     fn row(&self) -> Record {
-        let size = |bytes: i64| units::human_size_short(bytes.max(0) as u64);
+        let size = |bytes: i64| units::human_size(bytes.max(0) as u64);
         let reclaimable = match self.size > 0 && self.share {
             true => format!("{} ({}%)", size(self.reclaimable), self.reclaimable * 100 / self.size),
             false => size(self.reclaimable),
@@ -180,9 +180,14 @@ async fn df(cli: &Cli, matches: &Matches) -> Outcome {
     Ok(0)
 }
 
+/// COMPAT: docker shows one name of each image here.
+fn first_row(image: &Json) -> Option<Record> {
+    image::usage_rows(image).into_iter().next()
+}
+
 fn verbose(cli: &Cli, usage: &Json) -> Outcome {
     cli.print("Images space usage:\n\n")?;
-    let images = items(usage, "Images").into_iter().flat_map(image::usage_rows).collect();
+    let images = items(usage, "Images").into_iter().filter_map(first_row).collect();
     image::USAGE.show(cli, images, "")?;
     cli.print("\nContainers space usage:\n\n")?;
     let containers = items(usage, "Containers").into_iter().map(list::usage_row).collect();
@@ -192,7 +197,7 @@ fn verbose(cli: &Cli, usage: &Json) -> Outcome {
     volume::USAGE.show(cli, volumes, "")?;
     let cache: i64 = items(usage, "BuildCache").iter().map(|one| int(&one["Size"])).sum();
     let total = units::human_size_short(cache.max(0) as u64);
-    cli.print(&format!("\nBuild cache usage: {total}\n\n"))?;
+    cli.print(&format!("\nBuild cache usage: {total}\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n"))?;
     Ok(0)
 }
 

@@ -3,11 +3,11 @@
 use serde_json::{Value as Json, json};
 
 use crate::cli::{COMPATIBLE, Cli, crate_version, current_context};
-use crate::command::task;
+use crate::command::{task, typed};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Flag, Kind, Matches};
 use crate::output::unescaped;
-use crate::template::{Mode, Template, Value};
+use crate::template::{Mode, Template};
 
 /// `version`
 pub(in crate::command) static VERSION: Command = Command {
@@ -53,8 +53,12 @@ async fn version(cli: &Cli, matches: &Matches) -> Outcome {
                 Failure { code: 64, text: format!("template parsing error: {error}") }
             })?;
             let text = template
-                .render(&Value::from(&document), Mode::Rows)
-                .map_err(|error| Failure::new(error.to_string()))?;
+                .render(&typed::named(&document, "system.versionInfo"), Mode::Rows)
+                .map_err(|error| {
+                    // COMPAT: docker ends the line it could not write.
+                    let _ = cli.line("");
+                    Failure::new(error.to_string())
+                })?;
             cli.line(&text)?;
         }
     }
