@@ -131,8 +131,9 @@ fn parse_net_dev(text: &str) -> Vec<(String, [u64; 8])> {
         let counters: Vec<u64> =
             counters.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
         // Eight receive columns, eight transmit columns; bytes, packets, errors, drops lead each.
-        let [a, b, c, d, _, _, _, _, e, f, g, h, ..] = counters[..] else { return None };
-        Some((name.trim().to_owned(), [a, b, c, d, e, f, g, h]))
+        let (received, sent) = (counters.get(..4)?, counters.get(8..12)?);
+        let counters = <[u64; 8]>::try_from([received, sent].concat()).ok()?;
+        Some((name.trim().to_owned(), counters))
     });
     interfaces.filter(|(name, _)| name != "lo").collect()
 }

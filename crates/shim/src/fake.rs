@@ -4,6 +4,9 @@
 //! every other program runs until a signal or [`FakeTasks::end`] ends it. One `FakeTasks` outlives the engines that
 //! use it, as real shims do: a test restarts "the daemon" by building a new engine over the same value.
 
+mod exec;
+mod program;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -17,25 +20,15 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use rorqual_core::{ContainerId, ErrorKind, ExecId, Signal, Timestamp};
 use tokio::sync::{Notify, watch};
 
+pub use self::exec::FakeExec;
+pub use self::program::Program;
+use self::program::known_program;
 use crate::Error;
 use crate::log::{LogStream, LogTarget};
 use crate::task::{
     Adoption, Attachment, Exec, ExecLaunch, Exit, KillReach, Launch, ProcessTable, Stats, Task,
     TaskId, Tasks, WindowSize,
 };
-
-/// What a fake program does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Program {
-    /// Written to the attachments and the log as soon as it starts.
-    pub output: Vec<(LogStream, Vec<u8>)>,
-    /// Copies standard input to standard output and ends with 0 when that ends.
-    pub echoes: bool,
-    /// Ends at once with this code; `None`: runs until ended.
-    pub ends: Option<i32>,
-    /// Only `SIGKILL` ends it.
-    pub stubborn: bool,
-}
 
 /// What was asked of the fake about one launch.
 #[derive(Clone, Debug)]
@@ -153,34 +146,6 @@ fn now() -> Timestamp {
 fn next_pid() -> i32 {
     static NEXT: AtomicI32 = AtomicI32::new(100_000);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Understands the few programs that the fake knows.
-fn known_program(args: &[String]) -> Result<Program, Error> {
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let name = words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
-    let program = match (name, words.get(1..).unwrap_or_default()) {
-        ("true", _) => Program { ends: Some(0), ..Program::default() },
-        ("false", _) => Program { ends: Some(1), ..Program::default() },
-        ("echo", rest) => Program {
-            output: vec![(LogStream::Stdout, format!("{}\n", rest.join(" ")).into_bytes())],
-            ends: Some(0),
-            ..Program::default()
-        },
-        ("cat", []) => Program { echoes: true, ..Program::default() },
-        ("sh", ["-c", script]) if script.starts_with("exit ") => {
-            Program { ends: script[5..].trim().parse().ok(), ..Program::default() }
-        }
-        ("nosuchprogram", _) => {
-            return Err(Error::Start {
-                message: format!("exec: {:?}: executable file not found in $PATH", words[0]),
-                exit_code: 127,
-                kind: ErrorKind::InvalidArgument,
-            });
-        }
-        _ => Program::default(),
-    };
-    Ok(program)
 }
 
 /// What a task and an exec have in common.
@@ -329,7 +294,7 @@ impl FakeTask {
 
 /// Lets the program do what it does of itself; `end` is called when that ends it.
 fn perform(
-    program: Program,
+    program: &Program,
     process: &Arc<Process>,
     first: Vec<Attachment>,
     end: impl FnOnce(Exit) + Send + 'static,
@@ -400,7 +365,7 @@ impl Tasks for FakeTasks {
             (task, program)
         };
         let ending = Arc::clone(&task);
-        perform(program, &task.process, launch.attachments, move |exit| ending.end(exit));
+        perform(&program, &task.process, launch.attachments, move |exit| ending.end(exit));
         Ok(task)
     }
 
@@ -526,7 +491,7 @@ impl Task for FakeTask {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(launch.id, Arc::clone(&exec));
         let ending = Arc::clone(&exec.process);
-        perform(program, &exec.process, launch.attachment.into_iter().collect(), move |exit| {
+        perform(&program, &exec.process, launch.attachment.into_iter().collect(), move |exit| {
             ending.end(exit);
         });
         Ok(exec)
@@ -535,34 +500,6 @@ impl Task for FakeTask {
     async fn find_exec(&self, id: ExecId) -> Result<Arc<dyn Exec>, Error> {
         let execs = self.execs.lock().unwrap_or_else(PoisonError::into_inner);
         execs.get(&id).map(|exec| Arc::clone(exec) as Arc<dyn Exec>).ok_or(Error::NoSuchExec)
-    }
-}
-
-/// An extra process that pretends to run.
-pub struct FakeExec {
-    process: Arc<Process>,
-}
-
-#[async_trait]
-impl Exec for FakeExec {
-    fn pid(&self) -> i32 {
-        self.process.pid
-    }
-
-    async fn exit(&self) -> Exit {
-        self.process.exit().await
-    }
-
-    async fn resize(&self, window: WindowSize) -> Result<(), Error> {
-        self.process.note(Deed::Resize(window))
-    }
-
-    async fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.process.note(Deed::Signal(signal, KillReach::Init))?;
-        if let Some(exit) = self.process.ended_by(signal) {
-            self.process.end(exit);
-        }
-        Ok(())
     }
 }
 

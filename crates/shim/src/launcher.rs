@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rorqual_sys::fork::{Forked, ensure_single_thread, fork};
@@ -27,7 +27,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(run_dir) = args.into_iter().next().map(PathBuf::from) else {
         return ExitCode::from(2);
     };
-    match serve(run_dir) {
+    match serve(&run_dir) {
         Ok(code) => code,
         Err(_) => ExitCode::FAILURE,
     }
@@ -39,7 +39,7 @@ enum Next {
     End,
 }
 
-fn serve(run_dir: PathBuf) -> io::Result<ExitCode> {
+fn serve(run_dir: &Path) -> io::Result<ExitCode> {
     ensure_single_thread()?;
     let daemon = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     // The inherited standard streams belong to the daemon; a shim must not keep them open.

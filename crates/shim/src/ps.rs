@@ -79,7 +79,7 @@ impl Options {
         for (at, letter) in letters.char_indices() {
             match (letter, bsd) {
                 // Which processes: always those of the container.
-                ('e' | 'A' | 'a' | 'd' | 'N' | 'x' | 'g' | 'r' | 'T', _) | ('w', _) => {
+                ('e' | 'A' | 'a' | 'd' | 'x' | 'g' | 'w', _) => {
                     if bsd && self.base.is_none() {
                         self.base = Some(BSD_SHORT);
                     }

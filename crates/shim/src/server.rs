@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -85,8 +85,8 @@ fn now() -> Timestamp {
 }
 
 /// Runs the shim's role in a process just forked; `connection` leads to the daemon, which sends the launch.
-pub(crate) fn main(connection: OwnedFd, run_dir: PathBuf) -> ExitCode {
-    match Shim::start(connection, &run_dir) {
+pub(crate) fn main(connection: OwnedFd, run_dir: &Path) -> ExitCode {
+    match Shim::start(connection, run_dir) {
         Ok(Some(mut shim)) => match shim.run() {
             Ok(()) => ExitCode::SUCCESS,
             // The daemon sees the connection end and takes the container down.
@@ -328,19 +328,14 @@ impl Shim {
         if !ready.readable {
             return;
         }
-        match daemon.receive() {
-            Some(incoming) => {
-                let number = incoming.body.number;
-                let (result, descriptor) =
-                    match self.answer(incoming.body.request, incoming.descriptors) {
-                        Ok((answer, descriptor)) => (Ok(answer), descriptor),
-                        Err(failure) => (Err(failure), None),
-                    };
-                if let Some(daemon) = &mut self.daemon {
-                    daemon.say(&Message::Reply { number, result }, descriptor);
-                }
-            }
-            None => {}
+        let Some(incoming) = daemon.receive() else { return };
+        let Call { number, request } = incoming.body;
+        let (result, descriptor) = match self.answer(request, incoming.descriptors) {
+            Ok((answer, descriptor)) => (Ok(answer), descriptor),
+            Err(failure) => (Err(failure), None),
+        };
+        if let Some(daemon) = &mut self.daemon {
+            daemon.say(&Message::Reply { number, result }, descriptor);
         }
     }
 

@@ -1,6 +1,12 @@
 //! What every implementation of [`Tasks`] owes its callers, as functions that fail loudly.
 //!
 //! The fake and the real one pass the same obligations; the caller says how to make a launch.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "obligations are tests, and tests fail by panicking"
+)]
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -3,6 +3,7 @@
 //! A message has the fields `source = 1` (string), `time_nano = 2` (int64), `line = 3` (bytes), `partial = 4` (bool) and
 //! `partial_log_metadata = 5` (`last = 1` bool, `id = 2` string, `ordinal = 3` int32).
 
+use std::collections::BTreeMap;
 use std::io;
 
 use rorqual_core::Timestamp;
@@ -92,7 +93,7 @@ pub(crate) fn decode(message: &[u8]) -> Option<LogRecord> {
     if last {
         line.push(b'\n');
     }
-    Some(LogRecord { at: Timestamp::from_nanos(at), stream, line, attrs: Default::default() })
+    Some(LogRecord { at: Timestamp::from_nanos(at), stream, line, attrs: BTreeMap::new() })
 }
 
 fn decode_part(message: &[u8]) -> Option<Part> {

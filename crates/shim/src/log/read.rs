@@ -83,7 +83,10 @@ impl Reader {
         while records.len() < BATCH && !self.done {
             let Some(cursors) = &mut self.cursors else { break };
             let Some(cursor) = cursors.front_mut() else {
-                if self.find_first()? { continue } else { break }
+                if self.find_first()? {
+                    continue;
+                }
+                break;
             };
             match cursor.next()? {
                 Found::Record(record) => self.consider(record, &mut records),

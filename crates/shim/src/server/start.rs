@@ -47,12 +47,19 @@ struct Plumbing {
     ours: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
 }
 
-fn plumb(terminal: bool, stdin: bool, window: WindowSize) -> io::Result<Plumbing> {
-    if terminal {
-        let stdio = Stdio::Terminal { size: (window.width, window.height) };
-        return Ok(Plumbing { stdio, ours: None });
+/// What kind of streams a process gets.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// The terminal's first size, if it gets one.
+    terminal: Option<WindowSize>,
+    stdin: bool,
+}
+
+fn plumb(wish: Wish) -> io::Result<Plumbing> {
+    if let Some(WindowSize { width, height }) = wish.terminal {
+        return Ok(Plumbing { stdio: Stdio::Terminal { size: (width, height) }, ours: None });
     }
-    let (in_reader, in_writer) = if stdin {
+    let (in_reader, in_writer) = if wish.stdin {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         (reader, Some(writer))
     } else {
@@ -101,7 +108,8 @@ pub(super) fn launch(
         Ok(Joined { kind, fd })
     });
     let joined = joined.collect::<Result<Vec<_>, Failure>>()?;
-    let plumbing = plumb(terminal, document.open_stdin, document.window).map_err(internal)?;
+    let wish = Wish { terminal: terminal.then_some(document.window), stdin: document.open_stdin };
+    let plumbing = plumb(wish).map_err(internal)?;
     let request = ContainerRequest {
         id: document.container.to_string(),
         bundle: directory.path().to_owned(),
@@ -130,7 +138,8 @@ pub(super) fn exec(
 ) -> Result<(Executed, Ends), Failure> {
     let terminal = document.process.terminal().unwrap_or(false);
     let stdin = document.attachment.is_some_and(|wanted| wanted.stdin);
-    let plumbing = plumb(terminal, stdin, document.window).map_err(internal)?;
+    let wish = Wish { terminal: terminal.then_some(document.window), stdin };
+    let plumbing = plumb(wish).map_err(internal)?;
     let request = ExecRequest {
         target_pid,
         target,

@@ -80,7 +80,7 @@ pub(crate) fn launch(dir: &Path, rootfs: &Path, args: &[&str]) -> Launch {
             max_size: None,
             max_files: 1,
             compress: false,
-            attrs: Default::default(),
+            attrs: std::collections::BTreeMap::new(),
         }),
         attachments: Vec::new(),
     }

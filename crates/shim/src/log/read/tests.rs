@@ -8,12 +8,12 @@ use super::*;
 use crate::log::sink::Sink;
 use crate::log::{FileLog, LogStream};
 
-fn log(directory: &Path, json: bool, max_size: Option<u64>, compress: bool) -> LogTarget {
+fn log(directory: &Path, json: bool, max_size: Option<u64>) -> LogTarget {
     let file = FileLog {
         path: directory.join("log"),
         max_size,
         max_files: 4,
-        compress,
+        compress: false,
         attrs: [("k".to_owned(), "v".to_owned())].into(),
     };
     if json { LogTarget::JsonFile(file) } else { LogTarget::Local(file) }
@@ -46,7 +46,7 @@ fn numbered_lines(range: std::ops::Range<u64>) -> Vec<String> {
 async fn tail_and_time_windows_select_records() {
     for json in [true, false] {
         let directory = tempfile::tempdir().unwrap();
-        let target = log(directory.path(), json, None, false);
+        let target = log(directory.path(), json, None);
         let mut sink = Sink::open(&target).unwrap();
         write_lines(&mut sink, 0..100);
         let query = LogQuery::default;
@@ -64,7 +64,7 @@ async fn tail_and_time_windows_select_records() {
 async fn rotated_files_are_read_as_one_log() {
     for (json, size) in [(true, 1200), (false, 450)] {
         let directory = tempfile::tempdir().unwrap();
-        let target = log(directory.path(), json, Some(size), false);
+        let target = log(directory.path(), json, Some(size));
         let mut sink = Sink::open(&target).unwrap();
         write_lines(&mut sink, 0..30);
         assert!(directory.path().join("log.1").exists());
@@ -84,7 +84,7 @@ async fn rotated_files_are_read_as_one_log() {
 #[tokio::test]
 async fn only_so_many_files_are_kept() {
     let directory = tempfile::tempdir().unwrap();
-    let target = log(directory.path(), true, Some(300), false);
+    let target = log(directory.path(), true, Some(300));
     let mut sink = Sink::open(&target).unwrap();
     write_lines(&mut sink, 0..200);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
@@ -96,7 +96,7 @@ async fn only_so_many_files_are_kept() {
 async fn a_torn_last_record_is_passed_over() {
     for json in [true, false] {
         let directory = tempfile::tempdir().unwrap();
-        let target = log(directory.path(), json, None, false);
+        let target = log(directory.path(), json, None);
         write_lines(&mut Sink::open(&target).unwrap(), 0..3);
         let path = directory.path().join("log");
         let whole = fs::read(&path).unwrap();
@@ -115,7 +115,7 @@ async fn a_torn_last_record_is_passed_over() {
 async fn followers_see_everything_across_rotations_and_end_with_the_container() {
     for (json, compress) in [(true, false), (true, true), (false, true)] {
         let directory = tempfile::tempdir().unwrap();
-        let target = log(directory.path(), json, Some(4000), false);
+        let target = log(directory.path(), json, Some(4000));
         let (alive, running) = watch::channel(true);
         let query = LogQuery { follow: true, ..LogQuery::default() };
         let mut records = read(&target, &query, running).unwrap();

@@ -32,7 +32,7 @@ proptest::proptest! {
 
     #[test]
     fn no_byte_is_lost_however_output_is_cut(
-        content in proptest::collection::vec(proptest::prop_oneof![9 => b'a'..b'z', 1 => proptest::strategy::Just(b'\n')], 0..40_000),
+        content in proptest::collection::vec(proptest::prop_oneof![9 => b'a'..=b'z', 1 => proptest::strategy::Just(b'\n')], 0..40_000),
         cut in 1_usize..20_000,
     ) {
         let mut lines = Lines::default();
