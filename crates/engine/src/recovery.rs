@@ -4,6 +4,7 @@
 //! sweep of what no record owns, and only then restarts: a sweep must not see half-started containers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rorqual_core::{ContainerId, Timestamp, full_message};
@@ -17,6 +18,10 @@ use crate::phase::{Desired, Happening, Phase};
 use crate::records::{ContainerRecord, StateRecord};
 use crate::restart::at_boot;
 use crate::world::World;
+
+// LIMIT: a daemon is ready within a second of its start, also when some shim does not answer.
+const ATTEMPTS: u32 = 4;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(150);
 
 /// Reads all containers into the index.
 pub(crate) async fn read_records(world: &World) -> Result<()> {
@@ -49,7 +54,7 @@ pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> 
 /// Finds out what became of a container.
 async fn adopt(world: &Arc<World>, container: &Arc<Container>) {
     let Some(task) = container.phase().task() else { return };
-    match world.parts.tasks.adopt(container.id).await {
+    match ask(world, container.id).await {
         Ok(Adoption::Running(found)) if found.id() == task => {
             match world.parts.networks.adopt(&container.id, found.pid()).await {
                 Ok(endpoints) => container.change(|state| {
@@ -77,6 +82,19 @@ async fn adopt(world: &Arc<World>, container: &Arc<Container>) {
             lost(world, container, task).await;
         }
     }
+}
+
+/// Asks for a container's task, more than once when nobody answers: giving up means ending the container.
+async fn ask(world: &World, id: ContainerId) -> Result<Adoption, rorqual_shim::Error> {
+    let mut answer = world.parts.tasks.adopt(id).await;
+    for _ in 1..ATTEMPTS {
+        if !matches!(answer, Err(rorqual_shim::Error::Unreachable { .. })) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+        answer = world.parts.tasks.adopt(id).await;
+    }
+    answer
 }
 
 /// There is neither a shim nor an exit record, as after a reboot.
