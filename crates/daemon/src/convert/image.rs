@@ -141,8 +141,6 @@ pub(crate) fn removal_document(removal: &ImageRemoval) -> DeleteItem {
         ImageRemoval::Untagged(name) => {
             DeleteItem { untagged: name.clone(), deleted: String::new() }
         }
-        ImageRemoval::Deleted(id) => {
-            DeleteItem { deleted: id.clone(), untagged: String::new() }
-        }
+        ImageRemoval::Deleted(id) => DeleteItem { deleted: id.clone(), untagged: String::new() },
     }
 }
