@@ -178,7 +178,10 @@ impl Init<'_> {
                 let group = self.prepared.cgroup.as_ref();
                 group.map_or(Ok(()), Group::enter).tried(|| "cannot enter the cgroup".into())
             },
-            Step::BecomeRoot => identity::become_root(),
+            Step::BecomeRoot => {
+                identity::become_root();
+                Ok(())
+            }
             Step::Unshare(kinds) => {
                 namespace::unshare(*kinds).tried(|| "cannot create namespaces".into())
             }
@@ -205,12 +208,12 @@ impl Init<'_> {
                 Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
                 Err(error) => Err(error).tried(|| "cannot start a session".into()),
             },
-            Step::OpenLabels { apparmor, selinux } => self.open_labels(apparmor, selinux),
+            Step::OpenLabels { apparmor, selinux } => self.open_labels(apparmor.as_ref(), selinux.as_ref()),
             Step::Labels => self.write_labels(),
             Step::OomScore(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .or_else(|error| self.keep_oom_score(*score, error))
                 .tried(|| format!("cannot set oom_score_adj to {score}")),
-            Step::Keyring(name) => self.keyring(name),
+            Step::Keyring(name) => Self::keyring(name),
             Step::Rlimit { resource, limit } => set_rlimit(*resource, *limit),
             Step::Umask(mask) => {
                 rustix::process::umask(Mode::from_raw_mode(mask & 0o7777));
@@ -286,7 +289,7 @@ impl Init<'_> {
         Err(error)
     }
 
-    fn keyring(&self, name: &str) -> Result<(), StepError> {
+    fn keyring(name: &str) -> Result<(), StepError> {
         let name = CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
         match process::join_session_keyring(&name) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
@@ -296,8 +299,8 @@ impl Init<'_> {
 
     fn open_labels(
         &mut self,
-        apparmor: &Option<String>,
-        selinux: &Option<String>,
+        apparmor: Option<&String>,
+        selinux: Option<&String>,
     ) -> Result<(), StepError> {
         let candidates = [
             (apparmor, vec!["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"], "exec "),

@@ -33,7 +33,7 @@ impl Filter {
 }
 
 fn profile(spec: &LinuxSeccomp) -> Result<Profile, Error> {
-    let flags = spec.flags().as_ref().map(|flags| flags.iter().map(flag).collect());
+    let flags = spec.flags().as_ref().map(|flags| flags.iter().map(|one| flag(*one)).collect());
     let rules: Result<_, _> = spec.syscalls().iter().flatten().map(rule).collect();
     Ok(Profile {
         default_action: action(spec.default_action(), spec.default_errno_ret()),
@@ -90,7 +90,7 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Action {
     }
 }
 
-fn flag(flag: &LinuxSeccompFilterFlag) -> Flag {
+fn flag(flag: LinuxSeccompFilterFlag) -> Flag {
     match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => Flag::Log,
         LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Flag::Tsync,

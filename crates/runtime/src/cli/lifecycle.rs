@@ -20,7 +20,7 @@ use crate::request::{Barrier, ContainerRequest, Created, ProcessUser, Stdio};
 pub(super) fn create(context: &Context, matches: &ArgMatches) -> Outcome {
     seal::ensure(&context.arguments)?;
     let (claim, _, _) = make(context, matches, true, true)
-        .map_err(|failure| prefixed("runc create failed", failure))?;
+        .map_err(|failure| prefixed("runc create failed", &failure))?;
     claim.keep();
     Ok(0)
 }
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         process::become_subreaper().map_err(|error| Failure::io("cannot become subreaper", &error))?;
     }
     let (claim, created, spec) = make(context, matches, false, detach)
-        .map_err(|failure| prefixed("runc run failed", failure))?;
+        .map_err(|failure| prefixed("runc run failed", &failure))?;
     let id = text(matches, "id").to_owned();
     claim.started();
     claim.keep();
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     Ok(code)
 }
 
-fn prefixed(prefix: &str, failure: Failure) -> Failure {
+fn prefixed(prefix: &str, failure: &Failure) -> Failure {
     Failure { message: format!("{prefix}: {}", failure.message), code: failure.code }
 }
 
@@ -104,7 +104,7 @@ fn make(
 fn start_failure(error: crate::Error) -> Failure {
     let inner = matches!(error, crate::Error::Init { .. });
     let failure = Failure::from(error);
-    if inner { prefixed("unable to start container process", failure) } else { failure }
+    if inner { prefixed("unable to start container process", &failure) } else { failure }
 }
 
 fn finish(

@@ -139,7 +139,7 @@ impl Init<'_> {
         let made = made.tried(what)?;
         if plan.copy_up {
             let original = self.root()?.open(destination, OFlags::RDONLY | OFlags::DIRECTORY);
-            copy_up::copy(original.tried(what)?, made.as_fd())
+            copy_up::copy(&original.tried(what)?, made.as_fd())
                 .tried(|| format!("cannot copy the content of {destination:?}"))?;
         }
         mount::attach(made.as_fd(), target.as_fd()).tried(what)

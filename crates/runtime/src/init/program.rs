@@ -17,14 +17,14 @@ use crate::text::reason;
 impl Init<'_> {
     pub(super) fn working_directory(&mut self, path: &Path, create: bool) -> Result<(), StepError> {
         if path.as_os_str().is_empty() {
-            return self.change_directory(Path::new("/")).map_err(|error| bad_cwd(path, &error));
+            return Self::change_directory(Path::new("/")).map_err(|error| bad_cwd(path, &error));
         }
         if create && let Some(root) = &self.root {
             root.directory(path, 0o755).map_err(|error| {
                 StepError::new(format!("mkdir {}: {}", path.display(), reason(&error)))
             })?;
         }
-        match self.change_directory(path) {
+        match Self::change_directory(path) {
             // Tried once more as the user: the directory may be closed to root (network file systems).
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other.map_err(|error| bad_cwd(path, &error)),
@@ -37,11 +37,11 @@ impl Init<'_> {
             _ => None,
         });
         if let Some(cwd) = cwd.filter(|path| !path.as_os_str().is_empty()) {
-            let _ = self.change_directory(cwd);
+            let _ = Self::change_directory(cwd);
         }
     }
 
-    fn change_directory(&self, path: &Path) -> io::Result<()> {
+    fn change_directory(path: &Path) -> io::Result<()> {
         rustix::process::chdir(path)?;
         // A directory outside the root, reached through a descriptor, has no path.
         let now = rustix::process::getcwd(Vec::new())?;

@@ -347,3 +347,6 @@ impl InitPlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 const MAX_DEPTH: usize = 256;
 
 /// Copies the content of `from`, with owners, modes and times.
-pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
-    copy_directory(&from, to, 0)
+pub(super) fn copy(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
+    copy_directory(from, to, 0)
 }
 
 fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
