@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use oci_spec::runtime::{
@@ -74,7 +74,7 @@ fn hierarchies(description: &str, mountinfo: &str) -> Vec<Hierarchy> {
             controllers.split(',').all(has).then(|| before.split(' ').nth(4)).flatten()
         });
         if let Some(mountpoint) = mount
-            && !found.iter().any(|known| known.mountpoint == PathBuf::from(mountpoint))
+            && !found.iter().any(|known| known.mountpoint.as_path() == Path::new(mountpoint))
         {
             found.push(Hierarchy {
                 mountpoint: mountpoint.into(),

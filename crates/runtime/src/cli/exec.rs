@@ -14,7 +14,7 @@ use crate::create::{self, Extras};
 use crate::request::{ExecRequest, ProcessUser, Stdio};
 
 pub(super) fn exec(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     // COMPAT: 255 tells a failure of the runtime from one of the program.
     run(context, matches).map_err(|failure| {
         Failure::new(format!("exec failed: {}", failure.message)).with_code(255)
@@ -59,12 +59,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     if let Some(socket) = socket
         && let Some(master) = executed.terminal.take()
+        && let Err(failure) = console::send(socket, &master)
     {
-        if let Err(failure) = console::send(socket, &master) {
-            let pidfd = std::os::fd::AsFd::as_fd(&executed.pidfd);
-            let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
-            return Err(failure);
-        }
+        let pidfd = std::os::fd::AsFd::as_fd(&executed.pidfd);
+        let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+        return Err(failure);
     }
     foreground.map_or(Ok(0), |foreground| foreground.attend(&executed.pidfd, executed.terminal))
 }

@@ -18,7 +18,7 @@ use crate::init::Gate;
 use crate::request::{Barrier, ContainerRequest, Created, ProcessUser, Stdio};
 
 pub(super) fn create(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     let (claim, _, _) = make(context, matches, true, true)
         .map_err(|failure| prefixed("runc create failed", &failure))?;
     claim.keep();
@@ -26,7 +26,7 @@ pub(super) fn create(context: &Context, matches: &ArgMatches) -> Outcome {
 }
 
 pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     let detach = matches.get_flag("detach");
     let foreground = if detach { None } else { Some(console::Foreground::prepare()?) };
     if !detach && !matches.get_flag("no-subreaper") {
@@ -214,7 +214,7 @@ pub(super) fn kill(context: &Context, matches: &ArgMatches) -> Outcome {
     let signal: Signal =
         signal.parse().map_err(|_| Failure::new(format!("unknown signal {signal:?}")))?;
     let container = context.store.load(text(matches, "id"))?;
-    let number = i32::from(signal.number());
+    let number = signal.number();
     if matches.get_flag("all") {
         for pid in container.cgroup()?.processes(true)? {
             if let Ok(pidfd) = process::pidfd_open(pid) {
