@@ -145,9 +145,9 @@ fn always_allowed() -> Vec<DeviceRule> {
         (136, None),
         (5, Some(2)),
     ];
-    rules.extend(devices.map(|(major, minor)| {
-        rule(true, DeviceKind::Char, Some(major), minor, Access::ALL)
-    }));
+    rules.extend(
+        devices.map(|(major, minor)| rule(true, DeviceKind::Char, Some(major), minor, Access::ALL)),
+    );
     rules
 }
 
@@ -183,8 +183,7 @@ pub fn convert(spec: &LinuxResources) -> Result<Resources, Error> {
             .iter()
             .flatten()
             .map(|(device, limit)| {
-                let limits =
-                    Rdma { handles: limit.hca_handles(), objects: limit.hca_objects() };
+                let limits = Rdma { handles: limit.hca_handles(), objects: limit.hca_objects() };
                 (device.clone(), limits)
             })
             .collect(),
@@ -193,13 +192,15 @@ pub fn convert(spec: &LinuxResources) -> Result<Resources, Error> {
             .network()
             .iter()
             .flat_map(|network| network.priorities().iter().flatten())
-            .map(|one| NetworkPriority {
-                interface: one.name().clone(),
-                priority: one.priority(),
-            })
+            .map(|one| NetworkPriority { interface: one.name().clone(), priority: one.priority() })
             .collect(),
         devices: devices.map(|list| list.iter().map(device_rule).collect()).transpose()?,
-        unified: spec.unified().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
+        unified: spec
+            .unified()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>(),
     })
 }
 

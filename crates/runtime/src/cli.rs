@@ -97,7 +97,9 @@ fn root(matches: &ArgMatches) -> PathBuf {
     }
     let user_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match user_dir {
-        Some(directory) if !rustix::process::geteuid().is_root() => directory.join("rorqual-runtime"),
+        Some(directory) if !rustix::process::geteuid().is_root() => {
+            directory.join("rorqual-runtime")
+        }
         _ => PathBuf::from("/run/rorqual-runtime"),
     }
 }

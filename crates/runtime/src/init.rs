@@ -177,7 +177,7 @@ impl Init<'_> {
             Step::EnterCgroup => {
                 let group = self.prepared.cgroup.as_ref();
                 group.map_or(Ok(()), Group::enter).tried(|| "cannot enter the cgroup".into())
-            },
+            }
             Step::BecomeRoot => {
                 identity::become_root();
                 Ok(())
@@ -202,13 +202,16 @@ impl Init<'_> {
     fn process(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::ForbidDumping => self.forbid_dumping(),
-            Step::CloseDescriptors { keep } => process::close_on_exec_from(3 + keep)
-                .tried(|| "cannot close descriptors".into()),
+            Step::CloseDescriptors { keep } => {
+                process::close_on_exec_from(3 + keep).tried(|| "cannot close descriptors".into())
+            }
             Step::NewSession => match rustix::process::setsid() {
                 Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
                 Err(error) => Err(error).tried(|| "cannot start a session".into()),
             },
-            Step::OpenLabels { apparmor, selinux } => self.open_labels(apparmor.as_ref(), selinux.as_ref()),
+            Step::OpenLabels { apparmor, selinux } => {
+                self.open_labels(apparmor.as_ref(), selinux.as_ref())
+            }
             Step::Labels => self.write_labels(),
             Step::OomScore(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .or_else(|error| self.keep_oom_score(*score, error))
@@ -290,9 +293,12 @@ impl Init<'_> {
     }
 
     fn keyring(name: &str) -> Result<(), StepError> {
-        let name = CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
+        let name =
+            CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
         match process::join_session_keyring(&name) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                Ok(())
+            }
             other => other.tried(|| "cannot create a session keyring".into()),
         }
     }
@@ -334,14 +340,18 @@ impl Init<'_> {
                 self.tell(&Report::HooksDue)?;
                 self.await_order(Order::HooksDone)
             }
-            HookPoint::CreateContainer => {
-                hooks::run("createContainer", &set.create_container, &set.state("creating", self.host_pid))
-                    .map_err(StepError::new)
-            }
-            HookPoint::StartContainer => {
-                hooks::run("startContainer", &set.start_container, &set.state("created", self.host_pid))
-                    .map_err(StepError::new)
-            }
+            HookPoint::CreateContainer => hooks::run(
+                "createContainer",
+                &set.create_container,
+                &set.state("creating", self.host_pid),
+            )
+            .map_err(StepError::new),
+            HookPoint::StartContainer => hooks::run(
+                "startContainer",
+                &set.start_container,
+                &set.state("created", self.host_pid),
+            )
+            .map_err(StepError::new),
         }
     }
 
@@ -358,8 +368,7 @@ impl Init<'_> {
 
     fn install_filter(&mut self) -> Result<(), StepError> {
         let Some(filter) = &self.prepared.filter else { return Ok(()) };
-        let listener = filter.install().tried(|| "cannot install the seccomp filter".into())?;
-        listener.map_or(Ok(()), |listener| self.tell(&Report::Listener(listener)))
+        filter.install().tried(|| "cannot install the seccomp filter".into())
     }
 }
 
@@ -406,8 +415,9 @@ fn schedule(step: &Step) -> Result<(), StepError> {
         Step::CpuAffinity(cpus) | Step::FinalCpuAffinity(cpus) => {
             process::set_cpu_affinity(cpus).tried(|| "cannot set the CPU affinity".into())
         }
-        Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes)
-            .tried(|| "cannot set the memory policy".into()),
+        Step::MemoryPolicy { mode, nodes } => {
+            process::set_memory_policy(*mode, nodes).tried(|| "cannot set the memory policy".into())
+        }
         Step::Personality(persona) => {
             process::set_personality(*persona).tried(|| "cannot set the personality".into())
         }

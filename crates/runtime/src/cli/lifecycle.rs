@@ -30,7 +30,8 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     let detach = matches.get_flag("detach");
     let foreground = if detach { None } else { Some(console::Foreground::prepare()?) };
     if !detach && !matches.get_flag("no-subreaper") {
-        process::become_subreaper().map_err(|error| Failure::io("cannot become subreaper", &error))?;
+        process::become_subreaper()
+            .map_err(|error| Failure::io("cannot become subreaper", &error))?;
     }
     let (claim, created, spec) = make(context, matches, false, detach)
         .map_err(|failure| prefixed("runc run failed", &failure))?;
@@ -202,8 +203,7 @@ fn poststart(context: &Context, container: &Container, spec: &Spec) {
     let record = &container.record;
     let set = HookSet::new(&record.id, record.bundle.clone(), spec);
     // The specification wants failures of these hooks logged and nothing more.
-    if let Err(message) =
-        hooks::run("poststart", &set.poststart, &set.state("running", record.pid))
+    if let Err(message) = hooks::run("poststart", &set.poststart, &set.state("running", record.pid))
     {
         context.log.warning(&message);
     }

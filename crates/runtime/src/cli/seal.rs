@@ -26,9 +26,9 @@ pub(super) fn ensure() -> Result<(), Failure> {
     }
     let file = overlay_view().or_else(|_| memory_copy()).map_err(failed)?;
     let args = strings(std::env::args_os().map(OsStringExt::into_vec));
-    let mut env = strings(std::env::vars_os().map(|(name, value)| {
-        [name.as_bytes(), b"=", value.as_bytes()].concat()
-    }));
+    let mut env = strings(
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()),
+    );
     env.extend(CString::new(format!("{MARK}=1")));
     Err(failed(process::execute_fd(file.as_fd(), &args, &env)))
 }

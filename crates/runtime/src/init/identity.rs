@@ -28,8 +28,9 @@ impl Init<'_> {
             Step::FindUser { user, uid, gid, groups } => self.find_user(user, *uid, *gid, groups),
             Step::LimitCapabilities { bounding } => limit_capabilities(*bounding),
             Step::SetUser => self.set_user(),
-            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true)
-                .tried(|| "cannot set no_new_privs".into()),
+            Step::NoNewPrivileges => {
+                rustix::thread::set_no_new_privs(true).tried(|| "cannot set no_new_privs".into())
+            }
             Step::SetCapabilities(sets) => self.set_capabilities(sets),
             _ => Ok(()),
         }
@@ -49,15 +50,17 @@ impl Init<'_> {
                 self.identity = Identity { uid, gid, groups: groups.to_vec(), home: None };
             }
             ProcessUser::Lookup { user, groups } => {
-                let (passwd, group) = (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
+                let (passwd, group) =
+                    (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
                 self.identity =
                     passwd::look_up(user, groups, &passwd, &group).map_err(StepError::new)?;
             }
         }
         if home_missing {
-            let home = self.identity.home.take().or_else(|| {
-                passwd::home_of(self.identity.uid, &self.small_file("/etc/passwd"))
-            });
+            let home =
+                self.identity.home.take().or_else(|| {
+                    passwd::home_of(self.identity.uid, &self.small_file("/etc/passwd"))
+                });
             self.home = Some(home.unwrap_or_else(|| "/".to_owned()));
         }
         Ok(())

@@ -25,10 +25,8 @@ const MAX_VALUE: usize = 255;
 impl Init<'_> {
     pub(super) fn mounts(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
-            Step::IsolateMounts => {
-                mount::set_propagation(Path::new("/"), Propagation::Slave, true)
-                    .tried(|| "cannot isolate mounts".into())
-            }
+            Step::IsolateMounts => mount::set_propagation(Path::new("/"), Propagation::Slave, true)
+                .tried(|| "cannot isolate mounts".into()),
             Step::Root { source } => self.attach_root(*source),
             Step::Bind { source, destination, proc_allowed } => {
                 self.attach_bind(*source, destination, *proc_allowed)

@@ -48,7 +48,9 @@ impl Init<'_> {
         if now.as_bytes().first() == Some(&b'/') {
             Ok(())
         } else {
-            Err(io::Error::other("current working directory is outside of container mount namespace root"))
+            Err(io::Error::other(
+                "current working directory is outside of container mount namespace root",
+            ))
         }
     }
 
@@ -93,9 +95,11 @@ impl Init<'_> {
 
     /// Returns a variable of the program's environment; the last setting counts.
     fn variable(&self, name: &str) -> Option<&[u8]> {
-        self.prepared.env.iter().rev().find_map(|entry| {
-            entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-        })
+        self.prepared
+            .env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 
     pub(super) fn execute(&mut self) -> Result<(), StepError> {
@@ -119,7 +123,8 @@ impl Init<'_> {
             // COMPAT: a file that is no program counts as a container that ran and failed with 255; the text goes to
             // its standard error.
             Some(libc::ENOEXEC) => {
-                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes());
+                let _ =
+                    rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes());
                 let _ = rustix::net::shutdown(self.socket.as_fd(), rustix::net::Shutdown::Both);
                 process::exit_now(255)
             }
@@ -149,11 +154,10 @@ enum NotExecutable {
 }
 
 fn executable(path: &Path) -> Result<(), NotExecutable> {
-    let stat = rustix::fs::statat(CWD, path, AtFlags::empty())
-        .map_err(|error| match error {
-            rustix::io::Errno::ACCESS => NotExecutable::Denied,
-            other => NotExecutable::Missing(other.into()),
-        })?;
+    let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::ACCESS => NotExecutable::Denied,
+        other => NotExecutable::Missing(other.into()),
+    })?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(NotExecutable::Directory);
     }

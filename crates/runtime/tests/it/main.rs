@@ -12,8 +12,9 @@ use std::process::{Command, ExitCode, Output};
 
 use serde_json::{Value, json};
 
-const APPLETS: [&str; 12] =
-    ["sh", "ls", "cat", "id", "true", "sleep", "hostname", "grep", "echo", "test", "wc", "readlink"];
+const APPLETS: [&str; 12] = [
+    "sh", "ls", "cat", "id", "true", "sleep", "hostname", "grep", "echo", "test", "wc", "readlink",
+];
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new("runtime")) {
@@ -52,7 +53,10 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let id = format!("rt-it-{}", directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
+        let id = format!(
+            "rt-it-{}",
+            directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.')
+        );
         let bin = directory.path().join("rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::create_dir_all(directory.path().join("rootfs/etc")).unwrap();
@@ -123,7 +127,8 @@ fn runs_and_exits(host: &Host) {
 fn waits_for_start(host: &Host) {
     host.spec(&["sleep", "1000"], |_| {});
     let status = |expected: &str| {
-        let document: Value = serde_json::from_slice(&host.call(&["state", &host.id]).stdout).unwrap();
+        let document: Value =
+            serde_json::from_slice(&host.call(&["state", &host.id]).stdout).unwrap();
         assert_eq!(document["status"], expected);
     };
     // Nothing may hold the pipes of this call open: the container outlives it.
@@ -176,13 +181,19 @@ fn execs(host: &Host) {
     let null = std::process::Stdio::null;
     let run = host.command(&["run", "-d", &host.id]).stdout(null()).stderr(null()).status();
     assert!(run.unwrap().success());
-    let output = host.call(&["exec", &host.id, "sh", "-c", "hostname; readlink /proc/1/exe; exit 9"]);
+    let output =
+        host.call(&["exec", &host.id, "sh", "-c", "hostname; readlink /proc/1/exe; exit 9"]);
     assert_eq!(stdout(&output), "container\n/bin/busybox\n");
     assert_eq!(output.status.code(), Some(9));
     let output = host.call(&["exec", "--cwd", "/none", &host.id, "id"]);
     assert_eq!(output.status.code(), Some(255));
     let text = stderr(&output).replace("\\\"", "\"");
-    assert!(text.contains(r#"chdir to cwd ("/none") set in config.json failed: no such file or directory"#), "{text}");
+    assert!(
+        text.contains(
+            r#"chdir to cwd ("/none") set in config.json failed: no such file or directory"#
+        ),
+        "{text}"
+    );
     let output = host.call(&["exec", &host.id, "ls", "/proc/self/fd"]);
     assert_eq!(stdout(&output), "0\n1\n2\n3\n");
 }
