@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use oci_spec::runtime::{
@@ -74,7 +74,7 @@ fn hierarchies(description: &str, mountinfo: &str) -> Vec<Hierarchy> {
             controllers.split(',').all(has).then(|| before.split(' ').nth(4)).flatten()
         });
         if let Some(mountpoint) = mount
-            && !found.iter().any(|known| known.mountpoint == PathBuf::from(mountpoint))
+            && !found.iter().any(|known| known.mountpoint.as_path() == Path::new(mountpoint))
         {
             found.push(Hierarchy {
                 mountpoint: mountpoint.into(),
@@ -145,9 +145,9 @@ fn always_allowed() -> Vec<DeviceRule> {
         (136, None),
         (5, Some(2)),
     ];
-    rules.extend(devices.map(|(major, minor)| {
-        rule(true, DeviceKind::Char, Some(major), minor, Access::ALL)
-    }));
+    rules.extend(
+        devices.map(|(major, minor)| rule(true, DeviceKind::Char, Some(major), minor, Access::ALL)),
+    );
     rules
 }
 
@@ -183,8 +183,7 @@ pub fn convert(spec: &LinuxResources) -> Result<Resources, Error> {
             .iter()
             .flatten()
             .map(|(device, limit)| {
-                let limits =
-                    Rdma { handles: limit.hca_handles(), objects: limit.hca_objects() };
+                let limits = Rdma { handles: limit.hca_handles(), objects: limit.hca_objects() };
                 (device.clone(), limits)
             })
             .collect(),
@@ -193,13 +192,15 @@ pub fn convert(spec: &LinuxResources) -> Result<Resources, Error> {
             .network()
             .iter()
             .flat_map(|network| network.priorities().iter().flatten())
-            .map(|one| NetworkPriority {
-                interface: one.name().clone(),
-                priority: one.priority(),
-            })
+            .map(|one| NetworkPriority { interface: one.name().clone(), priority: one.priority() })
             .collect(),
         devices: devices.map(|list| list.iter().map(device_rule).collect()).transpose()?,
-        unified: spec.unified().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
+        unified: spec
+            .unified()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>(),
     })
 }
 

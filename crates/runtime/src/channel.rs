@@ -31,8 +31,6 @@ pub(crate) enum Report {
     Ready,
     /// Nothing can fail any more but `execve(2)` and the filter.
     Launching,
-    /// A seccomp notification descriptor, and the process it is of.
-    Listener(OwnedFd),
     /// The pidfd of a sibling that an intermediate process made.
     Sibling(OwnedFd),
     /// The other end is closed.
@@ -101,10 +99,6 @@ pub(crate) fn send_report(socket: BorrowedFd<'_>, report: &Report) -> io::Result
             bytes.push(b'T');
             fd = Some(master.as_fd());
         }
-        Report::Listener(listener) => {
-            bytes.push(b'N');
-            fd = Some(listener.as_fd());
-        }
         Report::Sibling(pidfd) => {
             bytes.push(b'P');
             fd = Some(pidfd.as_fd());
@@ -167,7 +161,6 @@ fn parse_report(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         }
         b'W' => Report::Warning(text(rest)),
         b'T' => Report::Terminal(fd?),
-        b'N' => Report::Listener(fd?),
         b'P' => Report::Sibling(fd?),
         b'H' => Report::HooksDue,
         b'R' => Report::Ready,

@@ -62,14 +62,13 @@ struct Context {
     store: Store,
     driver: Driver,
     log: log::Log,
-    /// The arguments as given, for a second start from a sealed copy.
-    arguments: Vec<OsString>,
 }
 
 /// Runs the command line; the first argument is the program's name.
+///
+/// Commands that enter containers start the whole process again, with its own arguments, from a sealed view of its file.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = args.collect();
-    let matches = match arguments::command().try_get_matches_from(&arguments) {
+    let matches = match arguments::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
             // Help is no failure; nobody is left to tell if the terminal is gone.
@@ -82,7 +81,6 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         store: Store::new(root(&matches)),
         driver: if matches.get_flag("systemd-cgroup") { Driver::Systemd } else { Driver::Cgroupfs },
         log,
-        arguments,
     };
     match dispatch(&context, &matches) {
         Ok(code) => ExitCode::from(code),
@@ -99,7 +97,9 @@ fn root(matches: &ArgMatches) -> PathBuf {
     }
     let user_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match user_dir {
-        Some(directory) if !rustix::process::geteuid().is_root() => directory.join("rorqual-runtime"),
+        Some(directory) if !rustix::process::geteuid().is_root() => {
+            directory.join("rorqual-runtime")
+        }
         _ => PathBuf::from("/run/rorqual-runtime"),
     }
 }

@@ -97,12 +97,9 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     });
     let mut child = launch(&prepared)?;
     let result = child.negotiate(&prepared, maps, barrier == Barrier::Wait);
-    match result {
-        Ok(listener) => deliver_listener(listener, &spec, &child, &id)?,
-        Err(error) => {
-            child.destroy();
-            return Err(error);
-        }
+    if let Err(error) = result {
+        child.destroy();
+        return Err(error);
     }
     warnings.append(&mut child.warnings);
     let description = guard.keep();
@@ -157,12 +154,9 @@ pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Err
     } else {
         launch(&prepared)?
     };
-    match child.negotiate(&prepared, None, false) {
-        Ok(listener) => deliver_listener(listener, &spec, &child, "")?,
-        Err(error) => {
-            child.destroy();
-            return Err(error);
-        }
+    if let Err(error) = child.negotiate(&prepared, None, false) {
+        child.destroy();
+        return Err(error);
     }
     Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal })
 }
@@ -213,7 +207,7 @@ impl Child {
         prepared: &Prepared,
         maps: Option<(String, String)>,
         wait: bool,
-    ) -> Result<Option<OwnedFd>, Error> {
+    ) -> Result<(), Error> {
         if prepared.plan.create.contains(Namespaces::USER) {
             let (uids, gids) = maps.ok_or_else(|| {
                 Error::InvalidSpec("a new user namespace needs uidMappings and gidMappings".into())
@@ -223,24 +217,24 @@ impl Child {
             self.order(Order::IdMapsWritten)?;
         }
         let mut launching = false;
-        let mut listener = None;
         loop {
             let report = channel::receive_report(self.socket.as_fd())
                 .map_err(os("hear from the container's init"))?;
             match report {
-                Report::Failed { failure, message } => return Err(Error::Init { message, failure }),
+                Report::Failed { failure, message } => {
+                    return Err(Error::Init { message, failure });
+                }
                 Report::Warning(text) => self.warnings.push(text),
                 Report::Terminal(master) => self.terminal = Some(master),
-                Report::Listener(fd) => listener = Some(fd),
                 Report::HooksDue => {
                     let state = prepared.hooks.state("creating", self.pid);
                     hooks::run("createRuntime", &prepared.hooks.runtime, &state).map_err(failed)?;
                     self.order(Order::HooksDone)?;
                 }
-                Report::Ready if wait => return Ok(listener),
+                Report::Ready if wait => return Ok(()),
                 Report::Ready | Report::Sibling(_) => {}
                 Report::Launching => launching = true,
-                Report::Closed if launching => return Ok(listener),
+                Report::Closed if launching => return Ok(()),
                 Report::Closed => return Err(failed("init ended before its program".to_owned())),
             }
         }
@@ -406,8 +400,9 @@ fn differing_namespaces(pid: i32) -> Result<Namespaces, Error> {
             Some((stat.st_dev, stat.st_ino))
         };
         let Some(own) = identity(format!("/proc/self/ns/{name}")) else { continue };
-        let theirs = identity(format!("/proc/{pid}/ns/{name}"))
-            .ok_or_else(|| failed(format!("cannot exec in a stopped container: no process {pid}")))?;
+        let theirs = identity(format!("/proc/{pid}/ns/{name}")).ok_or_else(|| {
+            failed(format!("cannot exec in a stopped container: no process {pid}"))
+        })?;
         if own != theirs {
             different = different.with(kind);
         }
@@ -424,17 +419,4 @@ fn strings(process: &Process) -> Result<(Vec<CString>, Vec<CString>), Error> {
             .map_err(|_| Error::InvalidSpec(format!("{what} contains a null byte")))
     };
     Ok((convert(process.args(), "process.args")?, convert(process.env(), "process.env")?))
-}
-
-/// Sends a seccomp listener where the specification wants it.
-fn deliver_listener(
-    listener: Option<OwnedFd>,
-    _spec: &oci_spec::runtime::Spec,
-    _child: &Child,
-    _id: &str,
-) -> Result<(), Error> {
-    match listener {
-        None => Ok(()),
-        Some(_) => Err(Error::Unsupported("seccomp notification".into())),
-    }
 }

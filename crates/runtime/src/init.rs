@@ -177,8 +177,11 @@ impl Init<'_> {
             Step::EnterCgroup => {
                 let group = self.prepared.cgroup.as_ref();
                 group.map_or(Ok(()), Group::enter).tried(|| "cannot enter the cgroup".into())
-            },
-            Step::BecomeRoot => identity::become_root(),
+            }
+            Step::BecomeRoot => {
+                identity::become_root();
+                Ok(())
+            }
             Step::Unshare(kinds) => {
                 namespace::unshare(*kinds).tried(|| "cannot create namespaces".into())
             }
@@ -199,18 +202,21 @@ impl Init<'_> {
     fn process(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::ForbidDumping => self.forbid_dumping(),
-            Step::CloseDescriptors { keep } => process::close_on_exec_from(3 + keep)
-                .tried(|| "cannot close descriptors".into()),
+            Step::CloseDescriptors { keep } => {
+                process::close_on_exec_from(3 + keep).tried(|| "cannot close descriptors".into())
+            }
             Step::NewSession => match rustix::process::setsid() {
                 Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
                 Err(error) => Err(error).tried(|| "cannot start a session".into()),
             },
-            Step::OpenLabels { apparmor, selinux } => self.open_labels(apparmor, selinux),
+            Step::OpenLabels { apparmor, selinux } => {
+                self.open_labels(apparmor.as_ref(), selinux.as_ref())
+            }
             Step::Labels => self.write_labels(),
             Step::OomScore(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .or_else(|error| self.keep_oom_score(*score, error))
                 .tried(|| format!("cannot set oom_score_adj to {score}")),
-            Step::Keyring(name) => self.keyring(name),
+            Step::Keyring(name) => Self::keyring(name),
             Step::Rlimit { resource, limit } => set_rlimit(*resource, *limit),
             Step::Umask(mask) => {
                 rustix::process::umask(Mode::from_raw_mode(mask & 0o7777));
@@ -286,18 +292,21 @@ impl Init<'_> {
         Err(error)
     }
 
-    fn keyring(&self, name: &str) -> Result<(), StepError> {
-        let name = CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
+    fn keyring(name: &str) -> Result<(), StepError> {
+        let name =
+            CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
         match process::join_session_keyring(&name) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                Ok(())
+            }
             other => other.tried(|| "cannot create a session keyring".into()),
         }
     }
 
     fn open_labels(
         &mut self,
-        apparmor: &Option<String>,
-        selinux: &Option<String>,
+        apparmor: Option<&String>,
+        selinux: Option<&String>,
     ) -> Result<(), StepError> {
         let candidates = [
             (apparmor, vec!["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"], "exec "),
@@ -331,14 +340,18 @@ impl Init<'_> {
                 self.tell(&Report::HooksDue)?;
                 self.await_order(Order::HooksDone)
             }
-            HookPoint::CreateContainer => {
-                hooks::run("createContainer", &set.create_container, &set.state("creating", self.host_pid))
-                    .map_err(StepError::new)
-            }
-            HookPoint::StartContainer => {
-                hooks::run("startContainer", &set.start_container, &set.state("created", self.host_pid))
-                    .map_err(StepError::new)
-            }
+            HookPoint::CreateContainer => hooks::run(
+                "createContainer",
+                &set.create_container,
+                &set.state("creating", self.host_pid),
+            )
+            .map_err(StepError::new),
+            HookPoint::StartContainer => hooks::run(
+                "startContainer",
+                &set.start_container,
+                &set.state("created", self.host_pid),
+            )
+            .map_err(StepError::new),
         }
     }
 
@@ -355,8 +368,7 @@ impl Init<'_> {
 
     fn install_filter(&mut self) -> Result<(), StepError> {
         let Some(filter) = &self.prepared.filter else { return Ok(()) };
-        let listener = filter.install().tried(|| "cannot install the seccomp filter".into())?;
-        listener.map_or(Ok(()), |listener| self.tell(&Report::Listener(listener)))
+        filter.install().tried(|| "cannot install the seccomp filter".into())
     }
 }
 
@@ -403,8 +415,9 @@ fn schedule(step: &Step) -> Result<(), StepError> {
         Step::CpuAffinity(cpus) | Step::FinalCpuAffinity(cpus) => {
             process::set_cpu_affinity(cpus).tried(|| "cannot set the CPU affinity".into())
         }
-        Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes)
-            .tried(|| "cannot set the memory policy".into()),
+        Step::MemoryPolicy { mode, nodes } => {
+            process::set_memory_policy(*mode, nodes).tried(|| "cannot set the memory policy".into())
+        }
         Step::Personality(persona) => {
             process::set_personality(*persona).tried(|| "cannot set the personality".into())
         }

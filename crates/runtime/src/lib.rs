@@ -2,9 +2,14 @@
 //!
 //! A library without a database, a daemon or an async runtime; `cli` is the runc-compatible command line over it.
 
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "paths in messages are quoted and escaped on purpose"
+)]
+
 mod cgroup;
-pub mod cli;
 mod channel;
+pub mod cli;
 mod create;
 mod error;
 pub mod pid1;

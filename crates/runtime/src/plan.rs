@@ -26,6 +26,7 @@ use crate::request::{Namespace, ProcessUser};
 
 /// Facts of the host that decide how a plan looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Facts {
     /// Whether containers get a cgroup v2 tree.
     pub unified: bool,

@@ -1,7 +1,6 @@
 //! From the specification's seccomp section to a filter ready to install.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{
     Arch as SpecArch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
@@ -21,19 +20,24 @@ impl Filter {
     /// Compiles the section for this machine.
     pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Self, Error> {
         let profile = profile(spec)?;
-        compile(&profile, Machine::NATIVE)
-            .map(Self)
-            .map_err(|error| Error::InvalidSpec(error.to_string()))
+        let program = compile(&profile, Machine::NATIVE)
+            .map_err(|error| Error::InvalidSpec(error.to_string()))?;
+        if program.has_listener() {
+            return Err(Error::Unsupported(
+                "seccomp action SCMP_ACT_NOTIFY is not supported".into(),
+            ));
+        }
+        Ok(Self(program))
     }
 
-    /// Installs the filter in the calling process; hands back its listener if it has one.
-    pub(crate) fn install(&self) -> io::Result<Option<OwnedFd>> {
-        install(&self.0)
+    /// Installs the filter in the calling process.
+    pub(crate) fn install(&self) -> io::Result<()> {
+        install(&self.0).map(drop)
     }
 }
 
 fn profile(spec: &LinuxSeccomp) -> Result<Profile, Error> {
-    let flags = spec.flags().as_ref().map(|flags| flags.iter().map(flag).collect());
+    let flags = spec.flags().as_ref().map(|flags| flags.iter().map(|one| flag(*one)).collect());
     let rules: Result<_, _> = spec.syscalls().iter().flatten().map(rule).collect();
     Ok(Profile {
         default_action: action(spec.default_action(), spec.default_errno_ret()),
@@ -90,7 +94,7 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Action {
     }
 }
 
-fn flag(flag: &LinuxSeccompFilterFlag) -> Flag {
+fn flag(flag: LinuxSeccompFilterFlag) -> Flag {
     match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => Flag::Log,
         LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Flag::Tsync,

@@ -19,6 +19,7 @@ fn pairs_hierarchies_with_mounts() {
 #[test]
 fn zero_means_not_asked_for() {
     let spec: LinuxResources =
-        serde_json::from_str(r#"{"memory":{"limit":0,"swap":0},"cpu":{"shares":0,"cpus":""}}"#).unwrap();
+        serde_json::from_str(r#"{"memory":{"limit":0,"swap":0},"cpu":{"shares":0,"cpus":""}}"#)
+            .unwrap();
     assert_eq!(convert(&spec).unwrap(), Resources::default());
 }

@@ -7,10 +7,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 pub(super) fn command() -> Command {
     Command::new("runtime")
         .about("Open Container Initiative runtime")
-        .version(concat!(
-            env!("CARGO_PKG_VERSION"),
-            "\nspec: 1.2.1"
-        ))
+        .version(concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(global_flags())
@@ -26,7 +23,10 @@ fn global_flags() -> Vec<Arg> {
             .default_value("text"),
         path("root", "root directory for storage of container state"),
         path("criu", "accepted for compatibility").hide(true),
-        switch("systemd-cgroup", "let systemd make the cgroups; cgroupsPath is \"slice:prefix:name\""),
+        switch(
+            "systemd-cgroup",
+            "let systemd make the cgroups; cgroupsPath is \"slice:prefix:name\"",
+        ),
         value("rootless", "ignore cgroup permission errors ('true', 'false', or 'auto')")
             .default_value("auto"),
     ]

@@ -26,9 +26,9 @@ pub(super) fn check(
         (true, true, None) => Err(Failure::new(
             "cannot allocate tty if runc will detach without setting console socket",
         )),
-        (false, _, Some(_)) | (true, false, Some(_)) => Err(Failure::new(
-            "cannot use console socket if runc will not detach or allocate tty",
-        )),
+        (false, _, Some(_)) | (true, false, Some(_)) => {
+            Err(Failure::new("cannot use console socket if runc will not detach or allocate tty"))
+        }
         _ => Ok(()),
     }
 }
@@ -76,11 +76,7 @@ impl Foreground {
     }
 
     /// Forwards signals and terminal until the process has ended; returns its exit code.
-    pub(super) fn attend(
-        self,
-        pidfd: &OwnedFd,
-        terminal: Option<OwnedFd>,
-    ) -> Result<u8, Failure> {
+    pub(super) fn attend(self, pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<u8, Failure> {
         let failed = |error: io::Error| Failure::io("cannot wait for the container", &error);
         let raw = terminal.as_ref().map(|master| RawTerminal::enter(master.as_fd()));
         let ended = self.relay(pidfd, terminal.as_ref()).map_err(failed)?;
@@ -91,10 +87,8 @@ impl Foreground {
     fn relay(&self, pidfd: &OwnedFd, master: Option<&OwnedFd>) -> io::Result<Ended> {
         let mut input_open = true;
         loop {
-            let mut fds = vec![
-                PollFd::new(pidfd, PollFlags::IN),
-                PollFd::new(&self.signals, PollFlags::IN),
-            ];
+            let mut fds =
+                vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
             let stdin = rustix::stdio::stdin();
             if let Some(master) = master {
                 fds.push(PollFd::new(master, PollFlags::IN));

@@ -14,11 +14,10 @@ use crate::create::{self, Extras};
 use crate::request::{ExecRequest, ProcessUser, Stdio};
 
 pub(super) fn exec(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     // COMPAT: 255 tells a failure of the runtime from one of the program.
-    run(context, matches).map_err(|failure| {
-        Failure::new(format!("exec failed: {}", failure.message)).with_code(255)
-    })
+    run(context, matches)
+        .map_err(|failure| Failure::new(format!("exec failed: {}", failure.message)).with_code(255))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -26,7 +25,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     match container.status() {
         Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
         Status::Paused if !matches.get_flag("ignore-paused") => {
-            return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
+            return Err(Failure::new(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
         }
         _ => {}
     }
@@ -59,12 +60,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     if let Some(socket) = socket
         && let Some(master) = executed.terminal.take()
+        && let Err(failure) = console::send(socket, &master)
     {
-        if let Err(failure) = console::send(socket, &master) {
-            let pidfd = std::os::fd::AsFd::as_fd(&executed.pidfd);
-            let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
-            return Err(failure);
-        }
+        let pidfd = std::os::fd::AsFd::as_fd(&executed.pidfd);
+        let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+        return Err(failure);
     }
     foreground.map_or(Ok(0), |foreground| foreground.attend(&executed.pidfd, executed.terminal))
 }
@@ -84,7 +84,8 @@ fn cgroup(matches: &ArgMatches, container: &Container) -> Result<String, Failure
         let path = path.trim_matches('/');
         let named = |line: &String| {
             let list = line.split(':').nth(1).unwrap_or("");
-            controllers.is_none_or(|names| names.split(',').any(|n| list.split(',').any(|c| c == n)))
+            controllers
+                .is_none_or(|names| names.split(',').any(|n| list.split(',').any(|c| c == n)))
         };
         for line in lines.iter_mut().filter(|line| named(line)) {
             line.push('/');
@@ -126,8 +127,12 @@ fn new_process(matches: &ArgMatches, init: Option<&Process>) -> Result<Process, 
             process["user"]["gid"] = json!(gid.parse::<u32>().map_err(|error| bad(&error))?);
         }
     }
-    let gids: Result<Vec<u32>, _> =
-        matches.get_many::<String>("additional-gids").into_iter().flatten().map(|g| g.parse()).collect();
+    let gids: Result<Vec<u32>, _> = matches
+        .get_many::<String>("additional-gids")
+        .into_iter()
+        .flatten()
+        .map(|g| g.parse())
+        .collect();
     let gids = gids.map_err(|error| bad(&error))?;
     if !gids.is_empty() {
         process["user"]["additionalGids"] = json!(gids);

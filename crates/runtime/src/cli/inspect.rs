@@ -85,7 +85,11 @@ pub(super) fn ps(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     let options: Vec<&String> = matches.get_many("options").into_iter().flatten().collect();
     let mut command = Command::new("ps");
-    if options.is_empty() { command.arg("-ef") } else { command.args(options) };
+    if options.is_empty() {
+        command.arg("-ef")
+    } else {
+        command.args(options)
+    };
     let output = command.output().map_err(|error| Failure::io("cannot run ps", &error))?;
     if !output.status.success() {
         return Err(Failure::new(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
@@ -153,7 +157,8 @@ fn wait_for_end(container: &Container, interval: Duration) {
 
 fn interval(text: &str) -> Result<Duration, Failure> {
     let bad = || Failure::new("duration interval must be greater than 0");
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
     let number: f64 = number.parse().map_err(|_| bad())?;
     let seconds = match unit {
         "ms" => number / 1000.0,

@@ -18,22 +18,23 @@ use crate::init::Gate;
 use crate::request::{Barrier, ContainerRequest, Created, ProcessUser, Stdio};
 
 pub(super) fn create(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     let (claim, _, _) = make(context, matches, true, true)
-        .map_err(|failure| prefixed("runc create failed", failure))?;
+        .map_err(|failure| prefixed("runc create failed", &failure))?;
     claim.keep();
     Ok(0)
 }
 
 pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
-    seal::ensure(&context.arguments)?;
+    seal::ensure()?;
     let detach = matches.get_flag("detach");
     let foreground = if detach { None } else { Some(console::Foreground::prepare()?) };
     if !detach && !matches.get_flag("no-subreaper") {
-        process::become_subreaper().map_err(|error| Failure::io("cannot become subreaper", &error))?;
+        process::become_subreaper()
+            .map_err(|error| Failure::io("cannot become subreaper", &error))?;
     }
     let (claim, created, spec) = make(context, matches, false, detach)
-        .map_err(|failure| prefixed("runc run failed", failure))?;
+        .map_err(|failure| prefixed("runc run failed", &failure))?;
     let id = text(matches, "id").to_owned();
     claim.started();
     claim.keep();
@@ -47,7 +48,7 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     Ok(code)
 }
 
-fn prefixed(prefix: &str, failure: Failure) -> Failure {
+fn prefixed(prefix: &str, failure: &Failure) -> Failure {
     Failure { message: format!("{prefix}: {}", failure.message), code: failure.code }
 }
 
@@ -104,7 +105,7 @@ fn make(
 fn start_failure(error: crate::Error) -> Failure {
     let inner = matches!(error, crate::Error::Init { .. });
     let failure = Failure::from(error);
-    if inner { prefixed("unable to start container process", failure) } else { failure }
+    if inner { prefixed("unable to start container process", &failure) } else { failure }
 }
 
 fn finish(
@@ -202,8 +203,7 @@ fn poststart(context: &Context, container: &Container, spec: &Spec) {
     let record = &container.record;
     let set = HookSet::new(&record.id, record.bundle.clone(), spec);
     // The specification wants failures of these hooks logged and nothing more.
-    if let Err(message) =
-        hooks::run("poststart", &set.poststart, &set.state("running", record.pid))
+    if let Err(message) = hooks::run("poststart", &set.poststart, &set.state("running", record.pid))
     {
         context.log.warning(&message);
     }
@@ -214,7 +214,7 @@ pub(super) fn kill(context: &Context, matches: &ArgMatches) -> Outcome {
     let signal: Signal =
         signal.parse().map_err(|_| Failure::new(format!("unknown signal {signal:?}")))?;
     let container = context.store.load(text(matches, "id"))?;
-    let number = i32::from(signal.number());
+    let number = signal.number();
     if matches.get_flag("all") {
         for pid in container.cgroup()?.processes(true)? {
             if let Ok(pidfd) = process::pidfd_open(pid) {

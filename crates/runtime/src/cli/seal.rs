@@ -3,10 +3,10 @@
 //! For a moment a process inside the container runs the runtime's code, and `/proc/PID/exe` of it names the file. So the
 //! commands that get into that position start themselves again from a view of the file that can never be written.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rorqual_sys::mount::{self, FsContext, NODEV, NOSUID, RDONLY};
@@ -18,17 +18,17 @@ use super::Failure;
 const MARK: &str = "_RORQUAL_SEALED";
 
 /// Returns once this process runs from a sealed view.
-pub(super) fn ensure(arguments: &[OsString]) -> Result<(), Failure> {
+pub(super) fn ensure() -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io("cannot seal the runtime", &error);
     // SAFETY-relevant but not trusted for security: whoever may set the variable owns the file anyway.
     if std::env::var_os(MARK).is_some() {
         return Ok(());
     }
     let file = overlay_view().or_else(|_| memory_copy()).map_err(failed)?;
-    let args = strings(arguments.iter().map(|argument| argument.as_bytes().to_vec()));
-    let mut env = strings(std::env::vars_os().map(|(name, value)| {
-        [name.as_bytes(), b"=", value.as_bytes()].concat()
-    }));
+    let args = strings(std::env::args_os().map(OsStringExt::into_vec));
+    let mut env = strings(
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()),
+    );
     env.extend(CString::new(format!("{MARK}=1")));
     Err(failed(process::execute_fd(file.as_fd(), &args, &env)))
 }

@@ -26,9 +26,9 @@ pub(super) fn spec(matches: &ArgMatches) -> Outcome {
                 .map_err(|error| Failure::io(&format!("cannot write {path:?}"), &error))?;
             Ok(0)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(
-            "file config.json exists. Remove it first",
-        )),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Failure::new("file config.json exists. Remove it first"))
+        }
         Err(error) => Err(Failure::io(&format!("cannot create {path:?}"), &error)),
     }
 }
@@ -119,10 +119,8 @@ fn make_rootless(document: &mut Value) {
 }
 
 pub(super) fn features() -> Outcome {
-    let capabilities: Vec<String> = rorqual_sys::capability::NAMES
-        .iter()
-        .map(|name| format!("CAP_{name}"))
-        .collect();
+    let capabilities: Vec<String> =
+        rorqual_sys::capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
     let document = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
@@ -167,11 +165,59 @@ pub(super) fn features() -> Outcome {
 }
 
 const MOUNT_OPTIONS: [&str; 55] = [
-    "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap",
-    "lazytime", "loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "nolazytime",
-    "nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime",
-    "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev",
-    "rnodiratime", "rnoexec", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro",
-    "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "runbindable", "rw", "shared", "slave",
-    "strictatime", "suid", "sync", "tmpcopyup", "unbindable",
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
 ];

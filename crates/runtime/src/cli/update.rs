@@ -31,7 +31,8 @@ fn read(path: &Path) -> Result<LinuxResources, Failure> {
     } else {
         bytes = std::fs::read(path).map_err(|error| failed(&error))?;
     }
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("invalid resources: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("invalid resources: {error}")))
 }
 
 const NUMBERS: [(&str, &str, &str); 12] = [

@@ -24,7 +24,8 @@ impl Init<'_> {
         match make() {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let stat = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).tried(what)?;
+                let stat =
+                    rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).tried(what)?;
                 if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number {
                     return Ok(());
                 }

@@ -14,23 +14,23 @@ use crate::plan::Step;
 use crate::request::ProcessUser;
 
 /// Takes ids 0 where they exist in this user namespace.
-pub(super) fn become_root() -> Result<(), StepError> {
+pub(super) fn become_root() {
     // A namespace without a group 0, or one that denies setgroups(2), keeps what it has.
     let _ = rustix::thread::set_thread_groups(&[]);
     let root = Gid::ROOT;
     let _ = rustix::thread::set_thread_res_gid(root, root, root);
     let _ = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
-    Ok(())
 }
 
 impl Init<'_> {
     pub(super) fn identity(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::FindUser { user, uid, gid, groups } => self.find_user(user, *uid, *gid, groups),
-            Step::LimitCapabilities { bounding } => self.limit_capabilities(*bounding),
+            Step::LimitCapabilities { bounding } => limit_capabilities(*bounding),
             Step::SetUser => self.set_user(),
-            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true)
-                .tried(|| "cannot set no_new_privs".into()),
+            Step::NoNewPrivileges => {
+                rustix::thread::set_no_new_privs(true).tried(|| "cannot set no_new_privs".into())
+            }
             Step::SetCapabilities(sets) => self.set_capabilities(sets),
             _ => Ok(()),
         }
@@ -50,15 +50,17 @@ impl Init<'_> {
                 self.identity = Identity { uid, gid, groups: groups.to_vec(), home: None };
             }
             ProcessUser::Lookup { user, groups } => {
-                let (passwd, group) = (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
+                let (passwd, group) =
+                    (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
                 self.identity =
                     passwd::look_up(user, groups, &passwd, &group).map_err(StepError::new)?;
             }
         }
         if home_missing {
-            let home = self.identity.home.take().or_else(|| {
-                passwd::home_of(self.identity.uid, &self.small_file("/etc/passwd"))
-            });
+            let home =
+                self.identity.home.take().or_else(|| {
+                    passwd::home_of(self.identity.uid, &self.small_file("/etc/passwd"))
+                });
             self.home = Some(home.unwrap_or_else(|| "/".to_owned()));
         }
         Ok(())
@@ -84,11 +86,6 @@ impl Init<'_> {
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
         read().unwrap_or_default()
-    }
-
-    fn limit_capabilities(&mut self, bounding: u64) -> Result<(), StepError> {
-        capability::limit_bounding_set(bounding)
-            .tried(|| "cannot limit the capability bounding set".into())
     }
 
     fn set_user(&mut self) -> Result<(), StepError> {
@@ -146,4 +143,9 @@ impl Init<'_> {
         let text = format!("capabilities not available here: {}", names.join(", "));
         let _ = self.tell(&Report::Warning(text));
     }
+}
+
+fn limit_capabilities(bounding: u64) -> Result<(), StepError> {
+    capability::limit_bounding_set(bounding)
+        .tried(|| "cannot limit the capability bounding set".into())
 }

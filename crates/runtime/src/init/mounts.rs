@@ -25,10 +25,8 @@ const MAX_VALUE: usize = 255;
 impl Init<'_> {
     pub(super) fn mounts(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
-            Step::IsolateMounts => {
-                mount::set_propagation(Path::new("/"), Propagation::Slave, true)
-                    .tried(|| "cannot isolate mounts".into())
-            }
+            Step::IsolateMounts => mount::set_propagation(Path::new("/"), Propagation::Slave, true)
+                .tried(|| "cannot isolate mounts".into()),
             Step::Root { source } => self.attach_root(*source),
             Step::Bind { source, destination, proc_allowed } => {
                 self.attach_bind(*source, destination, *proc_allowed)
@@ -139,7 +137,7 @@ impl Init<'_> {
         let made = made.tried(what)?;
         if plan.copy_up {
             let original = self.root()?.open(destination, OFlags::RDONLY | OFlags::DIRECTORY);
-            copy_up::copy(original.tried(what)?, made.as_fd())
+            copy_up::copy(&original.tried(what)?, made.as_fd())
                 .tried(|| format!("cannot copy the content of {destination:?}"))?;
         }
         mount::attach(made.as_fd(), target.as_fd()).tried(what)

@@ -17,14 +17,14 @@ use crate::text::reason;
 impl Init<'_> {
     pub(super) fn working_directory(&mut self, path: &Path, create: bool) -> Result<(), StepError> {
         if path.as_os_str().is_empty() {
-            return self.change_directory(Path::new("/")).map_err(|error| bad_cwd(path, &error));
+            return Self::change_directory(Path::new("/")).map_err(|error| bad_cwd(path, &error));
         }
         if create && let Some(root) = &self.root {
             root.directory(path, 0o755).map_err(|error| {
                 StepError::new(format!("mkdir {}: {}", path.display(), reason(&error)))
             })?;
         }
-        match self.change_directory(path) {
+        match Self::change_directory(path) {
             // Tried once more as the user: the directory may be closed to root (network file systems).
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other.map_err(|error| bad_cwd(path, &error)),
@@ -37,18 +37,20 @@ impl Init<'_> {
             _ => None,
         });
         if let Some(cwd) = cwd.filter(|path| !path.as_os_str().is_empty()) {
-            let _ = self.change_directory(cwd);
+            let _ = Self::change_directory(cwd);
         }
     }
 
-    fn change_directory(&self, path: &Path) -> io::Result<()> {
+    fn change_directory(path: &Path) -> io::Result<()> {
         rustix::process::chdir(path)?;
         // A directory outside the root, reached through a descriptor, has no path.
         let now = rustix::process::getcwd(Vec::new())?;
         if now.as_bytes().first() == Some(&b'/') {
             Ok(())
         } else {
-            Err(io::Error::other("current working directory is outside of container mount namespace root"))
+            Err(io::Error::other(
+                "current working directory is outside of container mount namespace root",
+            ))
         }
     }
 
@@ -93,9 +95,11 @@ impl Init<'_> {
 
     /// Returns a variable of the program's environment; the last setting counts.
     fn variable(&self, name: &str) -> Option<&[u8]> {
-        self.prepared.env.iter().rev().find_map(|entry| {
-            entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-        })
+        self.prepared
+            .env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 
     pub(super) fn execute(&mut self) -> Result<(), StepError> {
@@ -119,7 +123,8 @@ impl Init<'_> {
             // COMPAT: a file that is no program counts as a container that ran and failed with 255; the text goes to
             // its standard error.
             Some(libc::ENOEXEC) => {
-                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes());
+                let _ =
+                    rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes());
                 let _ = rustix::net::shutdown(self.socket.as_fd(), rustix::net::Shutdown::Both);
                 process::exit_now(255)
             }
@@ -149,11 +154,10 @@ enum NotExecutable {
 }
 
 fn executable(path: &Path) -> Result<(), NotExecutable> {
-    let stat = rustix::fs::statat(CWD, path, AtFlags::empty())
-        .map_err(|error| match error {
-            rustix::io::Errno::ACCESS => NotExecutable::Denied,
-            other => NotExecutable::Missing(other.into()),
-        })?;
+    let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::ACCESS => NotExecutable::Denied,
+        other => NotExecutable::Missing(other.into()),
+    })?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(NotExecutable::Directory);
     }

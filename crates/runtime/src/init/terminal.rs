@@ -55,8 +55,9 @@ impl Init<'_> {
         let path = Path::new("/dev/pts/ptmx");
         let master = match &self.root {
             Some(root) => root.open_without_links(path, flags),
-            None => rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(Into::into),
+            None => {
+                rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(Into::into)
+            }
         };
         let master = master.tried(|| "cannot open /dev/pts/ptmx of the container".into())?;
         let magic = mount::file_system_magic(master.as_fd())

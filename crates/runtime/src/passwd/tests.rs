@@ -1,6 +1,7 @@
 use super::*;
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken line\nweb:x:33:34::/srv:/bin/sh\nnum:x:12:12::/n:\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/bin/sh\nbroken line\nweb:x:33:34::/srv:/bin/sh\nnum:x:12:12::/n:\n";
 const GROUP: &str = "root:x:0:root\nbin:x:1:root,web\nweb:x:34:\naudio:x:29:web\n";
 
 fn check(user: &str, extra: &[&str], expected: &str) {

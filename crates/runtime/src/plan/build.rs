@@ -32,11 +32,10 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     let Some(process) = spec.process().as_ref() else {
         return Err(Error::InvalidSpec("process property must not be empty".into()));
     };
+    refuse_unsupported(linux)?;
     let mut plan = InitPlan::empty();
-    plan.steps.extend([
-        Step::ForbidDumping,
-        Step::CloseDescriptors { keep: input.facts.preserve_fds },
-    ]);
+    plan.steps
+        .extend([Step::ForbidDumping, Step::CloseDescriptors { keep: input.facts.preserve_fds }]);
     push_early(&mut plan.steps, process);
 
     // ORDER: while still in the host's user namespace; the cgroup namespace that shows it comes later.
@@ -70,6 +69,17 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     Ok(plan)
 }
 
+/// What would silently be missing is refused instead.
+fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
+    if some(linux.net_devices().as_ref()) {
+        return Err(Error::Unsupported("linux.netDevices is not supported".into()));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(Error::Unsupported("linux.intelRdt is not supported".into()));
+    }
+    Ok(())
+}
+
 /// Plans an extra process in a running container.
 pub(crate) fn exec_plan(
     process: &Process,
@@ -78,10 +88,7 @@ pub(crate) fn exec_plan(
     facts: &Facts,
 ) -> Result<InitPlan, Error> {
     let mut plan = InitPlan::empty();
-    plan.steps.extend([
-        Step::ForbidDumping,
-        Step::CloseDescriptors { keep: facts.preserve_fds },
-    ]);
+    plan.steps.extend([Step::ForbidDumping, Step::CloseDescriptors { keep: facts.preserve_fds }]);
     push_early(&mut plan.steps, process);
     if !facts.unified {
         plan.steps.push(Step::EnterCgroup);
@@ -120,11 +127,7 @@ impl Wanted {
     }
 }
 
-fn namespaces(
-    plan: &mut InitPlan,
-    input: &PlanInput<'_>,
-    linux: &Linux,
-) -> Result<Wanted, Error> {
+fn namespaces(plan: &mut InitPlan, input: &PlanInput<'_>, linux: &Linux) -> Result<Wanted, Error> {
     let mut wanted = Wanted::default();
     let mut joins = Vec::new();
     for (index, kind) in input.facts.given.iter().enumerate() {
@@ -347,3 +350,6 @@ impl InitPlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 const MAX_DEPTH: usize = 256;
 
 /// Copies the content of `from`, with owners, modes and times.
-pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
-    copy_directory(&from, to, 0)
+pub(super) fn copy(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
+    copy_directory(from, to, 0)
 }
 
 fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
@@ -71,10 +71,10 @@ fn restore(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
     }
-    let time = |sec: i64, nsec: u64| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
+    let time = |sec: i64, nsec: i64| Timespec { tv_sec: sec, tv_nsec: nsec };
     let times = Timestamps {
-        last_access: time(stat.st_atime as i64, stat.st_atime_nsec as u64),
-        last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        last_access: time(stat.st_atime, stat.st_atime_nsec as _),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as _),
     };
     Ok(rustix::fs::utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
