@@ -12,7 +12,8 @@ use crate::peers::{Dockerd, bundle, descendants, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
-pub(crate) const NAMES: [&str; 8] = ["run", "host", "exec", "version", "oci", "memory", "parallel", "thousand"];
+pub(crate) const NAMES: [&str; 8] =
+    ["run", "host", "exec", "version", "oci", "memory", "parallel", "thousand"];
 
 // LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
 const ROUNDS: usize = 30;
@@ -36,7 +37,10 @@ pub(crate) fn run(binary: &Path, wanted: &[String]) -> TestResult<Vec<Row>> {
         }
         match name {
             "run" => bench.clients("run --rm, bridge", &["run", "--rm", "busybox", "true"])?,
-            "host" => bench.clients("run --rm, host network", &["run", "--rm", "--network", "host", "busybox", "true"])?,
+            "host" => bench.clients(
+                "run --rm, host network",
+                &["run", "--rm", "--network", "host", "busybox", "true"],
+            )?,
             "exec" => bench.exec()?,
             "version" => bench.clients("client version", &["version"])?,
             "oci" => bench.oci()?,
@@ -87,7 +91,13 @@ impl Bench<'_> {
     fn note(&mut self, job: &str, names: Vec<String>, times: &[Times]) {
         for (who, times) in names.into_iter().zip(times) {
             let note = format!("least {:.2}, p90 {:.2}", ms(times.least()), ms(times.p90()));
-            self.rows.push(Row { job: job.to_owned(), who, value: ms(times.median()), unit: "ms", note });
+            self.rows.push(Row {
+                job: job.to_owned(),
+                who,
+                value: ms(times.median()),
+                unit: "ms",
+                note,
+            });
         }
     }
 
@@ -109,7 +119,10 @@ impl Bench<'_> {
     fn oci(&mut self) -> TestResult {
         let folder = tempfile::tempdir()?;
         bundle(folder.path())?;
-        let spec = Command::new(self.binary).args(["runtime", "spec"]).current_dir(folder.path()).output()?;
+        let spec = Command::new(self.binary)
+            .args(["runtime", "spec"])
+            .current_dir(folder.path())
+            .output()?;
         if !spec.status.success() {
             return Err(format!("runtime spec: {}", String::from_utf8_lossy(&spec.stderr)).into());
         }
@@ -150,10 +163,24 @@ impl Bench<'_> {
         self.row("idle daemon, RSS", "rorqual", rss(&daemon) as f64, "KiB", "the daemon process");
         let before = pss(&ours());
         for n in 0..COUNT {
-            once(self.ours(&["run", "-d", "--name", &format!("m{n}"), "busybox", "sleep", "10000"]))?;
+            once(self.ours(&[
+                "run",
+                "-d",
+                "--name",
+                &format!("m{n}"),
+                "busybox",
+                "sleep",
+                "10000",
+            ]))?;
         }
         let each = (pss(&ours()).saturating_sub(before)) as f64 / COUNT as f64;
-        self.row("memory per container, PSS", "rorqual", each, "KiB", "of 50, all but their own processes");
+        self.row(
+            "memory per container, PSS",
+            "rorqual",
+            each,
+            "KiB",
+            "of 50, all but their own processes",
+        );
         for n in 0..COUNT {
             once(self.ours(&["rm", "-f", &format!("m{n}")]))?;
         }
@@ -161,11 +188,20 @@ impl Bench<'_> {
             return Ok(());
         };
         let name = docker.name();
-        let engine = || docker.processes().into_iter().filter(|pid| !is_sleep(*pid)).collect::<Vec<_>>();
+        let engine =
+            || docker.processes().into_iter().filter(|pid| !is_sleep(*pid)).collect::<Vec<_>>();
         let idle = rss(&engine()) as f64;
         let before = pss(&engine());
         for n in 0..COUNT {
-            once(docker.docker(["run", "-d", "--name", &format!("m{n}"), "busybox", "sleep", "10000"]))?;
+            once(docker.docker([
+                "run",
+                "-d",
+                "--name",
+                &format!("m{n}"),
+                "busybox",
+                "sleep",
+                "10000",
+            ]))?;
         }
         // Shims are reparented, so they are found by their name and not below dockerd.
         let mut all = engine();
@@ -177,12 +213,24 @@ impl Bench<'_> {
             once(docker.docker(["rm", "-f", &format!("m{n}")]))?;
         }
         self.row("idle daemon, RSS", &name, idle, "KiB", "dockerd and containerd");
-        self.row("memory per container, PSS", &name, each, "KiB", "of 50, all but their own processes");
+        self.row(
+            "memory per container, PSS",
+            &name,
+            each,
+            "KiB",
+            "of 50, all but their own processes",
+        );
         Ok(())
     }
 
     fn row(&mut self, job: &str, who: &str, value: f64, unit: &'static str, note: &str) {
-        self.rows.push(Row { job: job.to_owned(), who: who.to_owned(), value, unit, note: note.to_owned() });
+        self.rows.push(Row {
+            job: job.to_owned(),
+            who: who.to_owned(),
+            value,
+            unit,
+            note: note.to_owned(),
+        });
     }
 
     /// Fifty `run --rm` at once, as time per container.
@@ -216,11 +264,25 @@ impl Bench<'_> {
         let mut times = Vec::new();
         for n in 0..1000 {
             let name = format!("t{n}");
-            times.push(once(self.ours(&["run", "-d", "--name", &name, "busybox", "sleep", "10000"]))?);
+            times.push(once(
+                self.ours(&["run", "-d", "--name", &name, "busybox", "sleep", "10000"]),
+            )?);
         }
         let (first, last) = (Times::of(times[1..51].to_vec()), Times::of(times[950..].to_vec()));
-        self.row("start among few, run -d", "rorqual", ms(first.median()), "ms", "median of the first 50");
-        self.row("start among 1000, run -d", "rorqual", ms(last.median()), "ms", "median of the last 50");
+        self.row(
+            "start among few, run -d",
+            "rorqual",
+            ms(first.median()),
+            "ms",
+            "median of the first 50",
+        );
+        self.row(
+            "start among 1000, run -d",
+            "rorqual",
+            ms(last.median()),
+            "ms",
+            "median of the last 50",
+        );
         for n in 0..1000 {
             once(self.ours(&["rm", "-f", &format!("t{n}")]))?;
         }

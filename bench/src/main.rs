@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let wanted: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let outcome = binary.canonicalize().map_err(Into::into).and_then(|binary| jobs::run(&binary, &wanted));
+    let outcome =
+        binary.canonicalize().map_err(Into::into).and_then(|binary| jobs::run(&binary, &wanted));
     match outcome {
         Ok(rows) => {
             let text = report::table(&rows);

@@ -53,8 +53,14 @@ impl Dockerd {
             .stderr(std::fs::File::create(folder.path().join("log"))?)
             .spawn()?;
         let peer = Self { folder, child };
-        eventually("dockerd answers", || peer.docker(["version"]).output().ok().filter(|o| o.status.success()))?;
-        let mut import = peer.docker(["import", "-", "busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        eventually("dockerd answers", || {
+            peer.docker(["version"]).output().ok().filter(|o| o.status.success())
+        })?;
+        let mut import = peer
+            .docker(["import", "-", "busybox"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
         if let Some(mut stdin) = import.stdin.take() {
             std::io::Write::write_all(&mut stdin, &image::busybox_rootfs()?)?;
         }
@@ -65,7 +71,9 @@ impl Dockerd {
     /// Prepares a command of the docker client against it.
     pub(crate) fn docker<const N: usize>(&self, args: [&str; N]) -> Command {
         let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", format!("unix://{}/sock", self.folder.path().display())).args(args);
+        command
+            .env("DOCKER_HOST", format!("unix://{}/sock", self.folder.path().display()))
+            .args(args);
         command
     }
 
@@ -77,14 +85,18 @@ impl Dockerd {
     /// What it says its version is.
     pub(crate) fn name(&self) -> String {
         let output = self.docker(["version", "--format", "{{.Server.Version}}"]).output().ok();
-        let version = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let version =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         format!("dockerd {}", version.unwrap_or_default())
     }
 }
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        let ids = self.docker(["ps", "-aq"]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        let ids = self
+            .docker(["ps", "-aq"])
+            .output()
+            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
         let ids = ids.unwrap_or_default();
         if !ids.trim().is_empty() {
             let _ = self.docker(["rm", "-f"]).args(ids.split_whitespace()).output();
@@ -100,8 +112,10 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(entry.path().join("children")).unwrap_or_default();
+        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten()
+        {
+            let children =
+                std::fs::read_to_string(entry.path().join("children")).unwrap_or_default();
             found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
         }
     }

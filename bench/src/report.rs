@@ -26,10 +26,15 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!("{}\n\n", machine());
     let _ = writeln!(text, "{:<34} {:<22} {:>12} {:>9}  note", "job", "who", "figure", "peer/us");
     for row in rows {
-        let ours = rows.iter().find(|other| other.job == row.job).map_or(row.value, |other| other.value);
+        let ours =
+            rows.iter().find(|other| other.job == row.job).map_or(row.value, |other| other.value);
         let ratio = if ours > 0.0 { row.value / ours } else { 0.0 };
         let figure = format!("{:.2} {}", row.value, row.unit);
-        let _ = writeln!(text, "{:<34} {:<22} {:>12} {:>8.1}x  {}", row.job, row.who, figure, ratio, row.note);
+        let _ = writeln!(
+            text,
+            "{:<34} {:<22} {:>12} {:>8.1}x  {}",
+            row.job, row.who, figure, ratio, row.note
+        );
     }
     text
 }
@@ -41,7 +46,9 @@ fn machine() -> String {
     };
     let kernel = run("uname", &["-sr"]).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{kernel}, {cores} cores; medians of interleaved runs; figures of one line are from one run")
+    format!(
+        "{kernel}, {cores} cores; medians of interleaved runs; figures of one line are from one run"
+    )
 }
 
 /// Writes the table below `bench/results/`, named by the time.

@@ -11,7 +11,9 @@ fn main() -> ExitCode {
     let name = base_name(&called);
     match name.as_str() {
         "docker-init" => return rorqual_runtime::pid1::main(args),
-        "rorqual-runtime" => return rorqual_runtime::cli::main(std::iter::once(called).chain(args)),
+        "rorqual-runtime" => {
+            return rorqual_runtime::cli::main(std::iter::once(called).chain(args));
+        }
         "dockerd" => return rorqual_daemon::main(args),
         "hello" => return hello::main(),
         _ => {}
@@ -20,7 +22,9 @@ fn main() -> ExitCode {
     match rest.first().and_then(|first| first.to_str()) {
         Some("daemon") => rorqual_daemon::main(rest.into_iter().skip(1)),
         Some("runtime") => rorqual_runtime::cli::main(rest.into_iter()),
-        Some(rorqual_shim::launcher::ROLE) => rorqual_shim::launcher::main(rest.into_iter().skip(1)),
+        Some(rorqual_shim::launcher::ROLE) => {
+            rorqual_shim::launcher::main(rest.into_iter().skip(1))
+        }
         _ => rorqual_cli::main(rest, &name),
     }
 }

@@ -13,7 +13,14 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 
 /// Signals that concern the process that gets them and are not handed on.
 const OWN: [i32; 8] = [
-    libc::SIGCHLD, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGTTIN, libc::SIGTTOU,
+    libc::SIGCHLD,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
 ];
 
 /// Runs `docker-init [-s] [--] PROGRAM ARGUMENT…`; ends with the program's exit code, 128 + n after signal n.
@@ -35,10 +42,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn supervise(mut command: Command) -> io::Result<u8> {
     // ORDER: signals are blocked before the child exists, so that none is lost in between.
-    let all: Vec<i32> = (1..=64).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33)).collect();
+    let all: Vec<i32> = (1..=64)
+        .filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33))
+        .collect();
     let signals = Signals::block(&all)?;
     let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let pid =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     if rustix::termios::isatty(io::stdin()) {
         // The program becomes the terminal's foreground job; it may have been stopped for reading before that.
         let _ = rustix::termios::tcsetpgrp(io::stdin(), pid);
@@ -53,7 +63,8 @@ fn supervise(mut command: Command) -> io::Result<u8> {
         }
         poller.wait(&mut ready, None)?;
         while let Some(number) = signals.take()? {
-            if let Some(signal) = Signal::from_named_raw(number).filter(|_| !OWN.contains(&number)) {
+            if let Some(signal) = Signal::from_named_raw(number).filter(|_| !OWN.contains(&number))
+            {
                 // The program may have ended already; then the next round says so.
                 let _ = kill_process(pid, signal);
             }

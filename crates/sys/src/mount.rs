@@ -96,11 +96,7 @@ pub fn set_attributes(
 }
 
 /// Maps the ids of a detached mount by a user namespace.
-pub fn set_idmap(
-    mount: BorrowedFd<'_>,
-    userns: BorrowedFd<'_>,
-    recursive: bool,
-) -> io::Result<()> {
+pub fn set_idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let attributes = MountAttributes {
         set: IDMAP,
         userns: userns.as_raw_fd() as u64,
@@ -205,8 +201,7 @@ fn clone_flags(recursive: bool) -> OpenTreeFlags {
 
 /// Attaches a detached mount to the file or directory behind `target`.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 

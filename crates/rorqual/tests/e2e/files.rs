@@ -12,16 +12,19 @@ fn copying_works_both_ways_and_stays_inside() -> TestResult {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("file");
         fs::write(&file, "from the host\n")?;
-        host.cli(["create", "--name", "c", "busybox", "cat", "/tmp/file"])?.ok()?;
+        host.cli(["create", "--name", "cc", "busybox", "cat", "/tmp/file"])?.ok()?;
         let source = file.display().to_string();
-        host.cli(["cp", &source, "c:/tmp/file"])?.ok()?;
-        host.cli(["start", "-a", "c"])?.prints("from the host")?;
+        host.cli(["cp", &source, "cc:/tmp/file"])?.ok()?;
+        host.cli(["start", "-a", "cc"])?.prints("from the host")?;
         let back = folder.path().join("back").display().to_string();
-        host.cli(["cp", "c:/etc/passwd", &back])?.ok()?;
+        host.cli(["cp", "cc:/etc/passwd", &back])?.ok()?;
         assert!(fs::read_to_string(&back)?.starts_with("root:x:0:0"));
-        host.cli(["cp", "c:/nowhere", &back])?.exits_with(1)?.complains("Could not find the file /nowhere in container c")?;
+        host.cli(["cp", "cc:/nowhere", &back])?
+            .exits_with(1)?
+            .complains("Could not find the file /nowhere in container cc")?;
         // A link in the container to a place outside leads to that place inside.
-        host.cli(["run", "--name", "evil", "busybox", "ln", "-s", "/../../../../etc", "/tmp/out"])?.ok()?;
+        host.cli(["run", "--name", "evil", "busybox", "ln", "-s", "/../../../../etc", "/tmp/out"])?
+            .ok()?;
         host.cli(["cp", "evil:/tmp/out/passwd", &back])?.ok()?;
         assert!(fs::read_to_string(&back)?.contains("app:x:1000"), "the container's own passwd");
         Ok(())
@@ -31,8 +34,17 @@ fn copying_works_both_ways_and_stays_inside() -> TestResult {
 #[test]
 fn diff_lists_what_changed() -> TestResult {
     scenario(|host| {
-        host.cli(["run", "--name", "d", "busybox", "sh", "-c", "echo x > /tmp/new; rm /etc/group; echo y >> /etc/passwd"])?.ok()?;
-        let lines = host.cli(["diff", "d"])?.ok()?;
+        host.cli([
+            "run",
+            "--name",
+            "dd",
+            "busybox",
+            "sh",
+            "-c",
+            "echo x > /tmp/new; rm /etc/group; echo y >> /etc/passwd",
+        ])?
+        .ok()?;
+        let lines = host.cli(["diff", "dd"])?.ok()?;
         let mut lines: Vec<&str> = lines.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, ["A /tmp/new", "C /etc", "C /etc/passwd", "C /tmp", "D /etc/group"]);
@@ -47,21 +59,41 @@ fn binds_and_volumes_keep_data() -> TestResult {
     scenario(|host| {
         let folder = tempfile::tempdir()?;
         let bind = format!("{}:/data", folder.path().display());
-        host.cli(["run", "--rm", "-v", &bind, "busybox", "sh", "-c", "echo kept > /data/file"])?.ok()?;
+        host.cli(["run", "--rm", "-v", &bind, "busybox", "sh", "-c", "echo kept > /data/file"])?
+            .ok()?;
         assert_eq!(fs::read_to_string(folder.path().join("file"))?, "kept\n");
         let read_only = format!("{bind}:ro");
         let refused = "echo x > /data/file 2>/dev/null || echo refused";
-        host.cli(["run", "--rm", "-v", &read_only, "busybox", "sh", "-c", refused])?.prints("refused")?;
-        host.cli(["run", "--rm", "-v", "store:/etc", "busybox", "sh", "-c", "echo v > /etc/mark"])?.ok()?;
-        host.cli(["run", "--rm", "-v", "store:/s", "busybox", "sh", "-c", "cat /s/mark; ls /s/passwd"])?
-            .prints("v\n/s/passwd")?;
+        host.cli(["run", "--rm", "-v", &read_only, "busybox", "sh", "-c", refused])?
+            .prints("refused")?;
+        host.cli(["run", "--rm", "-v", "store:/etc", "busybox", "sh", "-c", "echo v > /etc/mark"])?
+            .ok()?;
+        host.cli([
+            "run",
+            "--rm",
+            "-v",
+            "store:/s",
+            "busybox",
+            "sh",
+            "-c",
+            "cat /s/mark; ls /s/passwd",
+        ])?
+        .prints("v\n/s/passwd")?;
         host.cli(["volume", "rm", "store"])?.prints("store")?;
         let mount = format!("type=bind,src={},dst=/m,readonly", folder.path().display());
-        host.cli(["run", "--rm", "--mount", &mount, "busybox", "cat", "/m/file"])?.prints("kept")?;
+        host.cli(["run", "--rm", "--mount", &mount, "busybox", "cat", "/m/file"])?
+            .prints("kept")?;
         host.cli(["run", "--rm", "-v", "/no/such/dir/at/all", "busybox", "true"])?.ok()?;
-        host.cli(["run", "--rm", "--mount", "type=bind,src=/no/such/dir,dst=/x", "busybox", "true"])?
-            .exits_with(125)?
-            .complains("bind source path does not exist: /no/such/dir")?;
+        host.cli([
+            "run",
+            "--rm",
+            "--mount",
+            "type=bind,src=/no/such/dir,dst=/x",
+            "busybox",
+            "true",
+        ])?
+        .exits_with(125)?
+        .complains("bind source path does not exist: /no/such/dir")?;
         Ok(())
     })
 }

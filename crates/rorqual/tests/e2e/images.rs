@@ -7,11 +7,22 @@ use crate::{inspect, scenario};
 #[test]
 fn an_image_survives_commit_save_and_load() -> TestResult {
     scenario(|host| {
-        host.cli(["run", "--name", "c", "busybox", "sh", "-c", "echo mine > /mine; rm /etc/group"])?.ok()?;
-        host.cli(["commit", "-m", "note", "--change", "CMD [\"cat\",\"/mine\"]", "c", "own:v1"])?.ok()?;
-        host.cli(["rm", "c"])?.ok()?;
+        host.cli([
+            "run",
+            "--name",
+            "cc",
+            "busybox",
+            "sh",
+            "-c",
+            "echo mine > /mine; rm /etc/group",
+        ])?
+        .ok()?;
+        host.cli(["commit", "-m", "note", "--change", "CMD [\"cat\",\"/mine\"]", "cc", "own:v1"])?
+            .ok()?;
+        host.cli(["rm", "cc"])?.ok()?;
         host.cli(["run", "--rm", "own:v1"])?.prints("mine")?;
-        host.cli(["run", "--rm", "own:v1", "ls", "/etc"])?.prints("hostname\nhosts\nmtab\npasswd\nresolv.conf")?;
+        host.cli(["run", "--rm", "own:v1", "ls", "/etc"])?
+            .prints("hostname\nhosts\nmtab\npasswd\nresolv.conf")?;
         let folder = tempfile::tempdir()?;
         let archive = folder.path().join("own.tar").display().to_string();
         let id = inspect(host, "own:v1", "{{.Id}}")?;
@@ -31,13 +42,16 @@ fn names_come_and_go() -> TestResult {
     scenario(|host| {
         host.cli(["tag", "busybox", "localhost:5000/a/b:c"])?.ok()?;
         let list = host.cli(["images", "--format", "{{.Repository}}:{{.Tag}}"])?.ok()?;
-        let mut list: Vec<&str> = list.lines().filter(|name| !name.starts_with("rorqual/")).collect();
+        let mut list: Vec<&str> =
+            list.lines().filter(|name| !name.starts_with("rorqual/")).collect();
         list.sort_unstable();
         assert_eq!(list, ["busybox:latest", "localhost:5000/a/b:c"]);
         host.cli(["rmi", "localhost:5000/a/b:c"])?.prints("Untagged: localhost:5000/a/b:c")?;
         host.cli(["run", "-d", "--name", "user", "busybox", "sleep", "1000"])?.ok()?;
         host.cli(["rmi", "busybox"])?.exits_with(1)?.complains("conflict")?;
-        host.cli(["tag", "nowhere", "x"])?.exits_with(1)?.complains("No such image: nowhere:latest")?;
+        host.cli(["tag", "nowhere", "x"])?
+            .exits_with(1)?
+            .complains("No such image: nowhere:latest")?;
         host.cli(["tag", "busybox", "Not Valid"])?.exits_with(1)?;
         Ok(())
     })

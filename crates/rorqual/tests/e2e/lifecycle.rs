@@ -8,24 +8,24 @@ use crate::{inspect, scenario};
 fn a_container_goes_through_its_states() -> TestResult {
     scenario(|host| {
         let status = |name: &str| inspect(host, name, "{{.State.Status}}");
-        host.cli(["create", "--name", "c", "busybox", "sleep", "1000"])?.ok()?;
-        assert_eq!(status("c")?, "created");
-        host.cli(["start", "c"])?.ok()?;
-        assert_eq!(status("c")?, "running");
-        host.cli(["pause", "c"])?.ok()?;
-        assert_eq!(status("c")?, "paused");
-        host.cli(["exec", "c", "true"])?.exits_with(1)?.complains("is paused")?;
-        host.cli(["unpause", "c"])?.ok()?;
-        assert_eq!(status("c")?, "running");
-        host.cli(["stop", "-t", "0", "c"])?.ok()?;
-        assert_eq!(inspect(host, "c", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
-        host.cli(["restart", "-t", "0", "c"])?.ok()?;
-        assert_eq!(status("c")?, "running");
-        host.cli(["rename", "c", "d"])?.ok()?;
-        host.cli(["kill", "d"])?.ok()?;
-        host.cli(["wait", "d"])?.prints("137")?;
-        host.cli(["rm", "d"])?.ok()?;
-        host.cli(["inspect", "d"])?.exits_with(1)?;
+        host.cli(["create", "--name", "cc", "busybox", "sleep", "1000"])?.ok()?;
+        assert_eq!(status("cc")?, "created");
+        host.cli(["start", "cc"])?.ok()?;
+        assert_eq!(status("cc")?, "running");
+        host.cli(["pause", "cc"])?.ok()?;
+        assert_eq!(status("cc")?, "paused");
+        host.cli(["exec", "cc", "true"])?.exits_with(1)?.complains("is paused")?;
+        host.cli(["unpause", "cc"])?.ok()?;
+        assert_eq!(status("cc")?, "running");
+        host.cli(["stop", "-t", "0", "cc"])?.ok()?;
+        assert_eq!(inspect(host, "cc", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+        host.cli(["restart", "-t", "0", "cc"])?.ok()?;
+        assert_eq!(status("cc")?, "running");
+        host.cli(["rename", "cc", "dd"])?.ok()?;
+        host.cli(["kill", "dd"])?.ok()?;
+        host.cli(["wait", "dd"])?.prints("137")?;
+        host.cli(["rm", "dd"])?.ok()?;
+        host.cli(["inspect", "dd"])?.exits_with(1)?;
         Ok(())
     })
 }
@@ -34,11 +34,25 @@ fn a_container_goes_through_its_states() -> TestResult {
 fn stop_sends_the_signal_that_was_asked_for() -> TestResult {
     scenario(|host| {
         let script = "trap 'echo got it; exit 3' USR1; echo ready; while :; do sleep 0.1; done";
-        host.cli(["run", "-d", "--name", "c", "--stop-signal", "USR1", "busybox", "sh", "-c", script])?.ok()?;
-        eventually("it is ready", || host.cli(["logs", "c"]).ok().filter(|logs| logs.stdout.contains("ready")))?;
-        host.cli(["stop", "c"])?.ok()?;
-        assert_eq!(inspect(host, "c", "{{.State.ExitCode}}")?, "3");
-        host.cli(["logs", "c"])?.prints("ready\ngot it")?;
+        host.cli([
+            "run",
+            "-d",
+            "--name",
+            "cc",
+            "--stop-signal",
+            "USR1",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])?
+        .ok()?;
+        eventually("it is ready", || {
+            host.cli(["logs", "cc"]).ok().filter(|logs| logs.stdout.contains("ready"))
+        })?;
+        host.cli(["stop", "cc"])?.ok()?;
+        assert_eq!(inspect(host, "cc", "{{.State.ExitCode}}")?, "3");
+        host.cli(["logs", "cc"])?.prints("ready\ngot it")?;
         Ok(())
     })
 }
@@ -46,23 +60,26 @@ fn stop_sends_the_signal_that_was_asked_for() -> TestResult {
 #[test]
 fn restart_policies_decide_who_comes_back() -> TestResult {
     scenario(|host| {
-        host.cli(["run", "-d", "--name", "f", "--restart", "on-failure:2", "busybox", "false"])?.ok()?;
+        host.cli(["run", "-d", "--name", "ff", "--restart", "on-failure:2", "busybox", "false"])?
+            .ok()?;
         eventually("two restarts", || {
-            let state = inspect(host, "f", "{{.RestartCount}} {{.State.Status}}").ok()?;
+            let state = inspect(host, "ff", "{{.RestartCount}} {{.State.Status}}").ok()?;
             (state == "2 exited").then_some(())
         })?;
-        host.cli(["run", "-d", "--name", "a", "--restart", "always", "busybox", "sleep", "1000"])?.ok()?;
-        let pid = inspect(host, "a", "{{.State.Pid}}")?;
-        host.cli(["exec", "a", "sh", "-c", "kill -9 -1"])?;
-        host.cli(["kill", "f"])?.exits_with(1)?;
+        host.cli(["run", "-d", "--name", "aa", "--restart", "always", "busybox", "sleep", "1000"])?
+            .ok()?;
+        let pid = inspect(host, "aa", "{{.State.Pid}}")?;
+        host.cli(["exec", "aa", "sh", "-c", "kill -9 -1"])?;
+        host.cli(["kill", "ff"])?.exits_with(1)?;
         let killed = std::process::Command::new("kill").args(["-9", &pid]).status()?;
         assert!(killed.success());
         eventually("it is back", || {
-            let now = inspect(host, "a", "{{.State.Running}} {{.State.Pid}}").ok()?;
-            (now.starts_with("true ") && now != format!("true {pid}") && now != "true 0").then_some(())
+            let now = inspect(host, "aa", "{{.State.Running}} {{.State.Pid}}").ok()?;
+            (now.starts_with("true ") && now != format!("true {pid}") && now != "true 0")
+                .then_some(())
         })?;
-        host.cli(["stop", "-t", "0", "a"])?.ok()?;
-        assert_eq!(inspect(host, "a", "{{.State.Running}}")?, "false");
+        host.cli(["stop", "-t", "0", "aa"])?.ok()?;
+        assert_eq!(inspect(host, "aa", "{{.State.Running}}")?, "false");
         Ok(())
     })
 }
@@ -70,14 +87,26 @@ fn restart_policies_decide_who_comes_back() -> TestResult {
 #[test]
 fn a_health_check_tells_healthy_from_unhealthy() -> TestResult {
     scenario(|host| {
-        let flags = ["--health-cmd", "test -e /tmp/ok", "--health-interval", "100ms", "--health-retries", "2"];
-        let args = ["run", "-d", "--name", "h"].into_iter().chain(flags).chain(["busybox", "sleep", "1000"]);
+        let flags = [
+            "--health-cmd",
+            "test -e /tmp/ok",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "2",
+        ];
+        let args = ["run", "-d", "--name", "hh"]
+            .into_iter()
+            .chain(flags)
+            .chain(["busybox", "sleep", "1000"]);
         host.cli(args)?.ok()?;
         let health = |wanted: &str| {
-            eventually(wanted, || (inspect(host, "h", "{{.State.Health.Status}}").ok()? == wanted).then_some(()))
+            eventually(wanted, || {
+                (inspect(host, "hh", "{{.State.Health.Status}}").ok()? == wanted).then_some(())
+            })
         };
         health("unhealthy")?;
-        host.cli(["exec", "h", "touch", "/tmp/ok"])?.ok()?;
+        host.cli(["exec", "hh", "touch", "/tmp/ok"])?.ok()?;
         health("healthy")?;
         Ok(())
     })
@@ -86,7 +115,7 @@ fn a_health_check_tells_healthy_from_unhealthy() -> TestResult {
 #[test]
 fn events_tell_the_story_in_order() -> TestResult {
     scenario(|host| {
-        host.cli(["run", "--rm", "--name", "e", "busybox", "true"])?.ok()?;
+        host.cli(["run", "--rm", "--name", "ee", "busybox", "true"])?.ok()?;
         let story = || -> TestResult<String> {
             let args = ["events", "--since", "0", "--until", "0s", "--filter", "type=container"];
             host.cli(args.into_iter().chain(["--format", "{{.Action}}"]))?.ok()

@@ -8,9 +8,27 @@ use crate::{inspect, scenario};
 fn memory_beyond_the_limit_kills_and_says_so() -> TestResult {
     scenario(|host| {
         let hog = "x=a; while :; do x=$x$x$x$x; done";
-        host.cli(["run", "--name", "m", "--memory", "32m", "--memory-swap", "32m", "busybox", "sh", "-c", hog])?.exits_with(137)?;
-        assert_eq!(inspect(host, "m", "{{.State.OOMKilled}} {{.HostConfig.Memory}}")?, "true 33554432");
-        host.cli(["run", "--memory", "1m", "busybox", "true"])?.exits_with(125)?.complains("Minimum memory limit allowed is 6MB")?;
+        host.cli([
+            "run",
+            "--name",
+            "mm",
+            "--memory",
+            "32m",
+            "--memory-swap",
+            "32m",
+            "busybox",
+            "sh",
+            "-c",
+            hog,
+        ])?
+        .exits_with(137)?;
+        assert_eq!(
+            inspect(host, "mm", "{{.State.OOMKilled}} {{.HostConfig.Memory}}")?,
+            "true 33554432"
+        );
+        host.cli(["run", "--memory", "1m", "busybox", "true"])?
+            .exits_with(125)?
+            .complains("Minimum memory limit allowed is 6MB")?;
         Ok(())
     })
 }
@@ -18,7 +36,8 @@ fn memory_beyond_the_limit_kills_and_says_so() -> TestResult {
 #[test]
 fn the_number_of_processes_is_bounded() -> TestResult {
     scenario(|host| {
-        let forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done 2>/dev/null; jobs | wc -l";
+        let forks =
+            "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done 2>/dev/null; jobs | wc -l";
         let run = host.cli(["run", "--rm", "--pids-limit", "8", "busybox", "sh", "-c", forks])?;
         assert!(run.code != 0 || run.stdout.trim().parse::<u32>()? < 9, "{run:?}");
         assert!(run.stderr.contains("fork") || run.stdout.trim() != "12", "{run:?}");
@@ -30,13 +49,25 @@ fn the_number_of_processes_is_bounded() -> TestResult {
 fn a_cpu_quota_shows_in_the_cpu_time() -> TestResult {
     scenario(|host| {
         let script = "timeout 2 sh -c 'while :; do :; done'; exit 0";
-        host.cli(["run", "-d", "--name", "q", "--cpus", "0.2", "busybox", "sh", "-c", "while :; do :; done"])?.ok()?;
+        host.cli([
+            "run",
+            "-d",
+            "--name",
+            "qq",
+            "--cpus",
+            "0.2",
+            "busybox",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ])?
+        .ok()?;
         host.cli(["run", "--rm", "busybox", "sh", "-c", script])?.ok()?;
-        let stats = host.cli(["stats", "--no-stream", "--format", "{{.CPUPerc}}", "q"])?.ok()?;
+        let stats = host.cli(["stats", "--no-stream", "--format", "{{.CPUPerc}}", "qq"])?.ok()?;
         let percent: f64 = stats.trim_end_matches('%').parse()?;
         assert!((5.0..45.0).contains(&percent), "{stats}");
-        host.cli(["update", "--cpus", "0.5", "q"])?.prints("q")?;
-        assert_eq!(inspect(host, "q", "{{.HostConfig.NanoCpus}}")?, "500000000");
+        host.cli(["update", "--cpus", "0.5", "qq"])?.prints("qq")?;
+        assert_eq!(inspect(host, "qq", "{{.HostConfig.NanoCpus}}")?, "500000000");
         Ok(())
     })
 }
