@@ -159,6 +159,11 @@ impl Connection {
         }
     }
 
+    /// Lets go of the shim's pidfd; it is not needed once the shim has answered.
+    pub(crate) fn forget_shim(&self) {
+        *locked(&self.requests.shared.born) = Birth::Over;
+    }
+
     /// Tells whether a shim said its first words here.
     pub(crate) fn had_shim(&self) -> bool {
         matches!(*locked(&self.requests.shared.born), Birth::Born(_))

@@ -121,7 +121,7 @@ impl Shims {
                         return Err(unreachable("it answered something else"));
                     };
                     let Some(connection) = unfinished.connection.take() else { continue };
-                    drop(connection.take_shim());
+                    connection.forget_shim();
                     let run_dir = self.run_dir.clone();
                     return Ok(RunningTask::new(container, run_dir, connection, running, pidfd));
                 }

@@ -54,6 +54,22 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    /// Ends what a failed test left running.
+    fn drop(&mut self) {
+        let Ok(shims) = std::fs::read_dir(self.run_dir().join("shims")) else { return };
+        for shim in shims.flatten() {
+            let record = std::fs::read(shim.path().join("task")).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
+            let pid =
+                record["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
+            if let Some(pid) = pid.filter(|_| !shim.path().join("exit").exists()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 pub(crate) fn fresh_container() -> ContainerId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut bits = [0; 32];
