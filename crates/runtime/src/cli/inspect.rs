@@ -43,8 +43,8 @@ pub(super) fn list(context: &Context, matches: &ArgMatches) -> Outcome {
     let containers: Vec<Container> =
         ids.iter().filter_map(|id| context.store.load(id).ok()).collect();
     if matches.get_flag("quiet") {
-        let ids: String = containers.iter().map(|c| format!("{}\n", c.record.id)).collect();
-        return print(&ids);
+        let ids: Vec<&str> = containers.iter().map(|c| c.record.id.as_str()).collect();
+        return print(&ids.iter().flat_map(|id| [*id, "\n"]).collect::<String>());
     }
     let documents: Vec<Value> = containers.iter().map(|c| document(c, true)).collect();
     if text(matches, "format") == "json" {

@@ -53,6 +53,7 @@ fn prefixed(prefix: &str, failure: &Failure) -> Failure {
 }
 
 /// Creates a container: waiting for `start`, or running at once.
+#[expect(clippy::fn_params_excessive_bools, reason = "which of the two commands it is")]
 fn make(
     context: &Context,
     matches: &ArgMatches,
@@ -108,6 +109,7 @@ fn start_failure(error: crate::Error) -> Failure {
     if inner { prefixed("unable to start container process", &failure) } else { failure }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the last part of make, split for length")]
 fn finish(
     context: &Context,
     matches: &ArgMatches,
