@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     let container = context.store.load(&id)?;
     poststart(context, &container, &spec);
     let Some(foreground) = foreground else { return Ok(0) };
-    let code = foreground.attend(&created.pidfd, created.terminal)?;
+    let code = foreground.attend(&created.pidfd, created.terminal.as_ref())?;
     if !matches.get_flag("keep") {
         destroy(context, &container)?;
     }
