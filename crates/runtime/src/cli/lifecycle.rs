@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::ArgMatches;
 use oci_spec::runtime::Spec;
@@ -251,7 +251,12 @@ pub(super) fn delete(context: &Context, matches: &ArgMatches) -> Outcome {
         }
         Err(failure) => return Err(failure),
     };
-    let status = container.status();
+    let mut status = container.status();
+    if !force && status == Status::Running {
+        // A signal that was sent just before takes a moment to end it.
+        container.await_end(Duration::from_millis(100));
+        status = container.status();
+    }
     if !force && !matches!(status, Status::Stopped | Status::Created) {
         return Err(Failure::new(format!(
             "cannot delete container {id} that is not stopped: {}",
