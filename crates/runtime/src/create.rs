@@ -114,7 +114,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
 }
 
 /// Starts an extra process, see [`crate::exec`].
-pub(crate) fn exec(request: ExecRequest, extras: Extras) -> Result<Executed, Error> {
+pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Error> {
     let ExecRequest { target_pid, target, process, spec, cgroup, stdio, user } = request;
     let group = cgroup::open(&cgroup)?;
     let facts = Facts {

@@ -40,7 +40,7 @@ pub fn create(request: ContainerRequest) -> Result<Created, Error> {
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed.
 pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
-    create::exec(request, create::Extras::default())
+    create::exec(request, &create::Extras::default())
 }
 
 impl Created {

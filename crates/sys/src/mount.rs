@@ -236,11 +236,11 @@ pub fn mount_classic(
 }
 
 /// Makes the working directory the root of the mount namespace and drops the old root with all its mounts.
+///
+/// The old mounts must not be shared with another namespace, or they vanish there, too.
 pub fn pivot_to_working_directory() -> io::Result<()> {
     // ORDER: with both arguments equal the old root lands on top of the new one, where "." still finds it.
     rustix::process::pivot_root(".", ".")?;
-    // ORDER: nothing that happens to the old root may travel back to the namespace it came from.
-    set_propagation(Path::new("."), Propagation::Slave, true)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
 }

@@ -17,6 +17,7 @@ use rustix::termios::{OptionalActions, Termios};
 use super::Failure;
 
 /// Refuses combinations of terminal and console socket that cannot work.
+#[expect(clippy::fn_params_excessive_bools, reason = "two facts of one command")]
 pub(super) fn check(
     terminal: bool,
     detached: bool,
@@ -76,10 +77,10 @@ impl Foreground {
     }
 
     /// Forwards signals and terminal until the process has ended; returns its exit code.
-    pub(super) fn attend(self, pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<u8, Failure> {
+    pub(super) fn attend(self, pidfd: &OwnedFd, terminal: Option<&OwnedFd>) -> Result<u8, Failure> {
         let failed = |error: io::Error| Failure::io("cannot wait for the container", &error);
-        let raw = terminal.as_ref().map(|master| RawTerminal::enter(master.as_fd()));
-        let ended = self.relay(pidfd, terminal.as_ref()).map_err(failed)?;
+        let raw = terminal.map(|master| RawTerminal::enter(master.as_fd()));
+        let ended = self.relay(pidfd, terminal).map_err(failed)?;
         drop(raw);
         Ok(ended.code() as u8)
     }

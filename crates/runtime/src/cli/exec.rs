@@ -51,7 +51,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         user: ProcessUser::Spec,
     };
     let extras = Extras { preserve_fds: preserve_fds(matches), ..Extras::default() };
-    let mut executed = create::exec(request, extras).map_err(|error| {
+    let mut executed = create::exec(request, &extras).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(format!("unable to start container process: {}", failure.message))
     })?;
@@ -66,7 +66,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
         return Err(failure);
     }
-    foreground.map_or(Ok(0), |foreground| foreground.attend(&executed.pidfd, executed.terminal))
+    foreground
+        .map_or(Ok(0), |foreground| foreground.attend(&executed.pidfd, executed.terminal.as_ref()))
 }
 
 /// Appends the sub-cgroups that were asked for to the container's own.

@@ -43,8 +43,8 @@ pub(super) fn list(context: &Context, matches: &ArgMatches) -> Outcome {
     let containers: Vec<Container> =
         ids.iter().filter_map(|id| context.store.load(id).ok()).collect();
     if matches.get_flag("quiet") {
-        let ids: String = containers.iter().map(|c| format!("{}\n", c.record.id)).collect();
-        return print(&ids);
+        let ids: Vec<&str> = containers.iter().map(|c| c.record.id.as_str()).collect();
+        return print(&ids.iter().flat_map(|id| [*id, "\n"]).collect::<String>());
     }
     let documents: Vec<Value> = containers.iter().map(|c| document(c, true)).collect();
     if text(matches, "format") == "json" {
@@ -139,20 +139,8 @@ pub(super) fn events(context: &Context, matches: &ArgMatches) -> Outcome {
             kills = now;
             print(&format!("{}\n", json!({"type": "oom", "id": container.record.id})))?;
         }
-        wait_for_end(&container, interval);
+        container.await_end(interval);
     }
-}
-
-/// Waits until the interval is over or the container has ended.
-fn wait_for_end(container: &Container, interval: Duration) {
-    let Some(init) = container.init() else { return };
-    let mut fds = [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)];
-    let limit = rustix::event::Timespec {
-        tv_sec: interval.as_secs() as i64,
-        tv_nsec: i64::from(interval.subsec_nanos()),
-    };
-    // An interrupted wait only means an earlier event.
-    let _ = rustix::event::poll(&mut fds, Some(&limit));
 }
 
 fn interval(text: &str) -> Result<Duration, Failure> {

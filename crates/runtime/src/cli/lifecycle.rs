@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::ArgMatches;
 use oci_spec::runtime::Spec;
@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, matches: &ArgMatches) -> Outcome {
     let container = context.store.load(&id)?;
     poststart(context, &container, &spec);
     let Some(foreground) = foreground else { return Ok(0) };
-    let code = foreground.attend(&created.pidfd, created.terminal)?;
+    let code = foreground.attend(&created.pidfd, created.terminal.as_ref())?;
     if !matches.get_flag("keep") {
         destroy(context, &container)?;
     }
@@ -53,6 +53,7 @@ fn prefixed(prefix: &str, failure: &Failure) -> Failure {
 }
 
 /// Creates a container: waiting for `start`, or running at once.
+#[expect(clippy::fn_params_excessive_bools, reason = "which of the two commands it is")]
 fn make(
     context: &Context,
     matches: &ArgMatches,
@@ -108,6 +109,7 @@ fn start_failure(error: crate::Error) -> Failure {
     if inner { prefixed("unable to start container process", &failure) } else { failure }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the last part of make, split for length")]
 fn finish(
     context: &Context,
     matches: &ArgMatches,
@@ -249,7 +251,12 @@ pub(super) fn delete(context: &Context, matches: &ArgMatches) -> Outcome {
         }
         Err(failure) => return Err(failure),
     };
-    let status = container.status();
+    let mut status = container.status();
+    if !force && status == Status::Running {
+        // A signal that was sent just before takes a moment to end it.
+        container.await_end(Duration::from_millis(100));
+        status = container.status();
+    }
     if !force && !matches!(status, Status::Stopped | Status::Created) {
         return Err(Failure::new(format!(
             "cannot delete container {id} that is not stopped: {}",

@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use rorqual_sys::cgroup::Cgroup;
 use rorqual_sys::{process, seqpacket};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +186,16 @@ impl Container {
         // ORDER: compared after opening, so the descriptor is of the process that was looked at.
         let (state, start_time) = process_stat(self.record.pid)?;
         (start_time == self.record.start_time && !matches!(state, 'Z' | 'X')).then_some(pidfd)
+    }
+
+    /// Waits until the container has ended or the time is over.
+    pub(super) fn await_end(&self, limit: Duration) {
+        let Some(init) = self.init() else { return };
+        let mut fds = [PollFd::new(&init, PollFlags::IN)];
+        let limit =
+            Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+        // An interrupted wait is a short one.
+        let _ = rustix::event::poll(&mut fds, Some(&limit));
     }
 
     pub(super) fn status(&self) -> Status {

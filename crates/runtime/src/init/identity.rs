@@ -70,12 +70,11 @@ impl Init<'_> {
     fn small_file(&self, path: &str) -> String {
         let read = || -> Option<String> {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let fd = match &self.root {
-                Some(root) => root.open(Path::new(path), flags).ok()?,
-                None => {
-                    let mode = rustix::fs::Mode::empty();
-                    rustix::fs::open(path, flags | OFlags::CLOEXEC, mode).ok()?
-                }
+            let fd = if let Some(root) = &self.root {
+                root.open(Path::new(path), flags).ok()?
+            } else {
+                let mode = rustix::fs::Mode::empty();
+                rustix::fs::open(path, flags | OFlags::CLOEXEC, mode).ok()?
             };
             let stat = rustix::fs::fstat(&fd).ok()?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

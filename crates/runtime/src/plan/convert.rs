@@ -41,10 +41,9 @@ pub(crate) const fn kernel_kind(kind: Namespace) -> Namespaces {
 
 /// Writes mappings as `/proc/PID/uid_map` takes them.
 pub(crate) fn id_map(mappings: &[LinuxIdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size()))
-        .collect()
+    mappings.iter().fold(String::new(), |text, map| {
+        text + &format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())
+    })
 }
 
 pub(super) fn rlimit_number(kind: PosixRlimitType) -> u32 {

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         eprintln!("skipped: needs root and a static /bin/busybox");
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn(&Host)); 9] = [
+    let tests: [(&str, Test); 9] = [
         ("runs_and_exits", runs_and_exits),
         ("waits_for_start", waits_for_start),
         ("explains_failures", explains_failures),
@@ -43,6 +43,8 @@ fn main() -> ExitCode {
     eprintln!("all ok");
     ExitCode::SUCCESS
 }
+
+type Test = fn(&Host);
 
 /// A bundle and a state directory of its own, removed with all containers at the end.
 struct Host {
