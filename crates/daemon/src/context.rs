@@ -4,12 +4,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rorqual_engine::Engine;
 
+use crate::builtin::Builtin;
 use crate::convert::view::Shown;
 use crate::facts::Facts;
 
 /// Shared by all handlers.
 pub(crate) struct Context {
     pub(crate) engine: Engine,
+    pub(crate) builtin: Builtin,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
 }
@@ -35,8 +37,13 @@ pub(crate) struct Settings {
 }
 
 impl Context {
-    pub(crate) const fn new(engine: Engine, facts: Facts, settings: Arc<Settings>) -> Self {
-        Self { engine, facts, settings: RwLock::new(settings) }
+    pub(crate) const fn new(
+        engine: Engine,
+        builtin: Builtin,
+        facts: Facts,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self { engine, builtin, facts, settings: RwLock::new(settings) }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {

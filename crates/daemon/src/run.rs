@@ -42,10 +42,10 @@ pub(crate) async fn run(
     // Listeners come first: a mistake in an address must not cost an adoption of containers, and clients that come
     // early wait in the queue instead of being refused.
     let listeners = listen(&config).await?;
-    let engine = wiring::engine(&config, &facts).await?;
+    let (engine, builtin) = wiring::engine(&config, &facts).await?;
     let insecure = listeners.iter().any(|bound| bound.is_tcp() && config.tls.is_none());
     let settings = Arc::new(settings(&config, &facts, insecure));
-    let context = Arc::new(Context::new(engine, facts, settings));
+    let context = Arc::new(Context::new(engine, builtin, facts, settings));
 
     let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), Limits::default());
     let tls = config.tls.as_ref().map(server_config).transpose()?;
@@ -290,5 +290,14 @@ async fn shut_down(
     }
     server.cut();
     tokio::time::timeout(Duration::from_secs(1), server.drained()).await.ok();
+    remove_cgroup_parent(config);
     tracing::info!("daemon has ended");
+}
+
+/// Leaves no empty group behind; while containers live on, theirs keep it.
+fn remove_cgroup_parent(config: &Config) {
+    let parent = config.defaults.cgroup_parent.as_deref().unwrap_or(rorqual_engine::CGROUP_PARENT);
+    if let Ok(layout) = rorqual_sys::cgroup::Layout::current() {
+        layout.remove_empty(parent);
+    }
 }

@@ -3,39 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use rorqual_content::{ImageStore, LocalBlobs};
 use rorqual_core::BoxError;
 use rorqual_engine::spec::LogSpec;
-use rorqual_engine::{Engine, JournalState, LogRecords, LogSource, Options, Parts};
+use rorqual_engine::{Engine, JournalState, Options, Parts, ShimLogs};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
-use rorqual_shim::log::{LogQuery, LogTarget};
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::LocalTransfer;
-use tokio::sync::watch;
 
+use crate::builtin::Builtin;
 use crate::config::{BridgeConfig, Config, RUNTIMES};
 use crate::facts::Facts;
 
-/// Reads the logs that shims write.
-struct ShimLogs;
-
-impl LogSource for ShimLogs {
-    fn open(
-        &self,
-        target: &LogTarget,
-        query: &LogQuery,
-        running: watch::Receiver<bool>,
-    ) -> Option<LogRecords> {
-        let records = rorqual_shim::log::read(target, query, running)?;
-        Some(Box::pin(records.map(|record| record.map_err(BoxError::from))))
-    }
-}
-
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
-pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<Engine, BoxError> {
+pub(crate) async fn engine(
+    config: &Config,
+    facts: &Facts,
+) -> Result<(Engine, Builtin), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
@@ -65,12 +51,13 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<Engine, Box
         snapshots,
         blobs,
         images,
-        transfer: Arc::new(transfer),
+        transfer: Arc::new(transfer.clone()),
         networks: Arc::new(networks),
         database,
     };
     let journal = JournalState { journal: Arc::new(journal), unfinished };
-    Ok(Engine::open(options(config, facts, &data)?, parts, journal).await?)
+    let engine = Engine::open(options(config, facts, &data)?, parts, journal).await?;
+    Ok((engine, Builtin::new(transfer)))
 }
 
 fn bridge_options(

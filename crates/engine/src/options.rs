@@ -17,6 +17,9 @@ use crate::clock::Clock;
 use crate::logs::LogSource;
 use crate::spec::{IpcMode, LogSpec, Ownership, Ulimit};
 
+/// Cgroup below which containers' own are made, unless the configuration names another.
+pub const CGROUP_PARENT: &str = "/rorqual";
+
 /// The parts an engine directs.
 #[derive(Clone)]
 pub struct Parts {
@@ -103,7 +106,7 @@ impl Options {
             volumes,
             init_binary: None,
             default_init: false,
-            cgroup_parent: "/rorqual".to_owned(),
+            cgroup_parent: CGROUP_PARENT.to_owned(),
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::TestResult;
 
 /// How long a scenario waits before it calls something hung; generous, because CI machines stall.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Asks `probe` until it answers, or fails naming `what` once [`DEADLINE`] has passed.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> TestResult<T> {

@@ -80,13 +80,15 @@ pub(crate) async fn save(
     }
     let archive = Archive::new(sink);
     archive.blobs(stores, &collected).await?;
-    archive.file("index.json", &index(&collected)?)?;
-    archive.file("manifest.json", &docker_list(&collected)?)?;
-    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    archive.file("index.json", index(&collected)?).await?;
+    archive.file("manifest.json", docker_list(&collected)?).await?;
+    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()).await?;
     if let Some(text) = repositories(&collected)? {
-        archive.file("repositories", &text)?;
+        archive.file("repositories", text).await?;
     }
-    archive.finish()
+    tokio::task::spawn_blocking(move || archive.finish())
+        .await
+        .map_err(other("end the archive"))?
 }
 
 fn index(images: &[Image]) -> Result<Vec<u8>, Error> {
@@ -165,15 +167,25 @@ impl Archive {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn file(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Like [`Archive::with`], on a thread that may wait for the sink.
+    async fn write(
+        &self,
+        work: impl FnOnce(&mut Writer<Sink>) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let archive = self.clone();
+        let written = tokio::task::spawn_blocking(move || archive.with(work)).await;
+        written.map_err(other("write the archive"))?.map_err(writing)
+    }
+
+    async fn file(&self, path: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let entry = Entry::new(path, Kind::File, 0o644);
-        self.with(|writer| writer.file(entry, bytes)).map_err(writing)
+        self.write(move |writer| writer.file(entry, &bytes).map(drop)).await
     }
 
     async fn blobs(&self, stores: &Stores, images: &[Image]) -> Result<(), Error> {
         for path in ["blobs/", "blobs/sha256/"] {
             let entry = Entry::new(path, Kind::Directory, 0o755);
-            self.with(|writer| writer.header(&entry)).map_err(writing)?;
+            self.write(move |writer| writer.header(&entry).map(drop)).await?;
         }
         let mut written = BTreeSet::new();
         for image in images {
@@ -188,7 +200,7 @@ impl Archive {
             ];
             for (digest, bytes) in documents {
                 if written.insert(digest.clone()) {
-                    self.file(&blob_path(digest), bytes)?;
+                    self.file(&blob_path(digest), bytes.clone()).await?;
                 }
             }
         }
@@ -198,10 +210,11 @@ impl Archive {
     async fn layer(&self, stores: &Stores, layer: &Descriptor) -> Result<(), Error> {
         let mut entry = Entry::new(blob_path(&layer.digest), Kind::File, 0o644);
         entry.size = layer.size;
-        self.with(|writer| writer.header(&entry)).map_err(writing)?;
+        self.write(move |writer| writer.header(&entry).map(drop)).await?;
         let sink = Data { archive: self.clone(), left: layer.size };
         stores.snapshots.layer_tar(&DiffId(layer.digest.clone()), Box::new(sink)).await?;
-        self.with(|writer| writer.pad(layer.size)).map_err(writing)
+        let size = layer.size;
+        self.write(move |writer| writer.pad(size).map(drop)).await
     }
 
     fn finish(self) -> Result<(), Error> {

@@ -150,6 +150,10 @@ async fn pull(context: &Context, request: &ApiRequest) -> Result {
             );
             typed(StatusCode::OK, "application/json", body::full(message.line()))
         }
+        Err(_) if context.builtin.install(&name).await? => {
+            let message = Message::status("", format!("Status: {name} is built in"));
+            typed(StatusCode::OK, "application/json", body::full(message.line()))
+        }
         Err(_) => refuse(BadRequest::NotFound(format!(
             "pull access denied for {name}: registries are not supported yet, bring the image with load or import"
         ))),

@@ -70,6 +70,18 @@ impl Layout {
         }
     }
 
+    /// Removes the group at `path` from every hierarchy where nothing is below or in it; a missing one is fine.
+    pub fn remove_empty(&self, path: &str) {
+        let relative = path.trim_matches('/');
+        if relative.is_empty() || relative.split('/').any(|part| matches!(part, "." | ".." | "")) {
+            return;
+        }
+        for hierarchy in &self.hierarchies {
+            // The kernel refuses while the group is in use, and that is what the caller wants.
+            let _ = rustix::fs::unlinkat(&hierarchy.fd, relative, rustix::fs::AtFlags::REMOVEDIR);
+        }
+    }
+
     fn from_mounts(mountinfo: &str) -> Result<Self, Error> {
         let mounts: Vec<_> = mountinfo.lines().filter_map(parse_mount).collect();
         let unified = mounts.iter().find(|mount| mount.controllers.is_empty());
