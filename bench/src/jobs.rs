@@ -8,7 +8,7 @@ use rorqual_testkit::{Host, TestResult};
 
 use crate::measure::{Job, Times, interleaved, once};
 use crate::memory::{marked, pss, rss};
-use crate::peers::{Dockerd, bundle, descendants, installed};
+use crate::peers::{Dockerd, bundle, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
@@ -62,11 +62,7 @@ impl Bench<'_> {
         let mut jobs: Vec<Job<'_>> = vec![Box::new(|| self.ours(args))];
         if installed("docker") {
             names.push("docker CLI + rorqual".to_owned());
-            jobs.push(Box::new(|| {
-                let mut command = self.host.command("docker");
-                command.args(args);
-                command
-            }));
+            jobs.push(Box::new(|| client(Path::new("docker"), &self.host.socket(), args)));
         }
         if let Some(docker) = &self.docker {
             names.push(docker.name());
@@ -82,10 +78,9 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Our client and our daemon. The client runs outside of the daemon's namespaces, as the peers' clients do.
     fn ours(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.binary);
-        command.env("DOCKER_HOST", format!("unix://{}", self.host.socket().display())).args(args);
-        command
+        client(self.binary, &self.host.socket(), args)
     }
 
     fn note(&mut self, job: &str, names: Vec<String>, times: &[Times]) {
@@ -158,7 +153,7 @@ impl Bench<'_> {
     fn memory(&mut self) -> TestResult {
         const COUNT: usize = 50;
         let mark = self.host.folder().display().to_string();
-        let ours = || marked(&mark).into_iter().filter(|pid| !is_holder(*pid)).collect::<Vec<_>>();
+        let ours = || marked(&mark).into_iter().filter(|pid| !is_sleep(*pid)).collect::<Vec<_>>();
         let daemon = self.host.daemon_pid().into_iter().collect::<Vec<_>>();
         self.row("idle daemon, RSS", "rorqual", rss(&daemon) as f64, "KiB", "the daemon process");
         let before = pss(&ours());
@@ -291,17 +286,15 @@ impl Bench<'_> {
     }
 }
 
-/// The process that keeps the harness's namespaces mentions the folder too.
-fn is_holder(pid: u32) -> bool {
-    is_sleep(pid) || descendants(pid).len() > 1 && is_shell(pid)
+fn client(program: &Path, socket: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display())).args(args);
+    command
 }
 
+/// The containers' own process.
 fn is_sleep(pid: u32) -> bool {
     name(pid) == "sleep" || name(pid) == "busybox"
-}
-
-fn is_shell(pid: u32) -> bool {
-    name(pid) == "sh"
 }
 
 fn name(pid: u32) -> String {

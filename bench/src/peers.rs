@@ -17,6 +17,8 @@ set -e
 mount --make-rprivate /
 ip link set lo up
 if [ -n "$1" ]; then
+    # A runtime can only pivot where the root is a mount.
+    mount --rbind "$1" "$1"
     mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --rbind /dev "$1/dev"
     mount -t tmpfs tmpfs "$1/run"; mount --rbind "$2" "$1/mnt"
     exec chroot "$1" /usr/sbin/dockerd -H unix:///mnt/sock --data-root /mnt/data --exec-root /mnt/run -p /mnt/pid \
@@ -65,6 +67,12 @@ impl Dockerd {
             std::io::Write::write_all(&mut stdin, &image::busybox_rootfs()?)?;
         }
         import.wait()?;
+        // A daemon that cannot run anything here is no peer; say so, do not fail.
+        let tried = peer.docker(["run", "--rm", "busybox", "true"]).output()?;
+        if !tried.status.success() {
+            eprintln!("left out: {}: {}", peer.name(), String::from_utf8_lossy(&tried.stderr));
+            return Ok(None);
+        }
         Ok(Some(peer))
     }
 

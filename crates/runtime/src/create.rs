@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use oci_spec::runtime::Process;
+use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::cgroup::Driver;
 use rorqual_sys::namespace::{self, Namespaces};
 use rorqual_sys::process::{self, CloneOptions, Cloned};
@@ -13,7 +14,9 @@ use rustix::fs::{Mode, OFlags};
 use crate::channel::{self, Order, Report};
 use crate::hooks::{self, HookSet};
 use crate::init::{self, Gate, Prepared};
-use crate::plan::{Facts, PlanInput, SourceId, exec_plan, id_map, init_plan, kernel_kind};
+use crate::plan::{
+    Facts, PlanInput, SourceId, SourcePlan, exec_plan, id_map, init_plan, kernel_kind,
+};
 use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Namespace, Stdio};
 use crate::seccomp::Filter;
 use crate::sources::{self, Source};
@@ -102,12 +105,14 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         return Err(error);
     }
     warnings.append(&mut child.warnings);
+    let rootfs = take_overlay(prepared);
     let description = guard.keep();
     Ok(Created {
         pid: child.pid,
         pidfd: child.pidfd,
         terminal: child.terminal,
         cgroup: description,
+        rootfs,
         warnings,
         barrier: (barrier == Barrier::Wait).then_some(child.socket),
     })
@@ -159,6 +164,17 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         return Err(error);
     }
     Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal })
+}
+
+/// Takes the mount of an overlay root out of what init was given.
+fn take_overlay(prepared: Prepared) -> Option<OwnedFd> {
+    let Prepared { plan, sources, .. } = prepared;
+    let is_overlay = |plan: &SourcePlan| matches!(plan, SourcePlan::Rootfs(RootfsPlan::Overlay(_)));
+    let at = plan.sources.iter().position(is_overlay)?;
+    match sources.into_iter().nth(at)? {
+        Source::Fd(mount) => Some(mount),
+        Source::ClassicOverlay { .. } => None,
+    }
 }
 
 fn no_process() -> Error {

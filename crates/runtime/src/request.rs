@@ -106,6 +106,9 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     /// Cgroup paths of the container, one line per hierarchy as in `/proc/PID/cgroup`; enough to open it again.
     pub cgroup: String,
+    /// The root's overlay, where it is one. Whoever drops the last reference to it waits for the writable layer's file
+    /// system to be synced: as long as this is held, the end of the container's mount namespace does not.
+    pub rootfs: Option<OwnedFd>,
     /// What was asked and could not be done, in words for the user.
     pub warnings: Vec<String>,
     /// Held until [`Created::start`]; `None` behind [`Barrier::Pass`].

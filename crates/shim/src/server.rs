@@ -72,6 +72,8 @@ struct Shim {
     /// The launch document, which execs need again; kept outside of this process's memory.
     document: File,
     running: Running,
+    /// Keeps the root's overlay alive, so that nobody waits for its unmounting before the exit is known.
+    rootfs: Option<OwnedFd>,
     ending: Ending,
     ended_at: Option<Instant>,
     /// Slot 0 is init.
@@ -220,6 +222,7 @@ impl Shim {
             directory,
             document: file,
             running,
+            rootfs: created.rootfs,
             ending: Ending::NotYet,
             ended_at: None,
             children: vec![Some(init)],
