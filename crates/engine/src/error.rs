@@ -60,6 +60,10 @@ pub enum Error {
     /// The program could not be started.
     #[error("failed to create task for container")]
     Start(#[source] rorqual_shim::Error),
+    /// The program of an exec could not be started.
+    // COMPAT: dockerd's text.
+    #[error("OCI runtime exec failed: exec failed: unable to start container process")]
+    ExecStart(#[source] rorqual_shim::Error),
     /// A running task failed.
     #[error("{message}")]
     Task {
@@ -125,7 +129,9 @@ impl Classify for Error {
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Unavailable(_) => ErrorKind::Unavailable,
-            Self::Start(source) | Self::Task { source, .. } => source.kind(),
+            Self::Start(source) | Self::ExecStart(source) | Self::Task { source, .. } => {
+                source.kind()
+            }
             Self::Snapshot(source) => source.kind(),
             Self::Content(source) => source.kind(),
             Self::Network(source) => source.kind(),

@@ -196,7 +196,7 @@ async fn start(
         Ok(exec) => exec,
         Err(error) => {
             let code = match &error {
-                Error::Start(TaskError::Start { exit_code, .. }) => *exit_code,
+                Error::ExecStart(TaskError::Start { exit_code, .. }) => *exit_code,
                 _ => 126,
             };
             finish(world, cell, code);
@@ -248,7 +248,7 @@ fn launch_of(
 
 async fn run(task: &Arc<dyn Task>, launch: ExecLaunch) -> Result<Arc<dyn Exec>> {
     task.exec(launch).await.map_err(|source| match source {
-        TaskError::Start { .. } => Error::Start(source),
+        TaskError::Start { .. } => Error::ExecStart(source),
         source => Error::Task { message: "cannot exec in a stopped container".to_owned(), source },
     })
 }

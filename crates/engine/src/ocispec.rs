@@ -131,14 +131,17 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
         "ociVersion": "1.2.1",
         "process": process(input)?,
         "root": { "path": "rootfs", "readonly": spec.storage.read_only },
-        "hostname": input.effective.hostname,
         "mounts": mounts::section(input)?,
         "annotations": spec.annotations,
         "linux": linux,
     });
     let mut built: Spec = section(document)?;
-    if !input.spec.network.domainname.is_empty() {
-        built.set_domainname(Some(input.spec.network.domainname.clone()));
+    // The host's UTS namespace keeps the host's names.
+    if spec.namespaces.uts == Ownership::Private {
+        built.set_hostname(Some(input.effective.hostname.clone()));
+        if !spec.network.domainname.is_empty() {
+            built.set_domainname(Some(spec.network.domainname.clone()));
+        }
     }
     if let Some(linux) = built.linux_mut() {
         linux.set_devices(Some(devices::nodes(spec)?));
@@ -238,7 +241,8 @@ fn sysctls(input: &Input<'_>) -> Value {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), json!("0"));
         all.insert("net.ipv4.ping_group_range".to_owned(), json!("0 2147483647"));
     }
-    if !input.spec.network.domainname.is_empty() {
+    if !input.spec.network.domainname.is_empty() && input.spec.namespaces.uts == Ownership::Private
+    {
         all.insert("kernel.domainname".to_owned(), json!(input.spec.network.domainname));
     }
     for (key, value) in &input.spec.security.sysctls {

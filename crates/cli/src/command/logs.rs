@@ -73,6 +73,10 @@ pub(super) fn moment(flag: &str, text: &str) -> Result<String, Failure> {
     if text.is_empty() {
         return Ok(String::new());
     }
+    // COMPAT: zero is the beginning of time, not an age.
+    if text == "0" {
+        return Ok(text.to_owned());
+    }
     if let Ok(age) = units::parse_duration(text.strip_prefix('-').unwrap_or(text)) {
         let then = now().since(Timestamp::default()).saturating_sub(age);
         return Ok(seconds(then));

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use rorqual_api::ApiVersion;
+use rorqual_api::frame::{self, Stream};
 use rorqual_engine::{AttachRequest, Attached, LogRecords};
-use rorqual_http::{Answer, Hijack, Protocol, RawStream};
+use rorqual_http::{Answer, BoxFuture, Hijack, Protocol, RawStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -67,9 +68,29 @@ pub(super) fn hijack(
     keys: Vec<u8>,
     leave: Leave,
 ) -> Hijack {
+    let tty = attached.tty;
+    upgraded(request, tty, move |client| Box::pin(converse(client, attached, stdin, keys, leave)))
+}
+
+/// Hands the connection over only to say why there is no process.
+pub(super) fn last_words(request: &ApiRequest, tty: bool, message: Vec<u8>) -> Hijack {
+    let message = if tty { message } else { frame::encode(Stream::Stdout, &message) };
+    upgraded(request, tty, move |mut client| {
+        Box::pin(async move {
+            client.write_all(&message).await.ok();
+            client.shutdown().await.ok();
+        })
+    })
+}
+
+fn upgraded(
+    request: &ApiRequest,
+    tty: bool,
+    take: impl FnOnce(RawStream) -> BoxFuture<()> + Send + 'static,
+) -> Hijack {
     let asks_politely = request.parts.headers.contains_key(UPGRADE);
     // COMPAT: the second type tells new clients that frames follow; without asking nobody is told.
-    let is_framed = asks_politely && !attached.tty && request.version >= ApiVersion::v1(42);
+    let is_framed = asks_politely && !tty && request.version >= ApiVersion::v1(42);
     let kind = if is_framed {
         "application/vnd.docker.multiplexed-stream"
     } else {
@@ -84,7 +105,7 @@ pub(super) fn hijack(
     Hijack {
         protocol: if asks_politely { Protocol::Upgraded } else { Protocol::Bare },
         headers,
-        take: Box::new(move |client| Box::pin(converse(client, attached, stdin, keys, leave))),
+        take: Box::new(take),
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use rorqual_api::compat::Document;
 use rorqual_api::exec as wire;
+use rorqual_core::full_message;
+use rorqual_engine::Error;
 use rorqual_http::Answer;
 
 use crate::context::Context;
@@ -27,7 +29,16 @@ pub(super) async fn start(context: Arc<Context>, mut request: ApiRequest) -> Res
     let id = request.param("id").to_owned();
     let view = context.engine.execs.inspect(&id).await?;
     let keys = crate::detach::keys(&view.spec.detach_keys)?;
-    let attached = context.engine.execs.start(&id, how).await?;
+    let detach = how.detach;
+    let attached = match context.engine.execs.start(&id, how).await {
+        // COMPAT: dockerd has given the connection away by then and says on it why nothing runs;
+        // clients ask for the exit code afterwards.
+        Err(error @ Error::ExecStart(_)) if !detach => {
+            let message = format!("{}\r\n", full_message(&error)).into_bytes();
+            return Ok(Answer::Hijack(attach::last_words(&request, view.spec.tty, message)));
+        }
+        attached => attached?,
+    };
     let Some(attached) = attached else { return empty(StatusCode::OK) };
     let leave = attach::Leave::Exec(context, id);
     let hijack = attach::hijack(&request, attached, view.spec.stdin, keys, leave);

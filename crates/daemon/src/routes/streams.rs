@@ -169,7 +169,11 @@ struct Sampling {
 /// `GET /events`
 pub(super) async fn events(context: Arc<Context>, request: ApiRequest) -> Result {
     let query = EventQuery {
-        since: request.time("since")?,
+        // COMPAT: zero asks for all of the past.
+        since: match request.query.text("since") {
+            "0" => Some(Timestamp::default()),
+            _ => request.time("since")?,
+        },
         until: request.time("until")?,
         filters: request.filters()?,
     };

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::logs;
 use crate::records::{ContainerRecord, State, StateRecord};
 use crate::request::Created;
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, NetworkMode, Ownership};
 use crate::undo::{Undo, Undoing};
 use crate::validate;
 use crate::world::World;
@@ -36,7 +36,15 @@ async fn steps(
     world.profiles.of(&spec, world.capabilities)?;
     let image = image(world, &spec).await?;
     let id = ContainerId::from_random(World::random_bits()?);
-    let effective = effective::merge(&mut spec, &image.document.config, &id)?;
+    let mut effective = effective::merge(&mut spec, &image.document.config, &id)?;
+    let shows_host =
+        spec.network.mode == NetworkMode::Host || spec.namespaces.uts == Ownership::Host;
+    if shows_host && spec.network.hostname.is_none() {
+        // COMPAT: whoever shares the host's namespace has the host's name.
+        if let Ok(name) = tokio::fs::read_to_string("/proc/sys/kernel/hostname").await {
+            name.trim_end().clone_into(&mut effective.hostname);
+        }
+    }
     let name = reserve_name(world, operation, &spec, id)?;
     spec.name = Some(name.clone());
     let log = logs::target(world, &spec, &id, &image)?;
