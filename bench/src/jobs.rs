@@ -223,6 +223,7 @@ impl Bench<'_> {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the columns of the table")]
     fn row(&mut self, job: &str, who: &str, value: f64, unit: &'static str, note: &str) {
         self.rows.push(Row {
             job: job.to_owned(),

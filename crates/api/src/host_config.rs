@@ -1,7 +1,6 @@
 //! What of a container belongs to its host: limits, mounts, privileges, ports.
 //! Fields are those of the published Engine API, in the order in which Docker's daemon prints them.
 #![expect(missing_docs, reason = "fields are named and described by the published Engine API")]
-#![expect(clippy::struct_excessive_bools, reason = "wire documents")]
 
 use std::collections::BTreeMap;
 

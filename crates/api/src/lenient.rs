@@ -29,7 +29,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 struct Lenient(Value);
 
-impl<'de> IntoDeserializer<'de, Error> for Lenient {
+impl IntoDeserializer<'_, Error> for Lenient {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

@@ -58,6 +58,7 @@ impl Cli {
     }
 
     /// Prints on standard output.
+    #[expect(clippy::unused_self, reason = "what prints belongs to a command line")]
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
@@ -70,6 +71,7 @@ impl Cli {
     }
 
     /// Prints a line on standard error.
+    #[expect(clippy::unused_self, reason = "what prints belongs to a command line")]
     pub(crate) fn complain(&self, text: &str) {
         complain(text);
     }

@@ -169,7 +169,7 @@ pub fn new_meta(name: &str, description: &str, endpoint: &Value) -> Value {
 }
 
 fn hashed(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    rorqual_core::Digest::sha256(Sha256::digest(name.as_bytes()).into()).hex().to_owned()
 }
 
 fn read_meta(path: &Path) -> Result<Value, ContextError> {

@@ -66,7 +66,6 @@ pub(crate) struct Logging {
 
 /// What the default bridge is like.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches of the configuration")]
 pub(crate) struct BridgeConfig {
     pub(crate) name: Option<String>,
     pub(crate) bip: Option<String>,
@@ -101,7 +100,6 @@ pub(crate) struct Defaults {
 
 /// The configuration.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches of the configuration")]
 pub(crate) struct Config {
     pub(crate) hosts: Vec<Address>,
     pub(crate) tls: Option<TlsFiles>,

@@ -18,10 +18,7 @@ use crate::config::{BridgeConfig, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
-pub(crate) async fn engine(
-    config: &Config,
-    facts: &Facts,
-) -> Result<(Engine, Builtin), BoxError> {
+pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Builtin), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;

@@ -81,9 +81,10 @@ pub fn clone_process(options: &CloneOptions<'_>) -> io::Result<Cloned> {
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Cloned::Child),
-        // SAFETY: on success the kernel has stored a descriptor that nobody else owns.
         pid => {
-            Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+            // SAFETY: on success the kernel has stored a descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: pid as i32, pidfd })
         }
     }
 }

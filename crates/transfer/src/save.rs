@@ -86,9 +86,7 @@ pub(crate) async fn save(
     if let Some(text) = repositories(&collected)? {
         archive.file("repositories", text).await?;
     }
-    tokio::task::spawn_blocking(move || archive.finish())
-        .await
-        .map_err(other("end the archive"))?
+    tokio::task::spawn_blocking(move || archive.finish()).await.map_err(other("end the archive"))?
 }
 
 fn index(images: &[Image]) -> Result<Vec<u8>, Error> {

@@ -1,6 +1,7 @@
 //! Facts about the workspace that the repository checks compare with what is written down.
 //!
 //! Builds and runs nothing itself but `cargo metadata`.
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a failed check is a panic")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

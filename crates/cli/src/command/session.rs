@@ -42,7 +42,7 @@ pub(super) async fn keep_size(client: &Client, path: &str) {
     while changes.recv().await.is_some() {
         resize(client, path).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn resize(client: &Client, path: &str) -> bool {
@@ -93,7 +93,7 @@ pub(super) async fn proxy_signals(client: &Client, id: &str) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The answer of a container's end, asked for before it starts.

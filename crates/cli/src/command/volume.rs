@@ -209,7 +209,7 @@ async fn prune(cli: &Cli, matches: &Matches) -> Outcome {
     if !matches.on("force") && !cli.confirm(&question)? {
         return Ok(0);
     }
-    let filters = if document.as_object().is_some_and(|all| all.is_empty()) {
+    let filters = if document.as_object().is_some_and(serde_json::Map::is_empty) {
         String::new()
     } else {
         document.to_string()

@@ -4,6 +4,7 @@ use super::print;
 use super::value::Value;
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a verb")]
 struct Spec {
     minus: bool,
     plus: bool,

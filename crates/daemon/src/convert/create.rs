@@ -14,6 +14,7 @@ use crate::convert::network;
 use crate::error::{BadRequest, invalid};
 
 /// Reads a request to create a container.
+#[expect(clippy::too_many_lines, reason = "one line per field, taken apart in one place")]
 pub(crate) fn container_spec(
     request: CreateRequest,
     name: &str,

@@ -150,7 +150,7 @@ async fn pump(
             }
         }
         // The end of input is not the end of output.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         _ = outward => Ended::Output,

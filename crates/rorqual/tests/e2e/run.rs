@@ -12,8 +12,8 @@ fn a_program_prints_and_its_exit_code_comes_back() -> TestResult {
             host.cli(["run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7"])?;
         let both = both.exits_with(7)?.prints("out")?;
         assert_eq!(both.stderr, "err\n");
-        host.cli(["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"])?.exits_with(137)?;
-        host.cli(["run", "--rm", "busybox", "sh", "-c", "kill -15 $$"])?;
+        let killed = "sleep 1000 & kill -9 $!; wait $!";
+        host.cli(["run", "--rm", "busybox", "sh", "-c", killed])?.exits_with(137)?;
         host.cli(["ps", "-aq"])?.prints("")?;
         Ok(())
     })

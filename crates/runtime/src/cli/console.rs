@@ -17,7 +17,6 @@ use rustix::termios::{OptionalActions, Termios};
 use super::Failure;
 
 /// Refuses combinations of terminal and console socket that cannot work.
-#[expect(clippy::fn_params_excessive_bools, reason = "two facts of one command")]
 pub(super) fn check(
     terminal: bool,
     detached: bool,

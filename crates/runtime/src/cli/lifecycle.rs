@@ -53,7 +53,6 @@ fn prefixed(prefix: &str, failure: &Failure) -> Failure {
 }
 
 /// Creates a container: waiting for `start`, or running at once.
-#[expect(clippy::fn_params_excessive_bools, reason = "which of the two commands it is")]
 fn make(
     context: &Context,
     matches: &ArgMatches,

@@ -247,7 +247,7 @@ pub(super) fn gpus(text: &str) -> Result<Json, String> {
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
     }
-    let count = count.unwrap_or(if devices.is_some() { 0 } else { 1 });
+    let count = count.unwrap_or_else(|| i64::from(devices.is_none()));
     Ok(json!({
         "Driver": driver,
         "Count": count,

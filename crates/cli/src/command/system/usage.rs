@@ -259,7 +259,7 @@ fn warning(matches: &Matches) -> String {
     } else {
         what.extend(["all dangling images", "unused build cache"]);
     }
-    let lines: String = what.iter().map(|line| format!("  - {line}\n")).collect();
+    let lines = what.iter().fold(String::new(), |all, line| all + "  - " + line + "\n");
     let mut text = format!("WARNING! This will remove:\n{lines}");
     if matches.given("filter") {
         text.push_str("\n  Items to be pruned will be filtered with:\n");

@@ -165,7 +165,7 @@ fn every_command_is_described_and_its_letters_are_its_own() {
             assert!(flag.short == '\0' || !letters.contains(&flag.short), "{}", flag.short);
             letters.push(flag.short);
         }
-        assert!(command.run.is_some() != (!command.children.is_empty()), "{}", command.name);
+        assert!(command.run.is_some() == command.children.is_empty(), "{}", command.name);
         command.children.iter().for_each(|child| check(child));
     }
     ROOT.children.iter().for_each(|child| check(child));

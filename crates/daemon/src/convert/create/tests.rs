@@ -34,7 +34,7 @@ fn values_are_parsed() {
     )
     .unwrap();
     assert_eq!(spec.process.cmd, Some(vec!["ls".to_owned()]));
-    assert_eq!(spec.process.stop_signal.map(|signal| signal.number()), Some(2));
+    assert_eq!(spec.process.stop_signal.map(rorqual_core::Signal::number), Some(2));
     assert_eq!(spec.process.stop_timeout, Some(StopTimeout::Never));
     assert_eq!((spec.process.window.height, spec.process.window.width), (24, 80));
     assert_eq!(spec.network.exposed.len(), 3);
