@@ -79,7 +79,7 @@ impl PidFile {
         if let Some(pid) =
             fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok())
             && pid != std::process::id() as i32
-            && Path::new("/proc").join(pid.to_string()).exists()
+            && lives(pid)
         {
             return Err(HostError::Running { pid, path: path.to_owned() });
         }
@@ -93,6 +93,15 @@ impl PidFile {
         opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed(action()))?;
         Ok(Self(path.to_owned()))
     }
+}
+
+/// Tells whether a process runs. One that has ended and waits to be reaped does not: where nobody reaps orphans, a
+/// killed daemon would stand in the way of the next for ever.
+fn lives(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state =
+        stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().as_bytes().first().copied());
+    !matches!(state.flatten(), Some(b'Z' | b'X'))
 }
 
 impl Drop for PidFile {

@@ -43,6 +43,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return usage::approve("configuration OK");
     }
     let filter = logging::start(config.logging);
+    // What systemd or a shell handed over must not reach the launcher, and with it every shim.
+    if let Err(error) = rorqual_sys::process::close_on_exec_from(3) {
+        tracing::warn!(%error, "inherited descriptors may reach other processes");
+    }
     // LIMIT: two workers serve requests; more would only add memory, because work that blocks has its own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -29,6 +29,8 @@ pub(crate) struct Extras {
     pub keep_keyring: bool,
     pub no_pivot: bool,
     pub preserve_fds: u32,
+    /// Whether the process outlives whoever starts it.
+    pub outlives_parent: bool,
     pub cgroup_driver: Driver,
 }
 
@@ -39,6 +41,7 @@ impl Default for Extras {
             keep_keyring: false,
             no_pivot: false,
             preserve_fds: 0,
+            outlives_parent: false,
             cgroup_driver: Driver::Cgroupfs,
         }
     }
@@ -66,6 +69,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         no_pivot: extras.no_pivot,
         barrier: barrier == Barrier::Wait,
         preserve_fds: extras.preserve_fds,
+        dies_with_parent: !extras.outlives_parent,
     };
     let input = PlanInput {
         id: &id,
@@ -128,6 +132,7 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         // An extra process shares the keyring of the container's init only by accident of its parent.
         keep_keyring: true,
         preserve_fds: extras.preserve_fds,
+        dies_with_parent: !extras.outlives_parent,
         ..Facts::default()
     };
     let plan = exec_plan(&process, &spec, &user, &facts)?;

@@ -230,6 +230,8 @@ impl Init<'_> {
             | Step::NoNewPrivileges => self.identity(step),
             Step::WorkingDirectory { path, create } => self.working_directory(path, *create),
             Step::FindProgram => self.find_program(),
+            Step::DieWithParent => process::set_parent_death_signal(libc::SIGKILL)
+                .tried(|| "cannot tie the process to its parent".into()),
             Step::Announce => self.tell(&Report::Launching),
             Step::Seccomp => self.install_filter(),
             Step::Execute => self.execute(),

@@ -33,12 +33,13 @@ pub use request::{
 /// Creates a container: clones init with its namespaces and lets it carry out the plan.
 ///
 /// Single-threaded callers only: the child of `clone3(2)` allocates. Whatever was made for the container
-/// (processes, cgroups) is gone again when this fails.
+/// (processes, cgroups) is gone again when this fails. Init is killed when the calling thread ends.
 pub fn create(request: ContainerRequest) -> Result<Created, Error> {
     create::create(request, create::Extras::default())
 }
 
-/// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed.
+/// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed. The process is
+/// killed when the calling thread ends.
 pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     create::exec(request, &create::Extras::default())
 }

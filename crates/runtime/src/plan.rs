@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     pub barrier: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// Whether the process is killed when its parent ends.
+    pub dies_with_parent: bool,
 }
 
 /// A cgroup v1 hierarchy of the host.
@@ -266,6 +268,8 @@ pub(crate) enum Step {
     Barrier,
     /// CPUs to run on from now on.
     FinalCpuAffinity(Vec<usize>),
+    /// Is killed when the parent ends.
+    DieWithParent,
     /// Tells the parent that only the kernel can say no from now on.
     Announce,
     /// Installs the system call filter.

@@ -24,8 +24,9 @@ pub enum Follow {
     No,
 }
 
-/// LIMIT: a rename racing with the resolution of `..` makes the kernel give up; more races than this are an attack.
-const RETRIES: usize = 128;
+/// LIMIT: any rename or mount on the host that races with the resolution of `..` makes the kernel give up; on a busy
+/// host that can go on, and then the path is walked name by name instead.
+const RETRIES: usize = 32;
 
 /// A directory that confines: no path resolved in it leads out of it.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Root {
                 result => return Ok(result?),
             }
         }
-        Err(Errno::AGAIN.into())
+        walk::resolve(self.as_fd(), path, flags)
     }
 
     /// Opens a directory.
@@ -397,6 +398,8 @@ impl Sweep<'_> {
         Ok(())
     }
 }
+
+mod walk;
 
 #[cfg(test)]
 mod tests;

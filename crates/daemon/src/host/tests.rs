@@ -36,3 +36,18 @@ fn pid_files_of_the_living_are_respected() {
     drop(file);
     assert!(!path.exists());
 }
+
+#[test]
+fn a_pid_file_of_an_unreaped_process_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pid");
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    std::fs::write(&path, child.id().to_string()).unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let file = PidFile::write(&path);
+    child.wait().unwrap();
+    assert!(file.is_ok());
+}

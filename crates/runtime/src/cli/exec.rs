@@ -50,7 +50,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         stdio: if terminal { Stdio::Terminal { size: (0, 0) } } else { Stdio::Inherit },
         user: ProcessUser::Spec,
     };
-    let extras = Extras { preserve_fds: preserve_fds(matches), ..Extras::default() };
+    let extras =
+        Extras { preserve_fds: preserve_fds(matches), outlives_parent: true, ..Extras::default() };
     let mut executed = create::exec(request, &extras).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(format!("unable to start container process: {}", failure.message))

@@ -79,6 +79,7 @@ fn make(
         keep_keyring: matches.get_flag("no-new-keyring"),
         no_pivot: matches.get_flag("no-pivot"),
         preserve_fds: preserve_fds(matches),
+        outlives_parent: true,
         cgroup_driver: context.driver,
     };
     let record = new_record(&id, &bundle, &rootfs, &spec);

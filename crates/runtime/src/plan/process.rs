@@ -75,6 +75,10 @@ pub(super) fn push_process(
     if let Some(last) = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()) {
         steps.push(Step::FinalCpuAffinity(number_list(last)?));
     }
+    if context.facts.dies_with_parent {
+        // ORDER: after the ids are set, which would undo it; before the announcement, which fails when the parent is gone.
+        steps.push(Step::DieWithParent);
+    }
     steps.push(Step::Announce);
     // ORDER: the filter comes last, so that it need allow nothing but what the program does; until here
     // CAP_SYS_ADMIN is kept in force for it.

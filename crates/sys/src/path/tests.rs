@@ -79,3 +79,83 @@ fn attributes_of_links_and_files() {
     crate::xattr::remove(&handle, name).unwrap();
     assert_eq!(crate::xattr::get(&handle, name).unwrap(), None);
 }
+
+#[test]
+fn a_walk_by_names_finds_what_the_kernel_finds() {
+    let (temp, root) = world();
+    let base = temp.path().join("root");
+    for (name, target) in [
+        ("up", "../../../outside"),
+        ("abs", "/a"),
+        ("back", "a/b/../file"),
+        ("loop", "loop"),
+        ("deep", "abs/b/../../back"),
+        ("slash", "a/file/"),
+        ("nowhere", "gone"),
+    ] {
+        std::os::unix::fs::symlink(target, base.join(name)).unwrap();
+    }
+    let paths = [
+        ".",
+        "/",
+        "..",
+        "a",
+        "a/",
+        "a/b/..",
+        "a/file",
+        "a/file/",
+        "a/file/..",
+        "a/file/.",
+        "abs",
+        "abs/",
+        "abs/file",
+        "up",
+        "../outside",
+        "/../../outside",
+        "back",
+        "loop",
+        "deep",
+        "slash",
+        "nowhere",
+        "a/./b",
+        "a//b",
+        "gone/..",
+    ];
+    let identity = |found: io::Result<OwnedFd>| match found {
+        Ok(fd) => {
+            let stat = rustix::fs::fstat(fd).unwrap();
+            Ok((stat.st_dev, stat.st_ino))
+        }
+        Err(error) => Err(error.raw_os_error()),
+    };
+    for path in paths.map(Path::new) {
+        for flags in [OFlags::PATH, OFlags::PATH | OFlags::NOFOLLOW, OFlags::DIRECTORY] {
+            let by_kernel = identity(root.resolve(path, flags));
+            let by_walk = identity(walk::resolve(root.as_fd(), path, flags));
+            assert_eq!(by_walk, by_kernel, "{} {flags:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn dots_resolve_while_the_host_renames_all_the_time() {
+    let (temp, root) = world();
+    let (one, two) = (temp.path().join("one"), temp.path().join("two"));
+    std::fs::create_dir(&one).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = std::fs::rename(&one, &two);
+                    let _ = std::fs::rename(&two, &one);
+                }
+            });
+        }
+        let path = PathBuf::from(format!("{}a/file", "a/b/../../".repeat(200)));
+        for _ in 0..200 {
+            assert!(root.open_file(&path).is_ok());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
