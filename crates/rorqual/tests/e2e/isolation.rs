@@ -107,12 +107,12 @@ fn namespaces_are_its_own_unless_shared() -> TestResult {
                 "first",
                 "sh",
                 "-c",
-                "readlink /proc/1/ns/pid /proc/1/ns/net /proc/1/ns/ipc",
+                "for n in pid net ipc; do readlink /proc/1/ns/$n; done",
             ])?
             .ok()?;
         let flags = ["--pid=container:first", "--network=container:first", "--ipc=container:first"];
         assert_eq!(
-            run(host, &flags, "readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/ipc")?,
+            run(host, &flags, "for n in pid net ipc; do readlink /proc/self/ns/$n; done")?,
             of_first
         );
         Ok(())

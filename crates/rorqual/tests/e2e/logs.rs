@@ -1,6 +1,9 @@
 //! Logs: complete, in order, bounded, followed.
 
-use rorqual_testkit::{TestResult, eventually};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use rorqual_testkit::TestResult;
 
 use crate::scenario;
 
@@ -69,12 +72,17 @@ fn other_drivers_keep_their_promises() -> TestResult {
 #[test]
 fn attach_sees_what_comes_after_it() -> TestResult {
     scenario(|host| {
-        let script = "read x; echo got $x";
-        host.cli(["run", "-d", "-i", "--name", "aa", "busybox", "sh", "-c", script])?.ok()?;
-        host.cli_with_input(["attach", "aa"], b"word\n")?.exits_with(0)?.prints("got word")?;
-        eventually("it ended", || {
-            host.cli(["logs", "aa"]).ok().filter(|logs| logs.stdout == "got word\n")
-        })?;
+        let script = "while [ ! -e /tmp/go ]; do echo tick; sleep 0.05; done; echo last; exit 4";
+        host.cli(["run", "-d", "--name", "aa", "busybox", "sh", "-c", script])?.ok()?;
+        let mut attach = host.command(crate::RORQUAL);
+        let mut attached =
+            attach.args(["attach", "--no-stdin", "aa"]).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(attached.stdout.take().ok_or("no output")?).lines();
+        // The first line shows that the client is attached; only then may the program go on.
+        assert_eq!(lines.next().transpose()?.as_deref(), Some("tick"));
+        host.cli(["exec", "aa", "touch", "/tmp/go"])?.ok()?;
+        assert_eq!(lines.last().transpose()?.as_deref(), Some("last"));
+        assert_eq!(attached.wait()?.code(), Some(4));
         Ok(())
     })
 }

@@ -1,3 +1,5 @@
+//! Requests against what docker's own client sends for the same words.
+
 use std::path::Path;
 
 use super::ports::Ports;
