@@ -145,6 +145,10 @@ fn cpu(wanted: &Resources) -> Result<()> {
             ));
         }
     }
+    if let Some(shares @ ..0) = wanted.cpu_shares {
+        // COMPAT: dockerd's text.
+        return invalid(format!("invalid CPU shares ({shares}): value must be a positive integer"));
+    }
     if wanted.cpu_period.is_some_and(|period| period != 0 && !(1000..=1_000_000).contains(&period))
     {
         return invalid(

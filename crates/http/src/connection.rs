@@ -132,6 +132,8 @@ async fn serve_h1<S: Service>(
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // COMPAT: scripts look for `Api-Version` in the output of curl.
+        .title_case_headers(true)
         .header_read_timeout(limits.head_timeout)
         .max_headers(limits.headers)
         .max_buf_size(limits.head_bytes);

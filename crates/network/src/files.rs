@@ -102,7 +102,12 @@ fn hosts_text(
     let name = if attach.domainname.is_empty() {
         attach.hostname.clone()
     } else {
-        format!("{0}.{1} {0}", attach.hostname, attach.domainname)
+        format!("{}.{}", attach.hostname, attach.domainname)
+    };
+    // COMPAT: a qualified name is followed by its first label.
+    let name = match name.split_once('.') {
+        Some((first, _)) if !first.is_empty() => format!("{name} {first}"),
+        _ => name,
     };
     for endpoint in endpoints {
         if let Some((address, _)) = endpoint.ipv4 {

@@ -123,7 +123,8 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
             (&request.driver, request.capabilities.as_deref().unwrap_or_default());
         // COMPAT: dockerd's text.
         return Err(unsupported(format!(
-            "could not select device driver {driver:?} with capabilities: {wanted:?}"
+            "could not select device driver {driver:?} with capabilities: [{}]",
+            wanted.iter().map(|all| format!("[{}]", all.join(" "))).collect::<Vec<_>>().join(" ")
         )));
     }
     let storage = StorageSpec {

@@ -1,6 +1,7 @@
 //! [`ContainerView`] to what `inspect` and lists answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rorqual_api::container::{
     Config, CreateRequest, GraphDriver, HealthConfig, Inspect, MountPoint as MountDocument,
@@ -74,7 +75,7 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },
         size_rw: view.size.map(|size| size.writable as i64),
         size_root_fs: view.size.map(|size| (size.writable + size.layers) as i64),
-        mounts: view.mounts.iter().map(mount_document).collect(),
+        mounts: listed_mounts(view, request.host_config.as_ref()).map(mount_document).collect(),
         network_settings: network_settings(view),
         host_config: host_config(view, request.host_config.unwrap_or_default(), shown),
         config: config(view, request.config),
@@ -120,9 +121,12 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         exposed_ports: exposed
             .map(|(port, protocol)| (format!("{port}/{}", protocol_word(*protocol)), Empty {}))
             .collect(),
-        env: Some(env.clone()),
+        env: (!env.is_empty()).then(|| env.clone()),
         cmd: cmd.clone().map(StrSlice),
-        healthcheck: health.as_ref().map(health_config).or(asked.healthcheck),
+        healthcheck: match health {
+            Some(plan) => Some(health_config(plan, asked.healthcheck.unwrap_or_default())),
+            None => asked.healthcheck,
+        },
         volumes: set(volumes),
         working_dir: working_dir.clone(),
         entrypoint: entrypoint.clone().map(StrSlice),
@@ -149,7 +153,8 @@ fn config(view: &ContainerView, asked: Config) -> Config {
     }
 }
 
-fn health_config(plan: &HealthPlan) -> HealthConfig {
+/// Shows a plan; what nobody set (neither the request, `asked`, nor the image) stays out.
+fn health_config(plan: &HealthPlan, asked: HealthConfig) -> HealthConfig {
     let HealthPlan { test, interval, timeout, start_period, start_interval, retries } = plan;
     let words = match test {
         HealthTest::Command(words) => {
@@ -157,13 +162,16 @@ fn health_config(plan: &HealthPlan) -> HealthConfig {
         }
         HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
     };
+    let set = |value: &Duration, default: u64, asked: i64| {
+        if *value == Duration::from_secs(default) { asked } else { value.as_nanos() as i64 }
+    };
     HealthConfig {
         test: words,
-        interval: interval.as_nanos() as i64,
-        timeout: timeout.as_nanos() as i64,
-        start_period: start_period.as_nanos() as i64,
-        start_interval: start_interval.as_nanos() as i64,
-        retries: i64::from(*retries),
+        interval: set(interval, 30, asked.interval),
+        timeout: set(timeout, 30, asked.timeout),
+        start_period: set(start_period, 0, asked.start_period),
+        start_interval: set(start_interval, 5, asked.start_interval),
+        retries: if *retries == 3 { asked.retries } else { i64::from(*retries) },
     }
 }
 
@@ -228,6 +236,17 @@ fn log_config(view: &ContainerView, shown: &Shown) -> LogConfig {
         },
         None => LogConfig { driver: shown.log_driver.clone(), config: Some(BTreeMap::new()) },
     }
+}
+
+/// COMPAT: what `--tmpfs` asked for is shown in `HostConfig` alone, what `--mount` asked for here too.
+fn listed_mounts<'a>(
+    view: &'a ContainerView,
+    host: Option<&'a HostConfig>,
+) -> impl Iterator<Item = &'a MountPoint> {
+    view.mounts.iter().filter(move |mount| {
+        mount.kind != MountPointKind::Tmpfs
+            || host.is_none_or(|host| !host.tmpfs.contains_key(&mount.target))
+    })
 }
 
 fn mount_document(mount: &MountPoint) -> MountDocument {
@@ -377,7 +396,7 @@ pub(crate) fn summary_document(view: &ContainerView, now: Timestamp) -> Summary 
         status: status_words(&view.state, now),
         host_config: SummaryHostConfig { network_mode, annotations: view.spec.annotations.clone() },
         network_settings: SummaryNetworkSettings { networks: networks(view) },
-        mounts: view.mounts.iter().map(summary_mount).collect(),
+        mounts: listed_mounts(view, request.host_config.as_ref()).map(summary_mount).collect(),
     }
 }
 

@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use rorqual_api::ApiVersion;
 use rorqual_api::frame::{self, Stream};
-use rorqual_engine::{AttachRequest, Attached, LogRecords};
+use rorqual_core::full_message;
+use rorqual_engine::{AttachRequest, Attached, ExecStart, ExecView, LogRecords};
 use rorqual_http::{Answer, BoxFuture, Hijack, Protocol, RawStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -72,12 +73,33 @@ pub(super) fn hijack(
     upgraded(request, tty, move |client| Box::pin(converse(client, attached, stdin, keys, leave)))
 }
 
-/// Hands the connection over only to say why there is no process.
-pub(super) fn last_words(request: &ApiRequest, tty: bool, message: Vec<u8>) -> Hijack {
-    let message = if tty { message } else { frame::encode(Stream::Stdout, &message) };
+/// Hands the connection to an exec, which starts afterwards.
+pub(super) fn hijack_exec(
+    request: &ApiRequest,
+    context: Arc<Context>,
+    exec: ExecView,
+    how: ExecStart,
+    keys: Vec<u8>,
+) -> Hijack {
+    let tty = exec.spec.tty;
+    // ORDER: the head goes out before the start, as dockerd does it: some clients lose what comes
+    // in one piece with the head.
     upgraded(request, tty, move |mut client| {
         Box::pin(async move {
-            client.write_all(&message).await.ok();
+            let id = exec.id.to_string();
+            match context.engine.execs.start(&id, how).await {
+                Ok(Some(attached)) => {
+                    let leave = Leave::Exec(context, id);
+                    return converse(client, attached, exec.spec.stdin, keys, leave).await;
+                }
+                Ok(None) => {}
+                // COMPAT: why nothing runs is told here; clients ask for the exit code afterwards.
+                Err(error) => {
+                    let text = format!("{}\r\n", full_message(&error)).into_bytes();
+                    let text = if tty { text } else { frame::encode(Stream::Stdout, &text) };
+                    client.write_all(&text).await.ok();
+                }
+            }
             client.shutdown().await.ok();
         })
     })

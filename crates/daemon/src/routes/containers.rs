@@ -160,8 +160,19 @@ pub(super) async fn restart(context: Arc<Context>, request: ApiRequest) -> Resul
 
 /// `POST /containers/{id}/kill`
 pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
-    let signal = parse_signal(request.query.text("signal"))?;
-    context.engine.containers.kill(request.param("id"), signal).await?;
+    let id = request.param("id");
+    // COMPAT: dockerd says of every failure what it is that failed.
+    let prefixed = |mut error: ApiError| {
+        let prefix = "cannot kill container: ";
+        if !error.message.starts_with(prefix) {
+            error.message = format!("{prefix}{id}: {}", error.message);
+        }
+        error
+    };
+    let signal =
+        parse_signal(request.query.text("signal")).map_err(ApiError::from).map_err(prefixed)?;
+    let killed = context.engine.containers.kill(id, signal).await;
+    killed.map_err(ApiError::from).map_err(prefixed)?;
     empty(StatusCode::NO_CONTENT)
 }
 

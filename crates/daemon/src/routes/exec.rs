@@ -5,8 +5,6 @@ use std::sync::Arc;
 use http::StatusCode;
 use rorqual_api::compat::Document;
 use rorqual_api::exec as wire;
-use rorqual_core::full_message;
-use rorqual_engine::Error;
 use rorqual_http::Answer;
 
 use crate::context::Context;
@@ -29,20 +27,11 @@ pub(super) async fn start(context: Arc<Context>, mut request: ApiRequest) -> Res
     let id = request.param("id").to_owned();
     let view = context.engine.execs.inspect(&id).await?;
     let keys = crate::detach::keys(&view.spec.detach_keys)?;
-    let detach = how.detach;
-    let attached = match context.engine.execs.start(&id, how).await {
-        // COMPAT: dockerd has given the connection away by then and says on it why nothing runs;
-        // clients ask for the exit code afterwards.
-        Err(error @ Error::ExecStart(_)) if !detach => {
-            let message = format!("{}\r\n", full_message(&error)).into_bytes();
-            return Ok(Answer::Hijack(attach::last_words(&request, view.spec.tty, message)));
-        }
-        attached => attached?,
-    };
-    let Some(attached) = attached else { return empty(StatusCode::OK) };
-    let leave = attach::Leave::Exec(context, id);
-    let hijack = attach::hijack(&request, attached, view.spec.stdin, keys, leave);
-    Ok(Answer::Hijack(hijack))
+    if how.detach || view.running || view.exit_code.is_some() {
+        context.engine.execs.start(&id, how).await?;
+        return empty(StatusCode::OK);
+    }
+    Ok(Answer::Hijack(attach::hijack_exec(&request, context, view, how, keys)))
 }
 
 /// `POST /exec/{id}/resize`

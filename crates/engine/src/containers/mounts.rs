@@ -51,7 +51,9 @@ fn take_over(
     points: &mut Vec<MountPoint>,
 ) -> Result<()> {
     for from in &spec.storage.volumes_from {
-        let other = world.index.find(&from.container)?.definition();
+        // COMPAT: not 404, which clients take for a missing image.
+        let other = world.index.find(&from.container);
+        let other = other.map_err(|error| Error::Invalid(error.to_string()))?.definition();
         for mount in &other.mounts {
             if mount.kind == MountPointKind::Tmpfs
                 || points.iter().any(|point| normal(&point.target) == normal(&mount.target))

@@ -22,7 +22,7 @@ pub(super) async fn remove(
     let name = container.definition().name.clone();
     let refused = |why: &str| {
         // COMPAT: clients look for this text.
-        Err(Error::Conflict(format!("cannot remove container \"/{name}\": container is {why}")))
+        Err(Error::Conflict(format!("cannot remove container \"{name}\": container is {why}")))
     };
     if container.state().gone {
         return Err(Error::NoSuchContainer(name.to_string()));

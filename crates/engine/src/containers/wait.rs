@@ -45,6 +45,8 @@ impl Waiting {
         };
         let error = match &state.phase {
             Phase::Dead { reason } => Some(reason.clone()),
+            // COMPAT: why a removed container never ran is told by its start alone.
+            _ if self.condition == WaitCondition::Removed => None,
             _ if !state.error.is_empty() => Some(state.error.clone()),
             _ => None,
         };

@@ -146,7 +146,7 @@ async fn refusals_have_their_kinds_and_texts() {
     let error = containers.remove("web", RemoveRequest::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
+        "cannot remove container \"web\": container is running: stop the container before removing or force remove"
     );
     containers.pause("web").await.unwrap();
     assert_eq!(containers.pause("web").await.unwrap_err().kind(), ErrorKind::Conflict);

@@ -113,8 +113,10 @@ pub(super) fn nodes(spec: &ContainerSpec) -> Result<Vec<LinuxDevice>> {
         let found: Vec<_> = pairs.iter().filter_map(|(host, inside)| built(host, inside)).collect();
         if found.is_empty() {
             // COMPAT: dockerd's text.
+            let is_there = Path::new(&device.host).exists();
+            let why = if is_there { "not a device node" } else { "no such file or directory" };
             return Err(Error::Invalid(format!(
-                "error gathering device information while adding custom device {:?}: not a device node",
+                "error gathering device information while adding custom device {:?}: {why}",
                 device.host
             )));
         }

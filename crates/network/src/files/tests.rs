@@ -64,6 +64,11 @@ fn hosts_lists_extra_names_and_the_container() {
         own,
         "172.17.0.1\tup\nfd00::1\tsix\nfd00::2\tbare\n172.17.0.2\tweb.example.org web\n"
     );
+    let endpoint = testing::endpoint(Ipv4Addr::new(172, 17, 0, 2));
+    (attach.hostname, attach.domainname) = ("a.b.c".to_owned(), String::new());
+    attach.extra_hosts.clear();
+    let text = hosts_text("", &attach, &[endpoint], None).unwrap();
+    assert_eq!(text, "172.17.0.2\ta.b.c a\n");
 }
 
 #[test]
