@@ -17,6 +17,7 @@ mod update;
 mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rorqual_core::{ContainerName, Filters, ImageId, Signal};
 use rorqual_shim::{ProcessTable, WindowSize};
@@ -29,7 +30,7 @@ use crate::request::{
     AttachRequest, Attached, Changed, CommitRequest, Created, ListRequest, Pruned, RemoveRequest,
     StatsSample, StopRequest, UpdateRequest, WaitCondition,
 };
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, StopTimeout};
 use crate::view::ContainerView;
 use crate::world::World;
 
@@ -86,8 +87,9 @@ impl Containers {
 
     /// Stops a container: signal, patience, kill.
     pub async fn stop(&self, container: &str, request: StopRequest) -> Result<Changed> {
+        let (found, patience) = (self.find(container)?, request.timeout);
         let work = async move |world, container| stop::stop(&world, &container, request).await;
-        self.locked(container, work).await
+        stop::hastened(&self.world, &found, patience, self.locked(container, work)).await
     }
 
     /// Stops and starts a container, or starts a stopped one.
@@ -145,8 +147,14 @@ impl Containers {
                 "removal of container {container} is already in progress"
             )));
         }
+        let force = request.force;
         let work = async move |world, container| remove::remove(&world, &container, request).await;
-        self.locked(container, work).await
+        let removal = self.locked(container, work);
+        if force {
+            let at_once = Some(StopTimeout::After(Duration::ZERO));
+            return stop::hastened(&self.world, &found, at_once, removal).await;
+        }
+        removal.await
     }
 
     /// Removes all stopped containers that pass the filters (`until`, `label`, `label!`).

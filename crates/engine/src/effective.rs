@@ -1,5 +1,6 @@
 //! What a container really runs: the request over the image's defaults. Pure.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rorqual_content::{HealthConfig, ImageConfig};
@@ -94,14 +95,13 @@ pub(crate) fn parse_port(text: &str) -> Result<(u16, PortProtocol)> {
 
 /// The request's variables, then those of the image that it does not set.
 fn merged_env(own: &[String], image: &[String]) -> Vec<String> {
-    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
-    let mut env = own.to_vec();
-    for variable in image {
-        if !own.iter().any(|mine| name(mine) == name(variable)) {
-            env.push(variable.clone());
-        }
-    }
-    env
+    let set: HashSet<&str> = own.iter().map(|variable| name_of(variable)).collect();
+    let missing = image.iter().filter(|variable| !set.contains(name_of(variable)));
+    own.iter().chain(missing).cloned().collect()
+}
+
+fn name_of(variable: &str) -> &str {
+    variable.split('=').next().unwrap_or_default()
 }
 
 /// The environment a process gets: what `inspect` shows over Docker's own variables.
@@ -119,18 +119,28 @@ pub(crate) fn process_env(effective: &Effective, tty: bool) -> Vec<String> {
 
 /// Lays `over` on `env`: a known name is replaced in place, a name without `=` is taken away.
 pub(crate) fn overlay_env(env: &mut Vec<String>, over: &[String]) {
+    // Looked up by name, because an image may bring any number of variables.
+    let mut slots: Vec<Option<String>> = std::mem::take(env).into_iter().map(Some).collect();
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(slots.len() + over.len());
+    for (at, known) in slots.iter().flatten().enumerate() {
+        places.entry(name_of(known).to_owned()).or_insert(at);
+    }
     for variable in over {
-        let name = variable.split('=').next().unwrap_or_default();
-        let at = env.iter().position(|known| known.split('=').next() == Some(name));
-        match (at, variable.contains('=')) {
-            (Some(at), true) => env[at].clone_from(variable),
+        let name = name_of(variable);
+        match (places.get(name).copied(), variable.contains('=')) {
+            (Some(at), true) => slots[at] = Some(variable.clone()),
             (Some(at), false) => {
-                env.remove(at);
+                slots[at] = None;
+                places.remove(name);
             }
-            (None, true) => env.push(variable.clone()),
+            (None, true) => {
+                places.insert(name.to_owned(), slots.len());
+                slots.push(Some(variable.clone()));
+            }
             (None, false) => {}
         }
     }
+    env.extend(slots.into_iter().flatten());
 }
 
 /// Reads an image's health check; `None` when it says nothing about a test.

@@ -210,6 +210,10 @@ fn mounts(spec: &ContainerSpec) -> Result<()> {
     let mut seen = std::collections::BTreeSet::new();
     for mount in &spec.storage.mounts {
         let target = mount.target.as_str();
+        let source = if let MountKind::Bind { source, .. } = &mount.kind { source } else { "" };
+        if target.contains('\0') || source.contains('\0') {
+            return invalid("invalid mount config: a path contains a null byte");
+        }
         if !target.starts_with('/') {
             return invalid(format!(
                 "invalid mount config: invalid mount path: '{target}' mount path must be absolute"

@@ -66,14 +66,25 @@ impl InRoot {
             Err(Errno::NOENT) => {}
             other => return Ok(other?),
         }
-        let (parent, name) = self.parent(path)?;
+        let mut path = path.to_owned();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        match rustix::fs::openat(&parent, &name, flags | OFlags::WRONLY, mode) {
-            Ok(_) => self.open(path, OFlags::PATH),
-            Err(Errno::EXIST) => self.open(path, OFlags::PATH),
-            Err(error) => Err(error.into()),
+        for _ in 0..MAX_LINKS {
+            let (parent, name) = self.parent(&path)?;
+            match rustix::fs::openat(&parent, &name, flags | OFlags::WRONLY, mode) {
+                Ok(_) => return self.open(&path, OFlags::PATH),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match self.resolve(&path, OFlags::PATH, ResolveFlags::empty()) {
+                Err(Errno::NOENT) => {}
+                other => return Ok(other?),
+            }
+            // COMPAT: a link that leads nowhere, as /etc/resolv.conf of many images is: what it means is made.
+            let target = read_link(&parent, &name)?;
+            path = path.parent().unwrap_or(Path::new("/")).join(target);
         }
+        Err(Errno::LOOP.into())
     }
 
     /// Opens the parent of `path`, making it if missing, and returns it with the last component.

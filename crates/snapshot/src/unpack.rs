@@ -436,6 +436,7 @@ impl Unpacker {
         };
         self.make(dir, name, entry.kind, || match kind {
             Some(kind) => dir.mknod(name, Special { kind, mode: entry.mode, device: entry.device }),
+            None if entry.link.is_empty() => Err(Errno::INVAL.into()),
             None => dir.symlink(name, name_of(&entry.link)),
         })?;
         let (uid, gid) = self.owner(entry);

@@ -20,6 +20,9 @@ fn path(request: &ApiRequest) -> Result<String> {
     match request.query.text("path") {
         // COMPAT: dockerd's text.
         "" => refuse(invalid("bad parameter: 'path' cannot be empty")),
+        path if path.contains('\0') => {
+            refuse(invalid("bad parameter: 'path' contains a null byte"))
+        }
         path => Ok(path.to_owned()),
     }
 }

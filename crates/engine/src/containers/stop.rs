@@ -39,6 +39,33 @@ pub(super) async fn stop(
     Ok(Changed::Yes)
 }
 
+/// Does `work`, which needs its turn; a stop that has the turn and more patience than this one is cut short.
+pub(super) async fn hastened<T>(
+    world: &World,
+    container: &Container,
+    patience: Option<StopTimeout>,
+    work: impl Future<Output = T>,
+) -> T {
+    let pending = container.task().filter(|_| container.live().stopping);
+    let patience = patience
+        .or(container.definition().effective.stop_timeout)
+        .unwrap_or(StopTimeout::After(world.options.stop_timeout));
+    let hurry = async {
+        if let (Some(task), StopTimeout::After(time)) = (pending, patience) {
+            tokio::time::sleep(time).await;
+            // Whoever waits for the end hears of it; a failure is theirs to tell.
+            task.signal(Signal::KILL, KillReach::All).await.ok();
+        }
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = hurry => {}
+    }
+    work.await
+}
+
 /// Calls a pending restart off; returns whether there was one.
 pub(super) async fn call_restart_off(world: &World, container: &Container) -> Result<bool> {
     if let Some(pending) = container.live().restart.take() {
