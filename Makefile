@@ -4,7 +4,7 @@ CARGO ?= cargo
 JOBS ?= $(shell nproc)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
-.PHONY: demo test release bench check clean needs-rust needs-test
+.PHONY: demo test test-guest release bench check clean needs-rust needs-test
 
 # A daemon of its own, a real program in a container, nothing left behind. Offline once the dependencies are fetched.
 demo: needs-rust
@@ -16,6 +16,12 @@ test: needs-rust needs-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --jobs $(JOBS) -- --deny warnings
 	$(CARGO) test --workspace --jobs $(JOBS)
+
+# The product in a virtual machine: Debian's kernel with control groups version 2. Emulated, so it takes minutes.
+test-guest: needs-rust
+	tests/install --guest
+	$(CARGO) build --release --package rorqual
+	tests/guest/cgroup2 target/$(TARGET)/release/rorqual
 
 # The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it.
 release: needs-rust

@@ -44,6 +44,11 @@ impl Group {
         self.0.enter()
     }
 
+    /// Tells whether its processes are frozen; no if that cannot be known.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.0.is_frozen().unwrap_or(false)
+    }
+
     /// Ends all its processes and removes it; for a container that did not come to be.
     pub(crate) fn remove(&self) {
         // What cannot be removed now holds processes that are still dying; whoever uses the name next retries.

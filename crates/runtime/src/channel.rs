@@ -33,6 +33,10 @@ pub(crate) enum Report {
     Launching,
     /// The pidfd of a sibling that an intermediate process made.
     Sibling(OwnedFd),
+    /// A detached mount: from a helper process, or the parent's answer to [`Report::SourceDue`].
+    Mounted(OwnedFd),
+    /// The child wants this source now.
+    SourceDue(u32),
     /// The other end is closed.
     Closed,
 }
@@ -103,6 +107,14 @@ pub(crate) fn send_report(socket: BorrowedFd<'_>, report: &Report) -> io::Result
             bytes.push(b'P');
             fd = Some(pidfd.as_fd());
         }
+        Report::Mounted(tree) => {
+            bytes.push(b'M');
+            fd = Some(tree.as_fd());
+        }
+        Report::SourceDue(index) => {
+            bytes.push(b'S');
+            bytes.extend(index.to_le_bytes());
+        }
         Report::HooksDue => bytes.push(b'H'),
         Report::Ready => bytes.push(b'R'),
         Report::Launching => bytes.push(b'X'),
@@ -162,6 +174,8 @@ fn parse_report(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         b'W' => Report::Warning(text(rest)),
         b'T' => Report::Terminal(fd?),
         b'P' => Report::Sibling(fd?),
+        b'M' => Report::Mounted(fd?),
+        b'S' => Report::SourceDue(u32::from_le_bytes(rest.try_into().ok()?)),
         b'H' => Report::HooksDue,
         b'R' => Report::Ready,
         b'X' => Report::Launching,

@@ -20,7 +20,8 @@ const MAX_OUTPUT: u64 = 4096;
 /// The hooks of a container and what they are told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HookSet {
-    pub runtime: Vec<Hook>,
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
     pub create_container: Vec<Hook>,
     pub start_container: Vec<Hook>,
     pub poststart: Vec<Hook>,
@@ -37,8 +38,8 @@ impl HookSet {
         let mut set = Self { id: id.to_owned(), bundle, ..Self::default() };
         let Some(hooks) = spec.hooks().as_ref() else { return set };
         let list = |hooks: &Option<Vec<Hook>>| hooks.clone().unwrap_or_default();
-        set.runtime.extend(list(hooks.prestart()));
-        set.runtime.extend(list(hooks.create_runtime()));
+        set.prestart = list(hooks.prestart());
+        set.create_runtime = list(hooks.create_runtime());
         set.create_container = list(hooks.create_container());
         set.start_container = list(hooks.start_container());
         set.poststart = list(hooks.poststart());

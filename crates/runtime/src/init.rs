@@ -26,14 +26,13 @@ use crate::passwd::Identity;
 use crate::plan::{HookPoint, InitPlan, SourceId, Step, kernel_kind};
 use crate::request::Stdio;
 use crate::seccomp::Filter;
-use crate::sources::Source;
 use crate::text::reason;
 use crate::{Error, StartFailure};
 
 /// Everything the child needs, made before the clone.
 pub(crate) struct Prepared {
     pub plan: InitPlan,
-    pub sources: Vec<Source>,
+    pub sources: Vec<Option<OwnedFd>>,
     pub args: Vec<CString>,
     pub env: Vec<CString>,
     pub stdio: Stdio,
@@ -41,6 +40,8 @@ pub(crate) struct Prepared {
     pub hooks: HookSet,
     /// Pidfd of the container's init, for an exec.
     pub target: Option<OwnedFd>,
+    /// Root of the container's init, where that is not the root of its mount namespace.
+    pub target_root: Option<OwnedFd>,
     /// Namespaces of the target that differ from the caller's.
     pub target_kinds: namespace::Namespaces,
     pub filter: Option<Filter>,
@@ -240,9 +241,17 @@ impl Init<'_> {
     }
 
     fn source(&self, id: SourceId) -> Result<BorrowedFd<'_>, StepError> {
-        match self.prepared.sources.get(id.0) {
-            Some(Source::Fd(fd)) => Ok(fd.as_fd()),
-            _ => Err(StepError::new("plan refers to a source that is not open")),
+        let source = self.prepared.sources.get(id.0).and_then(Option::as_ref).map(AsFd::as_fd);
+        source.ok_or_else(|| StepError::new("plan refers to a source that is not open"))
+    }
+
+    /// Asks the parent for a source that it has left closed.
+    fn late_source(&self, id: SourceId) -> Result<OwnedFd, StepError> {
+        self.tell(&Report::SourceDue(u32::try_from(id.0).unwrap_or(u32::MAX)))?;
+        match channel::receive_report(self.socket.as_fd()) {
+            Ok(Report::Mounted(tree)) => Ok(tree),
+            // The parent is gone or gave up: so do we.
+            _ => process::exit_now(255),
         }
     }
 
@@ -280,7 +289,11 @@ impl Init<'_> {
     fn join_target(&self) -> Result<(), StepError> {
         let Some(target) = &self.prepared.target else { return Ok(()) };
         namespace::join(target.as_fd(), self.prepared.target_kinds)
-            .tried(|| "cannot join the container's namespaces".into())
+            .tried(|| "cannot join the container's namespaces".into())?;
+        let Some(root) = &self.prepared.target_root else { return Ok(()) };
+        let what = || "cannot enter the container's root".to_owned();
+        rustix::process::fchdir(root).tried(what)?;
+        rustix::process::chroot(".").tried(what)
     }
 
     fn keep_oom_score(&self, score: i32, error: io::Error) -> io::Result<()> {

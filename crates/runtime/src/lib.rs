@@ -35,12 +35,26 @@ pub use request::{
 /// Single-threaded callers only: the child of `clone3(2)` allocates. Whatever was made for the container
 /// (processes, cgroups) is gone again when this fails. Init is killed when the calling thread ends.
 pub fn create(request: ContainerRequest) -> Result<Created, Error> {
+    let hooks = request.spec.hooks().as_ref();
+    let late = hooks.is_some_and(|hooks| {
+        let lists = [hooks.poststart(), hooks.poststop()];
+        lists.into_iter().flatten().any(|list| !list.is_empty())
+    });
+    if late {
+        let text = "poststart and poststop hooks belong to the command line of the runtime";
+        return Err(Error::Unsupported(text.into()));
+    }
     create::create(request, create::Extras::default())
 }
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed. The process is
 /// killed when the calling thread ends.
+///
+/// Refuses a frozen container: the process would freeze with it on its way in, and the caller would wait for it.
 pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
+    if cgroup::open(&request.cgroup)?.is_frozen() {
+        return Err(Error::Unsupported("cannot start a process in a paused container".into()));
+    }
     create::exec(request, &create::Extras::default())
 }
 

@@ -198,8 +198,8 @@ pub(crate) enum Step {
     Domainname(String),
     /// Cuts off what mounts inside would do outside.
     IsolateMounts,
-    /// Attaches the root file system.
-    Root { source: SourceId },
+    /// Attaches the root file system: over the present root, or where others may see it.
+    Root { source: SourceId, at: PathBuf },
     /// Attaches a prepared mount.
     Bind { source: SourceId, destination: PathBuf, proc_allowed: bool },
     /// Makes a file system and attaches it.

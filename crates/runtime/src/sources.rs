@@ -3,67 +3,61 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
-use rorqual_sys::mount::{self, FsContext, MountAttributes, RDONLY};
+use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
 use rorqual_sys::namespace::Namespaces;
 use rorqual_sys::process::{self, CloneOptions, Cloned};
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::Error;
+use crate::channel::{self, Report};
 use crate::plan::{IdmapPlan, SourcePlan};
 use crate::request::Joined;
+use crate::{Error, StartFailure};
 
 /// LIMIT: what fsconfig(2) takes as one value, less the final null.
 const MAX_VALUE: usize = 255;
+/// LIMIT: what mount(2) takes as options, less the final null; it cuts off the rest without a word.
+const MAX_DATA: usize = 4095;
 
-/// An opened [`SourcePlan`].
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// A detached mount or a namespace.
-    Fd(OwnedFd),
-    /// An overlay whose options are too long for this kernel's newer calls: the child mounts it.
-    ClassicOverlay {
-        /// Options for `mount(2)`.
-        data: Vec<u8>,
-        /// Flags for `mount(2)`.
-        flags: u64,
-        /// A directory to mount on that matters to nobody else in the child's namespace.
-        at: PathBuf,
-        /// What the options refer to.
-        _handles: Vec<OwnedFd>,
-    },
-}
-
-/// Opens all sources of a plan, in order.
-pub(crate) fn open_all(plans: &[SourcePlan], given: Vec<Joined>) -> Result<Vec<Source>, Error> {
+/// Opens all sources of a plan, detached mounts and namespaces, in order; with `late_binds`, all but the bind mounts.
+pub(crate) fn open_all(
+    plans: &[SourcePlan],
+    given: Vec<Joined>,
+    late_binds: bool,
+) -> Result<Vec<Option<OwnedFd>>, Error> {
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
-    plans.iter().map(|plan| open(plan, &mut given)).collect()
+    let late = |plan: &SourcePlan| late_binds && matches!(plan, SourcePlan::Bind { .. });
+    plans
+        .iter()
+        .map(|plan| if late(plan) { Ok(None) } else { open(plan, &mut given).map(Some) })
+        .collect()
 }
 
-fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<Source, Error> {
+/// Opens one source, when the child has come to it.
+pub(crate) fn open_late(plan: &SourcePlan) -> Result<OwnedFd, Error> {
+    open(plan, &mut [])
+}
+
+fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Error> {
     match plan {
         SourcePlan::Rootfs(RootfsPlan::Directory { path }) => mount::clone_tree(path, true)
-            .map(Source::Fd)
             .map_err(|source| failed(format!("open root file system {path:?}"), source)),
         SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => open_overlay(plan)
             .map_err(|source| failed("mount the overlay root file system".into(), source)),
         SourcePlan::Bind { path, recursive, attributes, recursive_attributes, idmap } => {
             let all = (attributes, recursive_attributes);
             open_bind(path, *recursive, all, idmap.as_ref())
-                .map(Source::Fd)
                 .map_err(|source| failed(format!("bind mount source {path:?}"), source))
         }
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map(Source::Fd)
                 .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
         }
         SourcePlan::Given(index) => given
             .get_mut(*index)
             .and_then(Option::take)
-            .map(Source::Fd)
             .ok_or_else(|| Error::InvalidSpec("namespace descriptor is missing".into())),
     }
 }
@@ -126,19 +120,19 @@ pub(crate) fn write_maps(pid: i32, uids: &str, gids: &str) -> io::Result<()> {
     std::fs::write(format!("/proc/{pid}/uid_map"), uids)
 }
 
-fn open_overlay(plan: &OverlayPlan) -> io::Result<Source> {
+fn open_overlay(plan: &OverlayPlan) -> io::Result<OwnedFd> {
     if let ([only], None) = (plan.lower.as_slice(), &plan.upper) {
         // The kernel wants two layers or more; one alone needs no overlay.
         let tree = mount::clone_tree(only, false)?;
         let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
         mount::set_attributes(tree.as_fd(), &attributes, false)?;
-        return Ok(Source::Fd(tree));
+        return Ok(tree);
     }
     forget_volatile(plan)?;
     match overlay_by_layers(plan) {
-        // `lowerdir+` is younger than the oldest kernel we support.
+        // COMPAT: kernels before 6.5 do not know `lowerdir+`.
         Err(error) if mount::errno(&error) == Some(libc::EINVAL) => overlay_by_list(plan),
-        other => other.map(Source::Fd),
+        other => other,
     }
 }
 
@@ -195,8 +189,44 @@ fn set_option(context: &FsContext, option: &str) -> io::Result<()> {
     }
 }
 
-/// For kernels before 6.5: one list of all layers, short names through descriptors.
-fn overlay_by_list(plan: &OverlayPlan) -> io::Result<Source> {
+/// For kernels before 6.5, whose newer calls take no list of layers that is longer than a few names.
+///
+/// `mount(2)` takes a page of options, but only together with a place to mount at: a child process does it in a mount
+/// namespace of its own and sends the mount.
+fn overlay_by_list(plan: &OverlayPlan) -> io::Result<OwnedFd> {
+    let (ours, theirs) = crate::channel::pair()?;
+    let options = CloneOptions { namespaces: Namespaces::MOUNT, ..CloneOptions::default() };
+    match process::clone_process(&options)? {
+        Cloned::Child => {
+            drop(ours);
+            let report = match mount_aside(plan) {
+                Ok(tree) => Report::Mounted(tree),
+                Err(error) => Report::Failed {
+                    failure: StartFailure::Other,
+                    message: crate::text::reason(&error),
+                },
+            };
+            // The parent sees the end of the conversation if this fails.
+            let _ = channel::send_report(theirs.as_fd(), &report);
+            process::exit_now(0)
+        }
+        Cloned::Parent { pidfd, .. } => {
+            drop(theirs);
+            let report = channel::receive_report(ours.as_fd());
+            process::wait_pidfd(pidfd.as_fd())?;
+            match report? {
+                Report::Mounted(tree) => Ok(tree),
+                Report::Failed { message, .. } => Err(io::Error::other(message)),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+}
+
+/// Mounts an overlay in this process' own mount namespace and detaches a copy.
+fn mount_aside(plan: &OverlayPlan) -> io::Result<OwnedFd> {
+    mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+    // ORDER: the layers are opened here because the kernel refuses those of another mount namespace.
     let handles: Vec<OwnedFd> =
         plan.lower.iter().map(|path| directory(path)).collect::<io::Result<_>>()?;
     let list: Vec<String> = handles.iter().map(|fd| descriptor_path(fd.as_fd())).collect();
@@ -208,9 +238,13 @@ fn overlay_by_list(plan: &OverlayPlan) -> io::Result<Source> {
     }
     options.extend(plan.options.iter().map(|option| option.clone().into_bytes()));
     let data = options.join(&b","[..]);
-    let at = plan.lower.first().cloned().unwrap_or_default();
+    if data.len() > MAX_DATA {
+        return Err(io::Error::other("too many layers for this kernel"));
+    }
+    let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
     let flags = if plan.upper.is_none() { RDONLY } else { 0 };
-    Ok(Source::ClassicOverlay { data, flags, at, _handles: handles })
+    mount::mount_classic("overlay", at, "overlay", flags, &data)?;
+    mount::clone_tree(at, false)
 }
 
 /// Overlay splits its options at commas and lists at colons, unless escaped.

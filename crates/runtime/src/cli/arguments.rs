@@ -22,12 +22,14 @@ fn global_flags() -> Vec<Arg> {
         value("log-format", "set the log format ('text' (default), or 'json')")
             .default_value("text"),
         path("root", "root directory for storage of container state"),
-        path("criu", "accepted for compatibility").hide(true),
+        // COMPAT: callers name the program for checkpoints whether or not they make any; there is no such command here.
+        path("criu", "accepted for compatibility: there are no checkpoints").hide(true),
         switch(
             "systemd-cgroup",
             "let systemd make the cgroups; cgroupsPath is \"slice:prefix:name\"",
         ),
         value("rootless", "ignore cgroup permission errors ('true', 'false', or 'auto')")
+            .value_parser(["true", "false", "auto"])
             .default_value("auto"),
     ]
 }

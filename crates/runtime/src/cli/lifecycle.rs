@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::ArgMatches;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{Signal, Timestamp};
 use rorqual_sys::process;
@@ -80,6 +80,7 @@ fn make(
         no_pivot: matches.get_flag("no-pivot"),
         preserve_fds: preserve_fds(matches),
         outlives_parent: true,
+        late_binds: true,
         cgroup_driver: context.driver,
     };
     let record = new_record(&id, &bundle, &rootfs, &spec);
@@ -94,7 +95,13 @@ fn make(
         user: ProcessUser::Spec,
         barrier: if wait { Barrier::Wait } else { Barrier::Pass },
     };
-    let mut created = create::create(request, extras).map_err(start_failure)?;
+    let before = mounts_at(&record.rootfs);
+    let mut created = create::create(request, extras).map_err(|error| {
+        if mounts_at(&record.rootfs) > before {
+            release_root(&spec, &record.rootfs);
+        }
+        start_failure(error)
+    })?;
     let finished = finish(context, matches, &claim, (record, &bytes), &mut created, console_socket);
     if let Err(failure) = finished {
         abandon(&created);
@@ -267,6 +274,22 @@ pub(super) fn delete(context: &Context, matches: &ArgMatches) -> Outcome {
     Ok(0)
 }
 
+/// Counts the mounts on top of each other at a path.
+fn mounts_at(path: &Path) -> usize {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().filter(|line| line.split(' ').nth(4).map(Path::new) == Some(path)).count()
+}
+
+/// Unmounts the root file system of a container that had the caller's mount namespace for its own.
+fn release_root(spec: &Spec, rootfs: &Path) {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let mount = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::Mount;
+    if !namespaces.is_some_and(|list| list.iter().any(mount)) {
+        // It may not have come to be mounted.
+        let _ = rorqual_sys::mount::detach(rootfs);
+    }
+}
+
 /// Ends what still runs and removes all traces.
 fn destroy(context: &Context, container: &Container) -> Result<(), Failure> {
     let record = &container.record;
@@ -282,6 +305,7 @@ fn destroy(context: &Context, container: &Container) -> Result<(), Failure> {
         Err(failure) => context.log.warning(&failure.message),
     }
     if let Ok(spec) = container.spec() {
+        release_root(&spec, &record.rootfs);
         let set = HookSet::new(&record.id, record.bundle.clone(), &spec);
         for hook in &set.poststop {
             let state = set.state("stopped", 0);

@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use rorqual_sys::mount::{
     self, FsContext, MountAttributes, NODEV, NOEXEC, NOSUID, Propagation, RDONLY,
 };
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 use super::{Init, StepError, Tried};
 use crate::inroot::InRoot;
 use crate::plan::{FsPlan, SourceId, Step, mount_flags};
-use crate::sources::Source;
 use crate::text::reason;
 
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -27,7 +26,7 @@ impl Init<'_> {
         match step {
             Step::IsolateMounts => mount::set_propagation(Path::new("/"), Propagation::Slave, true)
                 .tried(|| "cannot isolate mounts".into()),
-            Step::Root { source } => self.attach_root(*source),
+            Step::Root { source, at } => self.attach_root(*source, at),
             Step::Bind { source, destination, proc_allowed } => {
                 self.attach_bind(*source, destination, *proc_allowed)
             }
@@ -59,23 +58,14 @@ impl Init<'_> {
         }
     }
 
-    /// Attaches the root file system on top of the present root.
+    /// Attaches the root file system, as a rule on top of the present root.
     ///
     /// Looking up absolute host paths still starts below it, so both worlds stay reachable until the pivot.
-    fn attach_root(&mut self, source: SourceId) -> Result<(), StepError> {
+    fn attach_root(&mut self, source: SourceId, at: &Path) -> Result<(), StepError> {
         let what = || "cannot attach the root file system".to_owned();
-        let root = match self.prepared.sources.get(source.0) {
-            Some(Source::Fd(root)) => {
-                mount::attach_at(root.as_fd(), Path::new("/")).tried(what)?;
-                rustix::io::fcntl_dupfd_cloexec(root, 3).tried(what)?
-            }
-            Some(Source::ClassicOverlay { data, at, flags, .. }) => {
-                mount::mount_classic("overlay", at, "overlay", *flags, data).tried(what)?;
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::open(at, flags, Mode::empty()).tried(what)?
-            }
-            None => return Err(StepError::new(what())),
-        };
+        let root = self.source(source)?;
+        mount::attach_at(root, at).tried(what)?;
+        let root = rustix::io::fcntl_dupfd_cloexec(root, 3).tried(what)?;
         let private =
             MountAttributes { propagation: Propagation::Private.bits(), ..Default::default() };
         mount::set_attributes(root.as_fd(), &private, true).tried(what)?;
@@ -89,7 +79,11 @@ impl Init<'_> {
         destination: &Path,
         proc_allowed: bool,
     ) -> Result<(), StepError> {
-        let source = self.source(source)?;
+        let late = match self.prepared.sources.get(source.0) {
+            Some(None) => Some(self.late_source(source)?),
+            _ => None,
+        };
+        let source = late.as_ref().map_or_else(|| self.source(source), |fd| Ok(fd.as_fd()))?;
         let what = || format!("error mounting to rootfs at {destination:?}");
         let stat = rustix::fs::fstat(source).tried(what)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;

@@ -43,9 +43,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         plan.steps.push(Step::EnterCgroup);
     }
     let wanted = namespaces(&mut plan, input, linux)?;
-    if !wanted.mount {
-        return Err(Error::InvalidSpec("a container needs a mount namespace of its own".into()));
-    }
     push_kernel_settings(&mut plan, spec, linux, &wanted)?;
     push_root(&mut plan, input, linux, &wanted)?;
 
@@ -118,7 +115,6 @@ pub(crate) fn exec_plan(
 struct Wanted {
     new: Namespaces,
     joined: Namespaces,
-    mount: bool,
 }
 
 impl Wanted {
@@ -158,10 +154,6 @@ fn namespaces(plan: &mut InitPlan, input: &PlanInput<'_>, linux: &Linux) -> Resu
             _ => wanted.new = wanted.new.with(bit),
         }
     }
-    if wanted.joined.contains(Namespaces::MOUNT) {
-        return Err(Error::Unsupported("joining an existing mount namespace at create".into()));
-    }
-    wanted.mount = wanted.new.contains(Namespaces::MOUNT);
     push_joins(plan, &wanted, joins);
     Ok(wanted)
 }
@@ -181,7 +173,11 @@ fn push_joins(plan: &mut InitPlan, wanted: &Wanted, joins: Vec<(Namespace, super
     if wanted.own(Namespaces::USER) {
         plan.steps.push(Step::BecomeRoot);
     }
-    plan.steps.extend(later.into_iter().map(|(kind, source)| Step::Join(kind, source)));
+    let (mount, others): (Vec<_>, Vec<_>) =
+        later.into_iter().partition(|(kind, _)| matches!(kind, Namespace::Mount));
+    // ORDER: the mount namespace comes last, it takes the host's files away.
+    let later = others.into_iter().chain(mount);
+    plan.steps.extend(later.map(|(kind, source)| Step::Join(kind, source)));
     plan.steps.push(Step::NewSession);
 }
 
@@ -279,8 +275,18 @@ fn push_root(
         plan.steps.push(Step::Unshare(Namespaces::CGROUP));
     }
     let root = plan.add_source(SourcePlan::Rootfs(input.rootfs.clone()));
-    plan.steps.push(Step::IsolateMounts);
-    plan.steps.push(Step::Root { source: root });
+    if wanted.new.contains(Namespaces::MOUNT) {
+        plan.steps.push(Step::IsolateMounts);
+        plan.steps.push(Step::Root { source: root, at: "/".into() });
+    } else {
+        // Others live in this mount namespace: their root and the propagation of their mounts stay as they are.
+        let RootfsPlan::Directory { path } = input.rootfs else {
+            return Err(Error::Unsupported(
+                "a root file system of layers needs a new mount namespace".into(),
+            ));
+        };
+        plan.steps.push(Step::Root { source: root, at: path.clone() });
+    }
 
     let no_mounts = Vec::new();
     let mounts = spec.mounts().as_ref().unwrap_or(&no_mounts);
@@ -293,13 +299,14 @@ fn push_root(
     {
         plan.steps.push(terminal(process, true));
     }
-    push_hooks_and_pivot(plan, input, linux)
+    push_hooks_and_pivot(plan, input, linux, wanted)
 }
 
 fn push_hooks_and_pivot(
     plan: &mut InitPlan,
     input: &PlanInput<'_>,
     linux: &Linux,
+    wanted: &Wanted,
 ) -> Result<(), Error> {
     let hooks = input.spec.hooks().as_ref();
     let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
@@ -311,7 +318,9 @@ fn push_hooks_and_pivot(
     }
     let readonly = input.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
     push_protection(plan, linux, readonly == Some(true));
-    plan.steps.push(if input.facts.no_pivot { Step::MoveRoot } else { Step::Pivot });
+    let own = wanted.new.contains(Namespaces::MOUNT);
+    let pivot = own && !input.facts.no_pivot;
+    plan.steps.push(if pivot { Step::Pivot } else { Step::MoveRoot });
     if let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) {
         let Some((how, recursive)) = propagation(text) else {
             return Err(Error::InvalidSpec(format!("rootfsPropagation={text} is not supported")));

@@ -1,6 +1,7 @@
 //! How a plan prints: one line per source and step, for tests and for debugging.
 
 use std::fmt::{self, Display, Formatter};
+use std::path::Path;
 
 use super::{FsPlan, InitPlan, SourcePlan, Step};
 
@@ -53,7 +54,12 @@ impl Display for Step {
         match self {
             Self::Join(kind, source) => write!(f, "join {kind:?} by source {}", source.0),
             Self::Sysctl { name, value } => write!(f, "sysctl {name} = {value}"),
-            Self::Root { source } => write!(f, "root from source {}", source.0),
+            Self::Root { source, at } if at == Path::new("/") => {
+                write!(f, "root from source {}", source.0)
+            }
+            Self::Root { source, at } => {
+                write!(f, "root from source {} at {}", source.0, at.display())
+            }
             Self::Bind { source, destination, .. } => {
                 write!(f, "bind source {} on {destination:?}", source.0)
             }

@@ -24,12 +24,14 @@ fn main() -> ExitCode {
         eprintln!("skipped: needs root and a static /bin/busybox");
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("runs_and_exits", runs_and_exits),
         ("waits_for_start", waits_for_start),
         ("explains_failures", explains_failures),
         ("leaks_no_descriptor", leaks_no_descriptor),
         ("execs", execs),
+        ("lists_mounts_in_order", lists_mounts_in_order),
+        ("shares_a_mount_namespace", shares_a_mount_namespace),
         ("maps_users", maps_users),
         ("contains_hostile_links", contains_hostile_links),
         ("filters_calls", filters_calls),
@@ -198,6 +200,44 @@ fn execs(host: &Host) {
     );
     let output = host.call(&["exec", &host.id, "ls", "/proc/self/fd"]);
     assert_eq!(stdout(&output), "0\n1\n2\n3\n");
+}
+
+fn lists_mounts_in_order(host: &Host) {
+    host.spec(&["cat", "/proc/self/mountinfo"], |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        let bind = json!({"source": "rootfs/etc", "type": "bind", "options": ["rbind"]});
+        for (name, bound) in [("/m/1", true), ("/m/2", false), ("/m/3", true), ("/m/4", false)] {
+            let tmpfs = json!({"source": "tmpfs", "type": "tmpfs"});
+            let mut mount = if bound { bind.clone() } else { tmpfs };
+            mount["destination"] = json!(name);
+            mounts.push(mount);
+        }
+    });
+    let output = stdout(&host.run());
+    let points = output.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: Vec<_> = points.filter(|point| point.starts_with("/m/")).collect();
+    assert_eq!(points, ["/m/1", "/m/2", "/m/3", "/m/4"], "{output}");
+}
+
+fn shares_a_mount_namespace(host: &Host) {
+    let table = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().filter(|line| line.contains(host.path("rootfs").to_str().unwrap())).count()
+    };
+    std::fs::write(host.path("rootfs/etc/marker"), "inside").unwrap();
+    host.spec(&["sleep", "1000"], |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+    });
+    let null = std::process::Stdio::null;
+    let run = host.command(&["run", "-d", &host.id]).stdout(null()).stderr(null()).status();
+    assert!(run.unwrap().success());
+    assert!(table() > 0);
+    let script = "cat /etc/marker; ls -d /boot 2>/dev/null";
+    let output = host.call(&["exec", &host.id, "sh", "-c", script]);
+    assert_eq!(stdout(&output), "inside", "{output:?}");
+    assert!(host.call(&["delete", "--force", &host.id]).status.success());
+    assert_eq!(table(), 0, "mounts left behind");
 }
 
 fn maps_users(host: &Host) {

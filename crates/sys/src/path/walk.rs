@@ -69,7 +69,7 @@ impl Walk<'_> {
 
     fn step(&mut self, name: &OsStr, keep_last: bool) -> io::Result<()> {
         if name == "." || name == ".." {
-            if self.kind(self.here())? != FileType::Directory {
+            if kind(self.here())? != FileType::Directory {
                 return Err(Errno::NOTDIR.into());
             }
             if name == ".." {
@@ -83,7 +83,7 @@ impl Walk<'_> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(self.here(), name, flags, Mode::empty())?;
         let stays = keep_last && self.todo.is_empty();
-        if stays || self.kind(handle.as_fd())? != FileType::Symlink {
+        if stays || kind(handle.as_fd())? != FileType::Symlink {
             self.stack.push(handle);
             return Ok(());
         }
@@ -95,8 +95,8 @@ impl Walk<'_> {
         self.push(OsStr::from_bytes(target.as_bytes()));
         Ok(())
     }
+}
 
-    fn kind(&self, handle: BorrowedFd<'_>) -> io::Result<FileType> {
-        Ok(FileType::from_raw_mode(rustix::fs::fstat(handle)?.st_mode))
-    }
+fn kind(handle: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(handle)?.st_mode))
 }

@@ -58,11 +58,6 @@ fn refuses_what_cannot_work() {
         "",
         r#"invalid specification: sysctl "net.ipv4.ip_forward" not allowed in host namespace"#,
     );
-    refused(
-        r#"{"type": "mount"},"#,
-        "",
-        "invalid specification: a container needs a mount namespace of its own",
-    );
     refused(r#"["true"]"#, "[]", "invalid specification: process.args must not be empty");
     refused(
         r#"{"type": "uts"}"#,
@@ -74,4 +69,11 @@ fn refuses_what_cannot_work() {
         "net/../kernel/panic",
         r#"invalid specification: sysctl "net/../kernel/panic" not allowed in host namespace"#,
     );
+}
+
+#[test]
+fn a_shared_mount_namespace_keeps_its_root() {
+    let text = plan(&spec(&SMALL.replace(r#"{"type": "mount"},"#, ""))).unwrap().to_string();
+    assert!(!text.contains("isolate") && !text.to_lowercase().contains("pivot"), "{text}");
+    assert!(text.contains("root from source") && text.contains(" at /"), "{text}");
 }
