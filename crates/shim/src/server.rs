@@ -72,8 +72,9 @@ struct Shim {
     /// The launch document, which execs need again; kept outside of this process's memory.
     document: File,
     running: Running,
-    /// Keeps the root's overlay alive, so that nobody waits for its unmounting before the exit is known.
-    rootfs: Option<OwnedFd>,
+    /// Keeps the root's overlay alive until this process ends: its unmounting syncs the file system of the writable layer,
+    /// which neither the exit nor the release may wait for.
+    _rootfs: Option<OwnedFd>,
     ending: Ending,
     ended_at: Option<Instant>,
     /// Slot 0 is init.
@@ -222,7 +223,7 @@ impl Shim {
             directory,
             document: file,
             running,
-            rootfs: created.rootfs,
+            _rootfs: created.rootfs,
             ending: Ending::NotYet,
             ended_at: None,
             children: vec![Some(init)],

@@ -134,9 +134,6 @@ impl Shim {
         }
         self.ending = Ending::Recorded;
         cgroups::remove(&self.running.cgroup);
-        // ORDER: after the exit was told, because the last reference to an overlay syncs the file system of its writable
-        // layer; before a release is answered, so that the next start does not find the layer in use.
-        self.rootfs = None;
         rorqual_sys::fork::trim_heap();
         Ok(())
     }
