@@ -199,10 +199,26 @@ impl Host {
             self.cli(["rm", "-f", "-v"].into_iter().chain(ids.lines()))?.ok()?;
         }
         self.stop_daemon()?;
+        // The kernel takes network namespaces apart in its own time.
+        let left = || {
+            let links = finish(self.links_command(), &[]).and_then(Finished::ok);
+            leak::left_by_containers(self.folder.path(), &links.unwrap_or_default())
+        };
+        eventually("containers leave nothing behind", || left().is_empty().then_some(()))
+            .map_err(|error| format!("{error}: {:#?}\n{}", left(), self.daemon_log()))?;
+        if self.daemon_log().contains("panicked") {
+            return Err("the daemon panicked".into());
+        }
         self.release_namespaces();
         let check = || leak::leftovers(self.folder.path(), &self.cgroup);
         let clean = eventually("nothing is left behind", || check().is_empty().then_some(()));
         clean.map_err(|_| format!("left behind: {:#?}\n{}", check(), self.daemon_log()).into())
+    }
+
+    fn links_command(&self) -> Command {
+        let mut command = self.command("ip");
+        command.args(["-br", "link"]);
+        command
     }
 
     fn release_namespaces(&mut self) {

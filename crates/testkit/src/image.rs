@@ -20,6 +20,49 @@ pub fn busybox() -> TestResult<&'static Path> {
         .ok_or_else(|| "no busybox: install the package busybox-static".into())
 }
 
+/// An entry that no sane image has.
+#[derive(Clone, Debug)]
+pub enum Odd {
+    /// A directory.
+    Folder,
+    /// A regular file.
+    File(Vec<u8>),
+    /// A symbolic link to this.
+    Link(&'static str),
+    /// A hard link to this.
+    HardLink(&'static str),
+    /// A named pipe.
+    Pipe,
+}
+
+/// Returns a tar of a busybox without anything else but `odd` entries, whose names are taken as they are.
+pub fn odd_rootfs(odd: &[(&str, Odd)]) -> TestResult<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    append(&mut tar, "bin", tar::EntryType::Directory, 0o755, &[])?;
+    append(&mut tar, "bin/busybox", tar::EntryType::Regular, 0o755, &std::fs::read(busybox()?)?)?;
+    for applet in ["cat", "echo", "grep", "ls", "sh", "true"] {
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    for (name, odd) in odd {
+        let (kind, data, target) = match odd {
+            Odd::Folder => (tar::EntryType::Directory, &[][..], ""),
+            Odd::File(data) => (tar::EntryType::Regular, data.as_slice(), ""),
+            Odd::Link(target) => (tar::EntryType::Symlink, &[][..], *target),
+            Odd::HardLink(target) => (tar::EntryType::Link, &[][..], *target),
+            Odd::Pipe => (tar::EntryType::Fifo, &[][..], ""),
+        };
+        let mut header = header(kind, 0o755, data.len() as u64);
+        let gnu = header.as_gnu_mut().ok_or("no GNU header")?;
+        for (field, text) in [(&mut gnu.name, *name), (&mut gnu.linkname, target)] {
+            field[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        header.set_cksum();
+        tar.append(&header, data)?;
+    }
+    Ok(tar.into_inner()?)
+}
+
 /// Returns a tar of a small root file system with all applets of busybox, for `import`.
 pub fn busybox_rootfs() -> TestResult<Vec<u8>> {
     let busybox = busybox()?;

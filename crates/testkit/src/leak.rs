@@ -14,6 +14,19 @@ pub(crate) fn leftovers(folder: &Path, cgroup: &str) -> Vec<String> {
     found
 }
 
+/// Lists what belongs to containers although none is left: links of the host's network namespace (`links` as `ip -br`
+/// prints them), records of shims and endpoints, directories.
+pub(crate) fn left_by_containers(folder: &Path, links: &str) -> Vec<String> {
+    let ours = links.lines().filter(|line| line.starts_with("rq"));
+    let mut found: Vec<String> = ours.map(|line| format!("link {line}")).collect();
+    for place in ["run/shims", "run/endpoints", "data/containers", "data/content/ingest"] {
+        for entry in fs::read_dir(folder.join(place)).into_iter().flatten().flatten() {
+            found.push(format!("file {}", entry.path().display()));
+        }
+    }
+    found
+}
+
 fn processes(folder: &str, cgroup: &str) -> Vec<String> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();

@@ -2,7 +2,9 @@
 
 mod crash;
 mod execs;
+mod faults;
 mod files;
+mod hostile;
 mod images;
 mod isolation;
 mod lifecycle;
