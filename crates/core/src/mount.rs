@@ -28,23 +28,6 @@ pub struct OverlayPlan {
     pub options: Vec<String>,
 }
 
-/// The option that lets an overlay never wait for the disk.
-const VOLATILE: &str = "volatile";
-
-impl OverlayPlan {
-    /// Gives up what the writable directory would keep over a crash of the machine, for the sake of speed.
-    pub fn make_volatile(&mut self) {
-        if self.upper.is_some() && !self.is_volatile() {
-            self.options.push(VOLATILE.to_owned());
-        }
-    }
-
-    /// Tells whether nothing waits for the disk.
-    pub fn is_volatile(&self) -> bool {
-        self.options.iter().any(|option| option == VOLATILE)
-    }
-}
-
 /// The writable part of an [`OverlayPlan`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpperPlan {

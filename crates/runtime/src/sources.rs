@@ -128,23 +128,10 @@ fn open_overlay(plan: &OverlayPlan) -> io::Result<OwnedFd> {
         mount::set_attributes(tree.as_fd(), &attributes, false)?;
         return Ok(tree);
     }
-    forget_volatile(plan)?;
     match overlay_by_layers(plan) {
         // COMPAT: kernels before 6.5 do not know `lowerdir+`.
         Err(error) if mount::errno(&error) == Some(libc::EINVAL) => overlay_by_list(plan),
         other => other,
-    }
-}
-
-/// The kernel marks the scratch directory of an overlay that is never synced, and refuses to mount it again.
-///
-/// The mark stands for a crash of the machine in between, which no volatile container outlives: so whoever mounts one again
-/// does so in the same life of the machine, and has lost nothing.
-fn forget_volatile(plan: &OverlayPlan) -> io::Result<()> {
-    let Some(upper) = plan.upper.as_ref().filter(|_| plan.is_volatile()) else { return Ok(()) };
-    match std::fs::remove_dir(upper.work.join("work/incompat/volatile")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

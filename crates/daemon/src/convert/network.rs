@@ -148,8 +148,11 @@ pub(crate) fn endpoints(
         .into_iter()
         .map(|(name, settings)| endpoint(name, settings.unwrap_or_default()))
         .collect::<Result<Vec<_>, _>>()?;
-    // Settings for `none` or `host` networks say nothing that could be done.
-    endpoints.retain(|endpoint| !matches!(endpoint.network.as_str(), "none" | "host"));
+    // Settings for shared or missing networks say nothing that could be done; clients send them all the same.
+    endpoints.retain(|endpoint| {
+        let network = endpoint.network.as_str();
+        !matches!(network, "none" | "host") && !network.starts_with("container:")
+    });
     if main.is_empty() && !endpoints.is_empty() {
         return Err(invalid(
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes",

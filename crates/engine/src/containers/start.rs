@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{Classify, ErrorKind, full_message};
 use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
@@ -104,11 +103,7 @@ async fn steps(
 
     operation.will_need(Undo::Detach(container.id))?;
     let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await?;
-    let mut rootfs = world.parts.snapshots.rootfs(&container.id).await?;
-    if let (true, RootfsPlan::Overlay(plan)) = (definition.spec.auto_remove, &mut rootfs) {
-        // After a crash of the machine the next daemon removes it: nothing in it is worth waiting for the disk.
-        plan.make_volatile();
-    }
+    let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
     let spec = specification(world, &definition, &joined, &sandbox)?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
