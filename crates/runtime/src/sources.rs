@@ -72,7 +72,13 @@ fn open_bind(
     (attributes, recursive_attributes): (&MountAttributes, &MountAttributes),
     idmap: Option<&IdmapPlan>,
 ) -> io::Result<OwnedFd> {
-    let tree = mount::clone_tree(path, recursive)?;
+    let tree = match mount::clone_tree(path, recursive) {
+        // The kernel copies no mounts of another mount namespace, such as a container's own /dev/shm.
+        Err(error) if mount::errno(&error) == Some(libc::EINVAL) => {
+            clone_of_process(path, recursive).unwrap_or(Err(error))
+        }
+        other => other,
+    }?;
     if let Some(map) = idmap {
         let namespace = user_namespace(&map.uids, &map.gids)?;
         mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive)?;
@@ -181,12 +187,36 @@ fn set_option(context: &FsContext, option: &str) -> io::Result<()> {
 /// `mount(2)` takes a page of options, but only together with a place to mount at: a child process does it in a mount
 /// namespace of its own and sends the mount.
 fn overlay_by_list(plan: &OverlayPlan) -> io::Result<OwnedFd> {
+    aside(Namespaces::MOUNT, || mount_aside(plan))
+}
+
+/// Opens `/proc/PID/root/…` from inside that process's mount namespace; `None` for other paths.
+fn clone_of_process(path: &Path, recursive: bool) -> Option<io::Result<OwnedFd>> {
+    let rest = path.strip_prefix("/proc").ok()?;
+    let mut parts = rest.components();
+    let pid: u32 = parts.next()?.as_os_str().to_str()?.parse().ok()?;
+    let inside = parts.as_path().strip_prefix("root").ok()?;
+    let inside = Path::new("/").join(inside);
+    Some(aside(Namespaces::empty(), || {
+        let at = format!("/proc/{pid}/ns/mnt");
+        let namespace = rustix::fs::open(at, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        // ORDER: only behind this is the path the container's own, and its links lead nowhere else.
+        rorqual_sys::namespace::join(namespace.as_fd(), Namespaces::MOUNT)?;
+        mount::clone_tree(&inside, recursive)
+    }))
+}
+
+/// Opens a mount in a process of its own, which may be in other namespaces than this one.
+fn aside(
+    namespaces: Namespaces,
+    open: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
     let (ours, theirs) = crate::channel::pair()?;
-    let options = CloneOptions { namespaces: Namespaces::MOUNT, ..CloneOptions::default() };
+    let options = CloneOptions { namespaces, ..CloneOptions::default() };
     match process::clone_process(&options)? {
         Cloned::Child => {
             drop(ours);
-            let report = match mount_aside(plan) {
+            let report = match open() {
                 Ok(tree) => Report::Mounted(tree),
                 Err(error) => Report::Failed {
                     failure: StartFailure::Other,

@@ -55,11 +55,23 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     parsed.map(Some).map_err(|error| failed("understand", path)(error.into()))
 }
 
+/// Removes what a daemon was writing when it was killed.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 impl Records {
     pub(super) fn open(run_dir: &Path, state: &Path) -> Result<Self, Error> {
         let endpoints = run_dir.join("endpoints");
         for directory in [&endpoints, &state.to_owned()] {
             fs::create_dir_all(directory).map_err(failed("create", directory))?;
+            remove_unfinished(directory).map_err(failed("sweep", directory))?;
         }
         Ok(Self { endpoints, identities: state.join("predefined-networks.json") })
     }
