@@ -305,12 +305,15 @@ fn running_out_of_memory_is_told() {
 #[test]
 fn numbers_are_measured() {
     let Some(scratch) = Scratch::new() else { return };
-    let child = Sleeper::new();
-    scratch.0.add(child.pid()).expect("added");
+    // A sleeping process may use no time at all once it is in the group.
+    let busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+    let mut busy = busy.expect("started");
+    scratch.0.add(busy.id() as i32).expect("added");
     eventually("measured", || {
         let stats = scratch.0.stats().expect("numbers");
         stats.cpu.total > 0 && stats.pids.current >= 1 && !stats.memory.details.is_empty()
     });
+    busy.kill().and_then(|()| busy.wait()).expect("ended");
 }
 
 #[test]
