@@ -216,7 +216,7 @@ async fn launch(
 ) -> Result<Arc<dyn Exec>> {
     let task = cell.container.running_task()?;
     let launch = launch_of(world, cell, attachment, window)?;
-    run(&task, launch).await
+    run(&cell.container, &task, launch).await
 }
 
 fn launch_of(
@@ -246,7 +246,12 @@ fn launch_of(
     })
 }
 
-async fn run(task: &Arc<dyn Task>, launch: ExecLaunch) -> Result<Arc<dyn Exec>> {
+async fn run(
+    container: &Container,
+    task: &Arc<dyn Task>,
+    launch: ExecLaunch,
+) -> Result<Arc<dyn Exec>> {
+    let _thawed = container.freezing.read().await;
     task.exec(launch).await.map_err(|source| match source {
         TaskError::Start { .. } => Error::ExecStart(source),
         source => Error::Task { message: "cannot exec in a stopped container".to_owned(), source },
@@ -291,7 +296,7 @@ pub(crate) async fn probe(
     world.container_event(container, action, attributes);
     let (action, attributes) = labelled("exec_start", &cell);
     world.container_event(container, action, attributes);
-    let exec = run(&task, launch).await.inspect_err(|error| {
+    let exec = run(container, &task, launch).await.inspect_err(|error| {
         tracing::debug!(container = %container.id.short(), error = full_message(error), "health check");
     })?;
     Ok((near, exec, id))

@@ -42,6 +42,7 @@ pub(super) async fn remove(
         }
         _ => {}
     }
+    container.check_reached()?;
     container.change(|state| state.desired = Desired::Removed);
     stop::call_restart_off(world, container).await?;
     if let Some(task) = container.task() {
