@@ -93,10 +93,12 @@ impl VolumeTable {
     /// Removes record and directory; a missing one is fine.
     pub(crate) async fn discard(&self, name: &VolumeName) -> Result<()> {
         let _turn = self.changing.lock().await;
+        let directory = self.root.join(name.as_str());
+        // ORDER: the directory first, or nobody would know of it any more should we die in between.
+        blocking(move || remove_directory(&directory)).await?;
         self.database.remove::<VolumeRecord>(Durability::Full, name.as_str()).await?;
         self.records().remove(name);
-        let directory = self.root.join(name.as_str());
-        blocking(move || remove_directory(&directory)).await
+        Ok(())
     }
 
     /// Sums the sizes of a volume's files. Blocking walk, elsewhere.
