@@ -130,11 +130,12 @@ async fn steps(
     let task = world.parts.tasks.launch(launch).await.map_err(Error::Start)?;
     log_warnings(container, &task.warnings());
 
-    {
+    let late = {
         let mut live = container.live();
         live.task = Some(Arc::clone(&task));
         live.stopping = false;
-    }
+        std::mem::take(&mut live.waiting)
+    };
     let applied = container.apply(Happening::Started(id), |state| {
         state.pid = task.pid();
         state.started_at = Some(task.started_at());
@@ -154,6 +155,12 @@ async fn steps(
     operation.keep();
     announce(world, container);
     run::accompany(world, container, &task);
+    // Clients that came while the launch was under way.
+    for attachment in late {
+        if let Err(error) = task.attach(attachment).await {
+            tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot attach a client");
+        }
+    }
     if let Err(error) = container.persist(&world.parts.database).await {
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use crate::request::AttachRequest;
 use crate::spec::ContainerSpec;
 use crate::testing::{Host, eventually, poll_and_drop, poll_some, spec};
 use crate::{Engine, Phase};
@@ -135,6 +136,27 @@ async fn a_start_interrupted_by_death_is_taken_back_by_the_next_daemon() {
         if outcome == Some(true) {
             let container = next.containers.world.index.find("web").unwrap();
             assert!(matches!(container.phase(), Phase::Running(_)));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_attaches_while_a_container_starts_is_connected() {
+    for polls in 0.. {
+        let (host, engine) = created().await;
+        let mut starting = pin!(start(&engine));
+        let outcome = poll_some(&mut starting, polls).await;
+        let request = AttachRequest { stream: true, stdout: true, ..AttachRequest::default() };
+        let attached = engine.containers.attach("web", request).await.unwrap();
+        assert!(attached.stream.is_some());
+        if outcome.is_none() {
+            assert!(starting.await, "after {polls} polls");
+        }
+        let container = engine.containers.world.index.find("web").unwrap();
+        let task = host.tasks.running(container.id).unwrap();
+        assert_eq!(task.attached(), 1, "after {polls} polls");
+        if outcome.is_some() {
             break;
         }
     }
