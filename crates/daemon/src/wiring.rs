@@ -86,7 +86,7 @@ fn bridge_options(
 
 fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     let defaults = &config.defaults;
-    let mut options = Options::new();
+    let mut options = Options::docker_defaults();
     // Our own binary is static and plays the init's role under that name.
     options.init_binary = std::env::current_exe().ok();
     options.default_init = defaults.init;

@@ -102,7 +102,7 @@ pub struct Options {
 
 impl Options {
     /// Returns Docker's defaults.
-    pub fn new() -> Self {
+    pub fn docker_defaults() -> Self {
         Self {
             init_binary: None,
             default_init: false,

@@ -300,7 +300,7 @@ impl Host {
     pub(crate) async fn boot_with(&self, change: impl FnOnce(&mut Options)) -> Engine {
         let path = self.directory.path().join("journal");
         let (journal, unfinished) = Journal::open(&path).unwrap();
-        let mut options = Options::new();
+        let mut options = Options::docker_defaults();
         options.live_restore = true;
         change(&mut options);
         let state = JournalState { journal: Arc::new(journal), unfinished };

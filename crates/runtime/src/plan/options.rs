@@ -57,7 +57,7 @@ impl MountOptions {
             "" | "defaults" | "async" | "nomand" | "noiversion" | "loud" | "nolazytime"
             | "silent" | "_netdev" | "auto" | "noauto" | "user" | "nouser" => {}
             _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
-                self.subpath = Some(path.to_owned())
+                self.subpath = Some(path.to_owned());
             }
             _ => {
                 let (key, value) = match option.split_once('=') {
