@@ -22,6 +22,8 @@ pub(crate) enum Undo {
     ReleaseVolume { name: VolumeName, owner: ContainerId, made: bool },
     /// Remove an anonymous volume if its `owner` is gone: the rest of a removal, not its reverse.
     DropVolume { name: VolumeName, owner: ContainerId },
+    /// Unmount a volume for a container.
+    UnmountVolume { name: VolumeName, user: ContainerId },
     /// Remove a container's directory.
     RemoveSnapshot(ContainerId),
     /// Remove a container's records.
@@ -66,6 +68,13 @@ impl Undoer for Undoing {
                     None
                 }
             }
+            Undo::UnmountVolume { name, user } => self
+                .volumes
+                .driver
+                .unmount(&name, user)
+                .await
+                .err()
+                .map(|error| full_message(&error)),
             Undo::RemoveSnapshot(id) => {
                 self.parts.snapshots.remove(&id).await.err().map(|error| full_message(&error))
             }
