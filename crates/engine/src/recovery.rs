@@ -53,7 +53,7 @@ pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> 
     .await;
     sweep(world, &containers).await;
     let running: Vec<_> =
-        containers.iter().filter(|container| container.task().is_some()).cloned().collect();
+        containers.iter().filter(|container| container.phase().task().is_some()).cloned().collect();
     world.volumes.recover(&running).await;
     for container in containers {
         come_back(world, &container);
