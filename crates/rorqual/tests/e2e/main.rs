@@ -2,6 +2,7 @@
 
 mod crash;
 mod execs;
+mod exhaustion;
 mod faults;
 mod files;
 mod hostile;
