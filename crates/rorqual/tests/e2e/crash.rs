@@ -179,7 +179,11 @@ fn hundreds_of_containers_are_adopted_at_once() -> TestResult {
             slowest = slowest.max(begun.elapsed());
             assert_eq!(pids(host)?, before);
         }
-        eprintln!("{COUNT} containers adopted, the daemon ready after {slowest:?} at most");
+        let mut figures = std::io::stderr();
+        writeln!(
+            figures,
+            "{COUNT} containers adopted, the daemon ready after {slowest:?} at most"
+        )?;
         // LIMIT: a tenth of it on a machine of its own with a release build.
         assert!(slowest.as_secs() < 10, "{slowest:?}");
         Ok(())
