@@ -103,6 +103,11 @@ async fn steps(
 
     operation.will_need(Undo::Detach(container.id))?;
     let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await?;
+    for mount in &definition.mounts {
+        let Some(name) = &mount.name else { continue };
+        operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
+        world.volumes.mount(name, container.id).await?;
+    }
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
     let spec = specification(world, &definition, &joined, &sandbox)?;
 

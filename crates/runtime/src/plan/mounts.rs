@@ -78,6 +78,11 @@ fn refuse_misplaced(mount: &Mount, kind: &str, options: &MountOptions) -> Result
             "mount on {destination:?}: ids can only be mapped for bind mounts"
         )));
     }
+    if options.subpath.is_some() && !bind {
+        return Err(Error::InvalidSpec(format!(
+            "mount on {destination:?}: a subpath is only for bind mounts"
+        )));
+    }
     if options.copy_up && !bind && (kind != "tmpfs" || options.remount) {
         return Err(Error::InvalidSpec(format!(
             "mount on {destination:?}: tmpcopyup is only for tmpfs"
@@ -131,6 +136,7 @@ fn push_bind(
         || destination == Path::new("/proc");
     let id = plan.add_source(SourcePlan::Bind {
         path: context.bundle.join(source),
+        subpath: options.subpath.clone().map(PathBuf::from),
         recursive,
         attributes,
         recursive_attributes,

@@ -19,6 +19,8 @@ pub(super) struct MountOptions {
     pub propagation: Option<(Propagation, bool)>,
     /// What concerns the file system rather than the mount: what was switched on or off, under the kernel's names.
     pub switches: Vec<Switch>,
+    /// What is bound lies below the source (our own option `x-rorqual.subpath=PATH`).
+    pub subpath: Option<String>,
     /// What is left goes to the file system.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -106,6 +108,9 @@ impl MountOptions {
             "ridmap" => self.idmap = Some(true),
             // What a mount has anyway, and what mount(8) keeps for itself.
             "" | "defaults" | "_netdev" | "auto" | "noauto" | "nofail" | "user" | "nouser" => {}
+            _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
+                self.subpath = Some(path.to_owned());
+            }
             _ => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),
