@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("options_reach_bind_mounts", options_reach_bind_mounts),
     ("maps_ids_of_mounts", maps_ids_of_mounts),
     ("copies_up", copies_up),
+    ("tmpfs_permissions", tmpfs_permissions),
 ];
 
 fn add(spec: &mut Value, mount: Value) {
@@ -96,6 +97,26 @@ fn maps_ids_of_mounts(host: &Host) {
     host.spec(&["true"], |spec| add(spec, tmpfs("/a", &["idmap"])));
     let text = stderr(&host.run());
     assert!(text.contains("ids can only be mapped for bind mounts"), "{text}");
+}
+
+/// A tmpfs over a directory takes its permissions; one at a new place is for everybody, as the kernel makes it.
+fn tmpfs_permissions(host: &Host) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let old = host.path("rootfs/old");
+    std::fs::create_dir(&old).unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o2750)).unwrap();
+    for more in ["nodev", "iversion"] {
+        let paths = ["/old", "/new", "/chosen"];
+        host.spec(&["stat", "-c", "%a", paths[0], paths[1], paths[2]], |spec| {
+            add(spec, tmpfs("/old", &[more]));
+            add(spec, tmpfs("/new", &[more]));
+            add(spec, tmpfs("/chosen", &[more, "mode=711"]));
+        });
+        for start in ["first", "second"] {
+            assert_eq!(stdout(&host.run()), "2750\n1777\n711\n", "{start} with {more}");
+        }
+        std::fs::remove_dir(host.path("rootfs/new")).unwrap();
+    }
 }
 
 /// Also where a flag takes the older call.
