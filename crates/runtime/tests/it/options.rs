@@ -6,10 +6,55 @@ use serde_json::{Value, json};
 
 use super::{Host, Test, stderr, stdout};
 
+/// Runs a script as the only one in a new network namespace; there the runtime is called by `$@`.
+fn in_own_network(host: &Host, script: &str) -> std::process::Output {
+    let runtime = host.command(&["run", &host.id]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "sh", "-ec", script, "sh"]).arg(runtime.get_program());
+    command.args(runtime.get_args()).current_dir(host.directory.path());
+    command.output().unwrap()
+}
+
+const DEVICES: &str = "ip link add dm0 type veth peer name dm1
+    ip addr add 10.9.8.7/24 dev dm0; ip addr add fd00:9::7/64 dev dm0
+    \"$@\"
+    ip -o link show";
+
+fn moves_network_devices(host: &Host) {
+    let busybox = ["sh", "-c", "busybox ip -o addr; busybox ip -o link"];
+    host.spec(&busybox, |spec| {
+        spec["linux"]["netDevices"] = json!({"dm0": {"name": "net%d"}, "dm1": {}});
+    });
+    let output = in_own_network(host, DEVICES);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{output:?}");
+    let inside = |needle: &str| text.lines().filter(|line| line.contains(needle)).count();
+    assert_eq!(
+        (inside("net0    inet 10.9.8.7/24"), inside("net0    inet6 fd00:9::7/64")),
+        (1, 1),
+        "{text}"
+    );
+    assert_eq!(
+        text.lines().filter(|line| line.contains(": dm1@net0: ") && line.contains("UP")).count(),
+        1,
+        "{text}"
+    );
+    assert_eq!(inside("dm0"), 0, "it has left: {text}");
+
+    let refused = |devices: Value, expected: &str| {
+        host.spec(&["true"], |spec| spec["linux"]["netDevices"] = devices);
+        let output = in_own_network(host, DEVICES);
+        assert!(stderr(&output).contains(expected), "{output:?}");
+    };
+    refused(json!({"dm0": {"name": "lo"}}), "the container has a device \\\"lo\\\" already");
+    refused(json!({"nosuch": {}}), "no such device");
+}
+
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("options_reach_the_file_system", options_reach_the_file_system),
     ("options_reach_bind_mounts", options_reach_bind_mounts),
     ("maps_ids_of_mounts", maps_ids_of_mounts),
+    ("moves_network_devices", moves_network_devices),
     ("copies_up", copies_up),
     ("tmpfs_permissions", tmpfs_permissions),
 ];
