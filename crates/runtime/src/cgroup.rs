@@ -110,7 +110,6 @@ pub(crate) fn create(
         (None, Driver::Systemd) => format!(":rorqual:{id}"),
         (None, Driver::Cgroupfs) => format!("/{id}"),
     };
-    let group = Group(Rc::new(Cgroup::create(&path, driver).map_err(|error| failed(&error))?));
     let mut resources = linux
         .and_then(|linux| linux.resources().as_ref())
         .map_or_else(|| Ok(Resources::default()), convert)?;
@@ -118,14 +117,10 @@ pub(crate) fn create(
     devices.extend(resources.devices.take().unwrap_or_default());
     devices.extend(always_allowed());
     resources.devices = Some(devices);
-    match group.0.apply(&resources) {
-        Ok(list) => warnings.extend(list.into_iter().map(|warning| warning.0)),
-        Err(error) => {
-            group.remove();
-            return Err(failed(&error));
-        }
-    }
-    Ok(group)
+    let (group, list) =
+        Cgroup::create_limited(&path, driver, &resources).map_err(|error| failed(&error))?;
+    warnings.extend(list.into_iter().map(|warning| warning.0));
+    Ok(Group(Rc::new(group)))
 }
 
 /// Opens the group of a running container.

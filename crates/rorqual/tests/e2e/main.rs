@@ -10,6 +10,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod nested;
 mod run;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
