@@ -1,6 +1,5 @@
 //! Refused requests and their texts.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{container, is_cpu_list, normal};
@@ -10,7 +9,7 @@ use crate::spec::{ContainerSpec, HealthSpec, MountKind, MountSpec, RestartPolicy
 fn check(change: impl FnOnce(&mut ContainerSpec), expected: &str) {
     let mut spec = ContainerSpec::default();
     change(&mut spec);
-    let result = container(&spec, &Options::new(PathBuf::from("/v")));
+    let result = container(&spec, &Options::docker_defaults());
     assert_eq!(result.err().map(|error| error.to_string()).unwrap_or_default(), expected);
 }
 
@@ -72,7 +71,7 @@ fn texts() {
 #[test]
 fn labels_without_effect_are_told() {
     let warned = |option: &str, apparmor: bool| {
-        let mut options = Options::new(PathBuf::from("/v"));
+        let mut options = Options::docker_defaults();
         options.apparmor = apparmor
             .then_some(AppArmor { default_profile: "docker-default", ensure_default: || Ok(()) });
         let mut spec = ContainerSpec::default();
@@ -101,7 +100,7 @@ fn labels_without_effect_are_told() {
 
 #[test]
 fn parents_of_systemd_are_slices() {
-    let mut options = Options::new(PathBuf::from("/v"));
+    let mut options = Options::docker_defaults();
     options.cgroup_driver = CgroupDriver::Systemd;
     for (parent, valid) in [
         ("", true),

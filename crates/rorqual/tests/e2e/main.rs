@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod nested;
 mod run;
+mod volumes;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 
