@@ -102,10 +102,13 @@ impl Input<'_> {
     const fn cgroup_ownership(&self) -> Ownership {
         match (self.spec.namespaces.cgroup, self.host.cgroup_namespace) {
             (Some(own), _) => own,
-            (None, Some(default)) => default,
-            (None, None) if self.host.cgroup_unified && !self.spec.security.privileged => {
-                Ownership::Private
+            // COMPAT: on v1 the privileged see the host's groups whatever the default is; on v2 they have a tree of
+            // their own, in which they may make groups.
+            (None, _) if !self.host.cgroup_unified && self.spec.security.privileged => {
+                Ownership::Host
             }
+            (None, Some(default)) => default,
+            (None, None) if self.host.cgroup_unified => Ownership::Private,
             (None, None) => Ownership::Host,
         }
     }

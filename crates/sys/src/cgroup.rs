@@ -350,13 +350,13 @@ impl Cgroup {
     /// Waits a while for dying processes to leave it.
     pub fn delete(&self) -> Result<(), Error> {
         self.joined();
-        if let Some(unit) = systemd::unit_of(&self.description()) {
-            systemd::stop(unit)?;
-        }
+        let stopped = systemd::unit_of(&self.description()).map_or(Ok(()), systemd::stop);
+        // What systemd cannot be told it notices by itself, so the group goes in any case.
         match &self.kind {
-            Kind::V1(group) => group.delete(),
-            Kind::V2(group) => group.delete(),
+            Kind::V1(group) => group.delete()?,
+            Kind::V2(group) => group.delete()?,
         }
+        stopped
     }
 
     /// Reads what the group has used.

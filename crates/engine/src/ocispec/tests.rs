@@ -160,6 +160,30 @@ fn systemd_makes_scopes() {
 }
 
 #[test]
+fn cgroup_namespaces() {
+    use crate::spec::Ownership::{Host, Private};
+    for (unified, privileged, default, own, expected) in [
+        (false, false, None, None, false),
+        (true, false, None, None, true),
+        (true, true, None, None, true),
+        (false, true, Some(Private), None, false),
+        (false, false, Some(Private), None, true),
+        (true, false, Some(Host), None, false),
+        (true, true, Some(Private), Some(Host), false),
+        (false, true, None, Some(Private), true),
+    ] {
+        let host = HostFacts { cgroup_unified: unified, cgroup_namespace: default, ..facts() };
+        let mut spec = ContainerSpec::default();
+        spec.security.privileged = privileged;
+        spec.namespaces.cgroup = own;
+        let linux = serde_json::to_value(built_on(&host, &spec, &[]).linux()).unwrap();
+        let namespaces = linux["namespaces"].as_array().unwrap();
+        let found = namespaces.iter().any(|one| one["type"] == "cgroup");
+        assert_eq!(found, expected, "{unified} {privileged} {default:?} {own:?}");
+    }
+}
+
+#[test]
 fn profiles_of_apparmor() {
     let host = HostFacts { default_profile: Some("docker-default"), ..facts() };
     for (options, privileged, expected) in [
