@@ -15,6 +15,7 @@ mod error;
 mod hooks;
 mod init;
 mod inroot;
+mod listener;
 mod passwd;
 pub mod pid1;
 mod plan;
@@ -22,6 +23,8 @@ mod request;
 mod seccomp;
 mod sources;
 mod text;
+
+use std::os::fd::AsFd as _;
 
 pub use cgroup::convert as cgroup_resources;
 pub use error::{Error, StartFailure};
@@ -48,8 +51,9 @@ pub fn create(request: ContainerRequest) -> Result<Created, Error> {
     }
     let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let path = path.map(|path| path.to_string_lossy()).unwrap_or_default();
-    let cgroup_driver = rorqual_sys::cgroup::Driver::of_path(&path);
-    create::create(request, create::Extras { cgroup_driver, ..create::Extras::default() })
+    let driver = rorqual_sys::cgroup::Driver::of_path(&path);
+    let cgroup = cgroup::Maker { driver, ..cgroup::Maker::default() };
+    create::create(request, create::Extras { cgroup, ..create::Extras::default() })
 }
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed. The process is
@@ -69,6 +73,8 @@ impl Created {
     /// After a failure init is gone and reaped; the cgroup is the caller's to delete. Does nothing when it has started
     /// already.
     pub fn start(&mut self) -> Result<(), Error> {
-        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, &self.pidfd))
+        let process = (self.pid, self.pidfd.as_fd());
+        let agent = self.agent.as_ref();
+        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, process, agent))
     }
 }

@@ -139,29 +139,7 @@ impl Cgroup {
     /// With [`Driver::Cgroupfs`] the path starts at the root of the mounted hierarchies. It is no
     /// fault when the group exists already.
     pub fn create(path: &str, driver: Driver) -> Result<Self, Error> {
-        Self::create_with(path, driver, &Resources::default())
-    }
-
-    /// Makes the group `path` as [`Cgroup::create`] does, and sets its limits.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`Cgroup::create`] and [`Cgroup::apply`]; no group is left then.
-    pub fn create_limited(
-        path: &str,
-        driver: Driver,
-        resources: &Resources,
-    ) -> Result<(Self, Vec<Warning>), Error> {
-        let group = Self::create_with(path, driver, resources)?;
-        match group.apply_here(resources) {
-            Ok(warnings) => Ok((group, warnings)),
-            Err(error) => {
-                // What cannot be removed now holds processes that are still dying; whoever uses the name next retries.
-                let _ = group.kill_all();
-                let _ = group.delete();
-                Err(error)
-            }
-        }
+        Self::create_for(path, driver, &Resources::default())
     }
 
     /// Kills and removes the group that [`Cgroup::create`] would make, if it is there.
@@ -184,7 +162,8 @@ impl Cgroup {
         group.delete()
     }
 
-    fn create_with(path: &str, driver: Driver, resources: &Resources) -> Result<Self, Error> {
+    /// Makes the group `path` as [`Cgroup::create`] does; systemd is told the limits, which [`Cgroup::write`] then sets.
+    pub fn create_for(path: &str, driver: Driver, resources: &Resources) -> Result<Self, Error> {
         let layout = Layout::current()?;
         if driver == Driver::Systemd {
             return Self::create_scope(layout, &systemd::Scope::parse(path)?, resources);
@@ -292,11 +271,15 @@ impl Cgroup {
             };
             systemd::tell(unit, resources, self.version(), memory)?;
         }
-        self.apply_here(resources)
+        self.write(resources)
     }
 
-    /// Writes the limits, without telling systemd.
-    fn apply_here(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
+    /// Sets the limits as [`Cgroup::apply`] does, but for telling systemd.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Cgroup::apply`].
+    pub fn write(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
         match &self.kind {
             Kind::V1(group) => group.apply(resources),
             Kind::V2(group) => group.apply(resources),
