@@ -167,7 +167,7 @@ fn a_published_port_is_reached_over_ipv6() {
             })
         };
         let gateway = guest.endpoints[0].gateway6.unwrap();
-        assert_eq!(ask(host.own.as_fd(), Ipv6Addr::LOCALHOST, 8080).unwrap(), gateway);
+        assert_eq!(ask(host.own.as_fd(), gateway, 8080).unwrap(), gateway);
         assert_eq!(ask(inside(&sibling), gateway, 8080).unwrap(), gateway);
         assert!(ask(inside(&sibling), gateway, 8081).is_err());
         host.block_on(networks.sweep(&[])).unwrap();
