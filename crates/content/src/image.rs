@@ -47,9 +47,30 @@ pub struct Descriptor {
     /// Which machine it is for (in an index).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Where a blob that registries do not hand on can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// What an artifact is, when it is no image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
     /// Free annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Names a blob, with nothing more said of it.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            urls: Vec::new(),
+            artifact_type: String::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// OCI image index or Docker manifest list.
@@ -246,6 +267,13 @@ pub struct ImageRecord {
     pub size: u64,
     /// When a tag was last given.
     pub tagged_at: Option<Timestamp>,
+}
+
+impl ImageRecord {
+    /// Lists the blobs that this image needs, with all that they lead to.
+    pub fn roots(&self) -> [Digest; 3] {
+        [self.id.0.clone(), self.target.digest.clone(), self.manifest.digest.clone()]
+    }
 }
 
 /// The images of one data root. Changes are on disk before a call returns.
