@@ -47,15 +47,12 @@ pub struct Descriptor {
     /// Which machine it is for (in an index).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Where a blob that registries do not hand on can be had.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub urls: Vec<String>,
-    /// What an artifact is, when it is no image.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub artifact_type: String,
     /// Free annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// All else that is said of it (`urls`, `artifactType`, …).
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
 }
 
 impl Descriptor {
@@ -66,9 +63,8 @@ impl Descriptor {
             digest,
             size,
             platform: None,
-            urls: Vec::new(),
-            artifact_type: String::new(),
             annotations: BTreeMap::new(),
+            more: BTreeMap::new(),
         }
     }
 }

@@ -213,13 +213,14 @@ impl Search<'_> {
     /// Checks a layer against its descriptor.
     fn check(&self, layer: &Descriptor) -> Result<(), Error> {
         let held = match self.layer(&blob_path(&layer.digest)) {
-            Err(_) if !layer.urls.is_empty() => {
+            Ok(held) => held,
+            Err(error) => {
+                let Some(urls) = layer.more.get("urls") else { return Err(error) };
                 return Err(broken(format!(
-                    "layer {} is not in the archive, it is to be had at {:?} only: put it into the archive",
-                    layer.digest, layer.urls[0]
+                    "layer {} is not in the archive, only at {urls}: put it into the archive",
+                    layer.digest
                 )));
             }
-            held => held?,
         };
         match held {
             Held::Unpacked(unpacked) if unpacked.blob != layer.digest => {

@@ -63,7 +63,11 @@ pub(crate) fn is_known(platform: &Platform) -> bool {
 }
 
 /// Starts a config for a platform.
-pub(crate) fn document(platform: Platform, config: ImageConfig) -> ImageDocument {
+pub(crate) fn document(mut platform: Platform, config: ImageConfig) -> ImageDocument {
+    // COMPAT: the eighth version of arm64 goes without saying.
+    if platform.architecture == "arm64" && platform.variant == "v8" {
+        platform.variant.clear();
+    }
     ImageDocument {
         architecture: platform.architecture,
         os: platform.os,

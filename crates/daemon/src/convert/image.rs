@@ -36,17 +36,14 @@ fn descriptor(descriptor: &Descriptor) -> Value {
         "digest": descriptor.digest.to_string(),
         "size": descriptor.size,
     });
-    if !descriptor.urls.is_empty() {
-        document["urls"] = json!(descriptor.urls);
-    }
     if !descriptor.annotations.is_empty() {
         document["annotations"] = json!(descriptor.annotations);
     }
     if let Some(of) = &descriptor.platform {
         document["platform"] = platform(of);
     }
-    if !descriptor.artifact_type.is_empty() {
-        document["artifactType"] = json!(descriptor.artifact_type);
+    for (key, value) in &descriptor.more {
+        document[key] = value.clone();
     }
     document
 }

@@ -137,7 +137,7 @@ fn everything() -> (Layout, String, [String; 2]) {
 async fn a_layout_comes_out_as_it_went_in() {
     let (layout, index, [amd, arm]) = everything();
     let world = World::new().await;
-    let loaded = world.load(layout.archive(&[index.clone()])).await.unwrap();
+    let loaded = world.load(layout.archive(std::slice::from_ref(&index))).await.unwrap();
     let image = world.images.resolve("multi:1").await.unwrap();
     assert_eq!(loaded[0].id, image.id);
     assert_eq!(image.target.digest.to_string(), digest(&index));
@@ -187,8 +187,10 @@ async fn a_layout_comes_out_as_it_went_in() {
 async fn one_platform_alone() {
     let (layout, index, [amd, arm]) = everything();
     let world = World::new().await;
-    let loaded =
-        world.load_for(layout.archive(&[index.clone()]), Some("linux/arm64")).await.unwrap();
+    let loaded = world
+        .load_for(layout.archive(std::slice::from_ref(&index)), Some("linux/arm64"))
+        .await
+        .unwrap();
     let image = world.images.image(&loaded[0].id).await.unwrap();
     assert_eq!(image.manifest.digest.to_string(), arm);
     assert_eq!(image.target.digest.to_string(), digest(&index));
@@ -211,7 +213,7 @@ async fn what_is_for_no_machine_here_is_kept_all_the_same() {
     let layer = tar(&[("a", b"1")]);
     let image = layout.image("riscv64", &[("+gzip", layer.clone(), gzip(&layer))]);
     let world = World::new().await;
-    let loaded = world.load(layout.archive(&[image.clone()])).await.unwrap();
+    let loaded = world.load(layout.archive(std::slice::from_ref(&image))).await.unwrap();
     let record = world.images.image(&loaded[0].id).await.unwrap();
     assert_eq!(record.document.architecture, "riscv64");
     assert_eq!(blobs(world.save(&[(record.id, &[])]).await), layout.blobs);
