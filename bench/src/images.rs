@@ -12,10 +12,13 @@ use crate::measure::{Times, once};
 const ROUNDS: usize = 5;
 const LAYERS: usize = 8;
 
+/// Prepares a command of a client.
+pub(crate) type Client<'a> = Box<dyn Fn(&[&str]) -> Command + 'a>;
+
 /// An engine: how it is called, and how its client is run.
 pub(crate) struct Contender<'a> {
     pub(crate) name: String,
-    pub(crate) client: Box<dyn Fn(&[&str]) -> Command + 'a>,
+    pub(crate) client: Client<'a>,
 }
 
 /// Archives to move.
