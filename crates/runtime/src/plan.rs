@@ -154,6 +154,8 @@ pub(crate) struct DevicePlan {
     pub owner: (u32, u32),
     /// Binds the host's node of the same path instead of making one.
     pub bind: bool,
+    /// Takes the place of whatever the image has there.
+    pub replace: bool,
 }
 
 /// A network device that changes its namespace.
