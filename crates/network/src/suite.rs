@@ -170,11 +170,12 @@ async fn connect_and_disconnect(networks: &dyn Networks, directory: &Path) {
     let connected = connected.expect("connecting works");
     assert_eq!(connected.len(), 2);
     assert_eq!(connected[1].interface, "eth1");
+    networks.rename(&attach.container, "c15").await.expect("renaming works");
     let listed = networks.endpoints(&two.id).await.expect("listing works");
-    assert_eq!(listed, [(attach.container, "c14".to_owned(), connected[1].clone())]);
+    assert_eq!(listed, [(attach.container, "c15".to_owned(), connected[1].clone())]);
     let again = networks.connect(&attach.container, resident.id, endpoint("two")).await;
     let again = again.expect_err("it is connected");
-    assert_eq!(again.to_string(), "endpoint with name c14 already exists in network two");
+    assert_eq!(again.to_string(), "endpoint with name c15 already exists in network two");
     let none = networks.connect(&attach.container, resident.id, endpoint("none")).await;
     assert_eq!(none.expect_err("this cannot be").kind(), ErrorKind::Forbidden);
 
