@@ -31,6 +31,7 @@ pub async fn all(networks: &dyn Networks, directory: &Path) {
     several_networks_at_once(networks, directory).await;
     chosen_addresses_are_kept(networks, directory).await;
     connect_and_disconnect(networks, directory).await;
+    a_new_name_is_known(networks, directory).await;
 }
 
 fn network(name: &str, subnet: &str) -> NetworkRequest {
@@ -158,6 +159,16 @@ async fn chosen_addresses_are_kept(networks: &dyn Networks, directory: &Path) {
     }
 }
 
+async fn a_new_name_is_known(networks: &dyn Networks, directory: &Path) {
+    let attach = request("bridge", 15, directory);
+    let sandbox = must_attach(networks, &attach).await;
+    networks.rename(&attach.container, "new").await.expect("renaming works");
+    let listed = networks.endpoints(&sandbox.endpoints[0].network).await.expect("listing works");
+    assert_eq!(listed, [(attach.container, "new".to_owned(), sandbox.endpoints[0].clone())]);
+    must_detach(networks, &attach).await;
+    networks.rename(&attach.container, "gone").await.expect("there is nothing to rename");
+}
+
 /// The container of this obligation lives in the caller's namespace only where that is the namespace handed out, so its
 /// first process is a thread that enters the sandbox.
 async fn connect_and_disconnect(networks: &dyn Networks, directory: &Path) {
@@ -170,12 +181,11 @@ async fn connect_and_disconnect(networks: &dyn Networks, directory: &Path) {
     let connected = connected.expect("connecting works");
     assert_eq!(connected.len(), 2);
     assert_eq!(connected[1].interface, "eth1");
-    networks.rename(&attach.container, "c15").await.expect("renaming works");
     let listed = networks.endpoints(&two.id).await.expect("listing works");
-    assert_eq!(listed, [(attach.container, "c15".to_owned(), connected[1].clone())]);
+    assert_eq!(listed, [(attach.container, "c14".to_owned(), connected[1].clone())]);
     let again = networks.connect(&attach.container, resident.id, endpoint("two")).await;
     let again = again.expect_err("it is connected");
-    assert_eq!(again.to_string(), "endpoint with name c15 already exists in network two");
+    assert_eq!(again.to_string(), "endpoint with name c14 already exists in network two");
     let none = networks.connect(&attach.container, resident.id, endpoint("none")).await;
     assert_eq!(none.expect_err("this cannot be").kind(), ErrorKind::Forbidden);
 
