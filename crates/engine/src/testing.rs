@@ -297,7 +297,6 @@ impl Host {
         let path = self.directory.path().join("journal");
         let (journal, unfinished) = Journal::open(&path).unwrap();
         let mut options = Options::new(self.directory.path().join("volumes"));
-        options.live_restore = true;
         change(&mut options);
         let state = JournalState { journal: Arc::new(journal), unfinished };
         Engine::open(options, self.parts(), state).await.unwrap()

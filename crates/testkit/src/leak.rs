@@ -27,6 +27,14 @@ pub(crate) fn left_by_containers(folder: &Path, links: &str) -> Vec<String> {
     found
 }
 
+/// Lists the processes of a scenario by id: those that mention `folder` or sit in `cgroup`.
+pub(crate) fn process_ids(folder: &Path, cgroup: &str) -> Vec<String> {
+    let described = processes(&folder.to_string_lossy(), cgroup);
+    let dead = |line: &&String| line.contains(") Z ");
+    let id = |line: &String| line.split([' ', ':']).nth(1).map(str::to_owned);
+    described.iter().filter(|line| !dead(line)).filter_map(id).collect()
+}
+
 fn processes(folder: &str, cgroup: &str) -> Vec<String> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();

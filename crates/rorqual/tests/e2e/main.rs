@@ -1,6 +1,7 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
 mod crash;
+mod daemon;
 mod execs;
 mod faults;
 mod files;
@@ -10,6 +11,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod remote;
 mod run;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
