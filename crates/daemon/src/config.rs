@@ -252,6 +252,12 @@ impl Config {
             Err(ConfigError::Setting { key, why })
         };
         let hosts = settings.parsed_list("hosts")?;
+        let data_root = absolute("data-root", "/var/lib/rorqual")?;
+        let exec_root = absolute("exec-root", "/run/rorqual")?;
+        if data_root == exec_root {
+            let why = "the data root and the exec root must be two directories".to_owned();
+            return Err(ConfigError::Setting { key: "exec-root", why });
+        }
         Ok(Self {
             hosts: if hosts.is_empty() {
                 vec![Address::Unix("/var/run/docker.sock".into())]
@@ -261,8 +267,8 @@ impl Config {
             tls: tls(&settings)?,
             allow_insecure_tcp,
             group: settings.text("group"),
-            data_root: absolute("data-root", "/var/lib/rorqual")?,
-            exec_root: absolute("exec-root", "/run/rorqual")?,
+            data_root,
+            exec_root,
             pidfile: absolute("pidfile", "/run/rorqual.pid")?,
             logging: Logging { level: level(&settings, debug)?, json: is_json(&settings)? },
             debug,

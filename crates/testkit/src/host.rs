@@ -182,6 +182,7 @@ impl Host {
             alive.is_empty().then_some(())
         };
         eventually("all processes are gone", gone)?;
+        leak::remove_cgroups(&self.cgroup);
         std::fs::remove_dir_all(self.folder.path().join("run"))?;
         self.start_daemon()
     }

@@ -24,6 +24,20 @@ fn info(host: &Host, format: &str) -> TestResult<String> {
     host.docker(["info", "--format", format])?.ok()
 }
 
+/// Flags that keep a second daemon away from the places of the first.
+fn other_places(host: &Host) -> [String; 6] {
+    let place = |name: &str| host.folder().join(name).display().to_string();
+    let word = str::to_owned;
+    [
+        word("--data-root"),
+        place("data2"),
+        word("--exec-root"),
+        place("run2"),
+        word("-p"),
+        place("pid2"),
+    ]
+}
+
 #[test]
 fn sighup_reads_again_what_may_change() -> TestResult {
     scenario_with(with_config(r#"{"labels": ["a=b"]}"#), |host| {
@@ -39,6 +53,7 @@ fn sighup_reads_again_what_may_change() -> TestResult {
         eventually("the settings are new", || {
             (info(host, shown).ok()? == r#"true true ["c=d"]"#).then_some(())
         })?;
+        host.cli(["inspect", "nobody"])?.exits_with(1)?;
         eventually("debug messages come", || host.daemon_log().contains("DEBUG").then_some(()))?;
         let until = host.docker(["info", "--format", "{{.SystemTime}}"])?.ok()?;
         let format = "{{.Type}} {{.Action}} {{json .Actor.Attributes}}";
@@ -194,10 +209,8 @@ fn the_socket_belongs_to_the_chosen_group() -> TestResult {
             groups.lines().find_map(|line| line.strip_prefix("audio:x:")).ok_or("no group")?;
         let number: u32 = audio.split(':').next().unwrap_or_default().parse()?;
         assert_eq!((meta.permissions().mode() & 0o777, meta.gid()), (0o660, number));
-        let place = host.folder().join("data2").display().to_string();
-        let pid = host.folder().join("pid2").display().to_string();
-        let flags =
-            ["-G", "no-such-group", "--data-root", &place, "--exec-root", &place, "-p", &pid];
+        let places = other_places(host);
+        let flags = ["-G", "no-such-group"].into_iter().chain(places.iter().map(String::as_str));
         host.refused_daemon(flags)?.exits_with(1)?.complains("group no-such-group not found")?;
         Ok(())
     })
@@ -212,10 +225,8 @@ fn a_socket_that_is_handed_over_is_served() -> TestResult {
         // It is not ours to remove.
         assert!(host.socket().exists());
         host.start_daemon()?;
-        let places =
-            ["data2", "run2", "pid2"].map(|name| host.folder().join(name).display().to_string());
-        let [data, run, pid] = &places;
-        let flags = ["-H", "fd://", "--data-root", data, "--exec-root", run, "-p", pid];
+        let places = other_places(host);
+        let flags = ["-H", "fd://"].into_iter().chain(places.iter().map(String::as_str));
         host.refused_daemon(flags)?
             .exits_with(1)?
             .complains("no sockets found via socket activation")?;
@@ -232,11 +243,9 @@ fn plain_tcp_stays_on_this_host_unless_forced() -> TestResult {
             .prints("hi")?;
         assert!(host.daemon_log().contains("reachable over TCP without authentication"));
         assert!(info(host, "{{json .Warnings}}")?.contains("API is accessible over TCP"));
-        let places =
-            ["data2", "run2", "pid2"].map(|name| host.folder().join(name).display().to_string());
-        let [data, run, pid] = &places;
+        let places = other_places(host);
         for address in ["tcp://0.0.0.0:2377", "tcp://:2377"] {
-            let flags = ["-H", address, "--data-root", data, "--exec-root", run, "-p", pid];
+            let flags = ["-H", address].into_iter().chain(places.iter().map(String::as_str));
             host.refused_daemon(flags)?
                 .exits_with(1)?
                 .complains("without TLS anybody who reaches it is root")?;

@@ -94,13 +94,14 @@ fn only_certificates_of_the_authority_get_in() -> TestResult {
             asks("good", "--tlsverify")?.prints("linux")?;
             // Without verifying the daemon, which still verifies the client.
             asks("doubter", "--tls")?.prints("linux")?;
-            for (who, words) in [
-                ("stranger", "ertificate"),
-                ("expired", "ertificate"),
-                ("nothing", "ertificate"),
-                ("doubter", "ertificate"),
-            ] {
-                asks(who, "--tlsverify")?.exits_with(1)?.complains(words)?;
+            for who in ["stranger", "expired", "nothing", "doubter"] {
+                let refused = asks(who, "--tlsverify")?.exits_with(1)?;
+                // Libraries of TLS have their own names for the alerts.
+                let names = ["certificate", "Certificate", "UnknownCA", "UnknownIssuer"];
+                assert!(
+                    names.iter().any(|name| refused.stderr.contains(name)),
+                    "{who}: {refused:#?}"
+                );
             }
             call(host, client, folder.path(), &["-H", TCP, "ps"])?
                 .exits_with(1)?
