@@ -27,7 +27,21 @@ const ARCHIVES: usize = 64;
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The right to move an archive, given back when this is dropped.
-pub(crate) type ArchiveSlot = OwnedSemaphorePermit;
+pub(crate) struct ArchiveSlot {
+    _permit: OwnedSemaphorePermit,
+    archives: Arc<Semaphore>,
+}
+
+impl Drop for ArchiveSlot {
+    /// Gives memory back to the kernel behind the last archive: buffers of many threads leave the heap full of holes,
+    /// which an idle daemon would keep.
+    fn drop(&mut self) {
+        let is_last = self.archives.available_permits() + 1 == ARCHIVES;
+        if let (true, Ok(runtime)) = (is_last, tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn_blocking(rorqual_sys::fork::trim_heap));
+        }
+    }
+}
 
 /// The daemon's settings as clients see them.
 #[derive(Clone, Debug)]
@@ -64,7 +78,9 @@ impl Context {
     pub(crate) async fn archive_slot(&self) -> Result<ArchiveSlot, ApiError> {
         let slot = Arc::clone(&self.archives).acquire_owned();
         match tokio::time::timeout(ARCHIVE_PATIENCE, slot).await {
-            Ok(Ok(slot)) => Ok(slot),
+            Ok(Ok(permit)) => {
+                Ok(ArchiveSlot { _permit: permit, archives: Arc::clone(&self.archives) })
+            }
             _ => Err(ApiError {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 message: format!(

@@ -22,7 +22,7 @@ pub const ALLOWED: [(&str, &str); 19] = [
     ("runtime", "core sys"),
     ("shim", "core sys runtime"),
     ("transfer", "core content snapshot"),
-    ("cli", "core api client"),
+    ("cli", "core sys api client"),
     ("engine", "core store content snapshot network transfer shim"),
     ("daemon", "core api http sys store content snapshot network shim transfer engine"),
     ("testkit", "core api client sys"),
