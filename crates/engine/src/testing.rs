@@ -22,26 +22,45 @@ use rorqual_snapshot::fake::FakeSnapshotter;
 use rorqual_snapshot::{Change, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::fake::FakeTransfer;
+use rorqual_volume::fake::FakeMounts;
 use tokio::sync::watch;
 
 use crate::logs::{LogRecords, LogSource};
 use crate::records::{ContainerRecord, StateRecord};
 use crate::spec::ContainerSpec;
-use crate::{Engine, Event, EventQuery, JournalState, Listener, Options, Parts, Phase};
+use crate::{Ending, Engine, Event, EventQuery, JournalState, Listener, Options, Parts, Phase};
+
+/// The end of a daemon whose containers go on.
+pub(crate) const LIVES_ON: Ending =
+    Ending { live_restore: true, patience: Duration::from_secs(15) };
 
 /// Which step shall fail next; every step is also a point where a future can be left.
 #[derive(Default)]
-pub(crate) struct Saboteur(Mutex<Option<&'static str>>);
+pub(crate) struct Saboteur {
+    failing: Mutex<Option<&'static str>>,
+    visited: Mutex<BTreeSet<&'static str>>,
+}
 
 impl Saboteur {
     pub(crate) fn fail_at(&self, step: Option<&'static str>) {
-        *self.0.lock().unwrap() = step;
+        *self.failing.lock().unwrap() = step;
+    }
+
+    /// Returns the steps that were come by.
+    pub(crate) fn visited(&self) -> BTreeSet<&'static str> {
+        self.visited.lock().unwrap().clone()
     }
 
     async fn step(&self, step: &'static str) -> bool {
+        self.visited.lock().unwrap().insert(step);
         tokio::task::yield_now().await;
-        *self.0.lock().unwrap() == Some(step)
+        *self.failing.lock().unwrap() == Some(step)
     }
+}
+
+/// The failure of a sabotaged task.
+fn sabotaged() -> rorqual_shim::Error {
+    rorqual_shim::Error::Unreachable { who: "shim", source: "sabotage".into() }
 }
 
 /// Networks that only remember who is attached.
@@ -107,7 +126,9 @@ impl Networks for Nets {
         })
     }
     async fn detach(&self, container: &ContainerId) -> Result<(), rorqual_network::Error> {
-        tokio::task::yield_now().await;
+        if self.sabotage.step("detach").await {
+            return Err(rorqual_network::Error::Conflict("sabotage".to_owned()));
+        }
         self.attached.lock().unwrap().remove(container);
         Ok(())
     }
@@ -116,6 +137,9 @@ impl Networks for Nets {
         container: &ContainerId,
         _pid: i32,
     ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
+        if self.sabotage.step("adopt network").await {
+            return Err(rorqual_network::Error::Conflict("sabotage".to_owned()));
+        }
         self.attached.lock().unwrap().insert(*container);
         Ok(Vec::new())
     }
@@ -145,13 +169,21 @@ impl Tasks for FaultyTasks {
         task
     }
     async fn adopt(&self, container: ContainerId) -> Result<Adoption, rorqual_shim::Error> {
-        tokio::task::yield_now().await;
+        if self.sabotage.step("adopt task").await {
+            return Err(sabotaged());
+        }
         self.inner.adopt(container).await
     }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
+        if self.sabotage.step("forget").await {
+            return Err(sabotaged());
+        }
         self.inner.forget(container).await
     }
     async fn sweep(&self, known: &[ContainerId]) -> Result<Vec<ContainerId>, rorqual_shim::Error> {
+        if self.sabotage.step("sweep").await {
+            return Err(sabotaged());
+        }
         self.inner.sweep(known).await
     }
 }
@@ -191,7 +223,7 @@ impl Snapshotter for FaultySnapshots {
         self.inner.rootfs(container).await
     }
     async fn remove(&self, container: &ContainerId) -> Snap<()> {
-        tokio::task::yield_now().await;
+        self.step("remove snapshot").await?;
         self.inner.remove(container).await
     }
     async fn usage(&self, container: &ContainerId) -> Snap<Usage> {
@@ -241,6 +273,7 @@ pub(crate) struct Host {
     pub(crate) nets: Arc<Nets>,
     pub(crate) sabotage: Arc<Saboteur>,
     pub(crate) snapshots: FakeSnapshotter,
+    pub(crate) mounts: FakeMounts,
     images: Arc<FakeImages>,
     database: Database,
 }
@@ -262,6 +295,7 @@ impl Host {
             tasks: FakeTasks::new(),
             nets: Arc::new(Nets { attached: Mutex::default(), sabotage: Arc::clone(&sabotage) }),
             snapshots: FakeSnapshotter::new(directory.path().join("layers")),
+            mounts: FakeMounts::default(),
             database: Database::open(&directory.path().join("state.db")).unwrap(),
             directory,
             sabotage,
@@ -284,8 +318,26 @@ impl Host {
             images: Arc::clone(&self.images) as _,
             transfer: Arc::new(FakeTransfer::new(Arc::clone(&self.images))),
             networks: Arc::clone(&self.nets) as _,
+            volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
             database: self.database.clone(),
         }
+    }
+
+    /// Lets the database refuse to write records of a kind, or none.
+    pub(crate) fn refuse_records(&self, kind: Option<&str>) {
+        let connection =
+            rusqlite::Connection::open(self.directory.path().join("state.db")).unwrap();
+        let mut sql = String::new();
+        for (change, row) in [("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")] {
+            sql += &format!("DROP TRIGGER IF EXISTS refuse_{change};");
+            if let Some(kind) = kind {
+                sql += &format!(
+                    "CREATE TRIGGER refuse_{change} BEFORE {change} ON records WHEN {row}.kind = '{kind}'
+                     BEGIN SELECT RAISE(ABORT, 'sabotage'); END;"
+                );
+            }
+        }
+        connection.execute_batch(&sql).unwrap();
     }
 
     /// Starts a daemon, as after the death of the last one.
@@ -296,7 +348,7 @@ impl Host {
     pub(crate) async fn boot_with(&self, change: impl FnOnce(&mut Options)) -> Engine {
         let path = self.directory.path().join("journal");
         let (journal, unfinished) = Journal::open(&path).unwrap();
-        let mut options = Options::new(self.directory.path().join("volumes"));
+        let mut options = Options::docker_defaults();
         change(&mut options);
         let state = JournalState { journal: Arc::new(journal), unfinished };
         Engine::open(options, self.parts(), state).await.unwrap()
@@ -314,6 +366,7 @@ impl Host {
         all.extend(states.iter().map(|record| format!("state {}", record.id.short())));
         let volumes = std::fs::read_dir(self.directory.path().join("volumes"));
         let volumes = volumes.into_iter().flatten().flatten();
+        all.extend(self.mounts.mounted().into_iter().map(|mount| format!("mount {mount}")));
         all.extend(volumes.map(|entry| format!("volume {}", entry.file_name().display())));
         all
     }

@@ -20,6 +20,10 @@ pub(crate) enum Undo {
     ReleaseName { name: ContainerName, owner: ContainerId },
     /// Give a volume up, and remove it when it was made for `owner`.
     ReleaseVolume { name: VolumeName, owner: ContainerId, made: bool },
+    /// Remove an anonymous volume if its `owner` is gone: the rest of a removal, not its reverse.
+    DropVolume { name: VolumeName, owner: ContainerId },
+    /// Unmount a volume for a container.
+    UnmountVolume { name: VolumeName, user: ContainerId },
     /// Remove a container's directory.
     RemoveSnapshot(ContainerId),
     /// Remove a container's records.
@@ -56,6 +60,21 @@ impl Undoer for Undoing {
                     None
                 }
             }
+            Undo::DropVolume { name, owner } => {
+                let gone = self.index.find(&owner.to_string()).is_err();
+                if gone && self.index.users_of_volume(&name).is_empty() {
+                    self.volumes.discard(&name).await.err().map(|error| full_message(&error))
+                } else {
+                    None
+                }
+            }
+            Undo::UnmountVolume { name, user } => self
+                .volumes
+                .driver
+                .unmount(&name, user)
+                .await
+                .err()
+                .map(|error| full_message(&error)),
             Undo::RemoveSnapshot(id) => {
                 self.parts.snapshots.remove(&id).await.err().map(|error| full_message(&error))
             }

@@ -8,6 +8,7 @@ use std::path::Path;
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
 use rorqual_sys::namespace::Namespaces;
+use rorqual_sys::path::{Follow, Root};
 use rorqual_sys::process::{self, CloneOptions, Cloned};
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -21,14 +22,29 @@ const MAX_VALUE: usize = 255;
 /// LIMIT: what mount(2) takes as options, less the final null; it cuts off the rest without a word.
 const MAX_DATA: usize = 4095;
 
-/// Opens all sources of a plan, detached mounts and namespaces, in order; with `late_binds`, all but the bind mounts.
+/// Who opens the mounts of a plan, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The parent, beforehand.
+    AtOnce,
+    /// The parent, bind mounts one by one when their turn comes.
+    BindsInTurn,
+    /// The child, which has rights in its user namespace that the parent has not.
+    ByChild,
+}
+
+/// Opens the sources of a plan, detached mounts and namespaces, in order; leaves out those whose time is later.
 pub(crate) fn open_all(
     plans: &[SourcePlan],
     given: Vec<Joined>,
-    late_binds: bool,
+    opening: Opening,
 ) -> Result<Vec<Option<OwnedFd>>, Error> {
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
-    let late = |plan: &SourcePlan| late_binds && matches!(plan, SourcePlan::Bind { .. });
+    let late = |plan: &SourcePlan| match plan {
+        SourcePlan::Bind { .. } => opening != Opening::AtOnce,
+        SourcePlan::Rootfs(_) => opening == Opening::ByChild,
+        SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
+    };
     plans
         .iter()
         .map(|plan| if late(plan) { Ok(None) } else { open(plan, &mut given).map(Some) })
@@ -46,10 +62,15 @@ fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Err
             .map_err(|source| failed(format!("open root file system {path:?}"), source)),
         SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => open_overlay(plan)
             .map_err(|source| failed("mount the overlay root file system".into(), source)),
-        SourcePlan::Bind { path, recursive, attributes, recursive_attributes, idmap } => {
+        SourcePlan::Bind { path, subpath, recursive, attributes, recursive_attributes, idmap } => {
             let all = (attributes, recursive_attributes);
-            open_bind(path, *recursive, all, idmap.as_ref())
-                .map_err(|source| failed(format!("bind mount source {path:?}"), source))
+            open_bind((path, subpath.as_deref()), *recursive, all, idmap.as_ref()).map_err(
+                |source| {
+                    let shown =
+                        subpath.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
+                    failed(format!("bind mount source {shown:?}"), source)
+                },
+            )
         }
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -67,14 +88,14 @@ fn failed(action: String, source: io::Error) -> Error {
 }
 
 fn open_bind(
-    path: &Path,
+    (path, subpath): (&Path, Option<&Path>),
     recursive: bool,
     (attributes, recursive_attributes): (&MountAttributes, &MountAttributes),
     idmap: Option<&IdmapPlan>,
 ) -> io::Result<OwnedFd> {
-    let tree = match mount::clone_tree(path, recursive) {
+    let tree = match clone_below(path, subpath, recursive) {
         // The kernel copies no mounts of another mount namespace, such as a container's own /dev/shm.
-        Err(error) if mount::errno(&error) == Some(libc::EINVAL) => {
+        Err(error) if mount::errno(&error) == Some(libc::EINVAL) && subpath.is_none() => {
             clone_of_process(path, recursive).unwrap_or(Err(error))
         }
         other => other,
@@ -89,6 +110,13 @@ fn open_bind(
         }
     }
     Ok(tree)
+}
+
+/// Copies the mount at `path`, or at a path inside it that no link leads out of.
+fn clone_below(path: &Path, subpath: Option<&Path>, recursive: bool) -> io::Result<OwnedFd> {
+    let Some(subpath) = subpath else { return mount::clone_tree(path, recursive) };
+    let below = Root::open(path)?.open_handle(subpath, Follow::Yes)?;
+    mount::clone_tree_fd(below.as_fd(), recursive)
 }
 
 /// Makes a user namespace with these maps. The kernel wants a process for it, which lives only that long.
@@ -134,8 +162,10 @@ fn open_overlay(plan: &OverlayPlan) -> io::Result<OwnedFd> {
         mount::set_attributes(tree.as_fd(), &attributes, false)?;
         return Ok(tree);
     }
+    if !mount::overlay_takes_layers() {
+        return overlay_by_list(plan);
+    }
     match overlay_by_layers(plan) {
-        // COMPAT: kernels before 6.5 do not know `lowerdir+`.
         Err(error) if mount::errno(&error) == Some(libc::EINVAL) => overlay_by_list(plan),
         other => other,
     }

@@ -10,10 +10,9 @@ use crate::request::{
     StopRequest, UpdateRequest, WaitCondition,
 };
 use crate::spec::{MountKind, MountSpec, RestartPolicy, StopTimeout, VolumeOptions};
-use crate::testing::{Host, eventually, heard, listen, phase, spec};
+use crate::testing::{Host, LIVES_ON, eventually, heard, listen, phase, spec};
 use crate::{Ending, Phase};
 
-const LIVES_ON: Ending = Ending { live_restore: true, patience: Duration::from_secs(15) };
 const FORCE: RemoveRequest = RemoveRequest { force: true, volumes: false };
 
 #[tokio::test]
@@ -249,6 +248,44 @@ async fn exec_runs_once_and_keeps_its_code() {
     assert_eq!(order[0], "container exec_create: sh -c exit 3");
     let again = engine.execs.start(&id, ExecStart::default()).await;
     assert_eq!(again.err().map(|error| error.kind()), Some(ErrorKind::Conflict));
+}
+
+#[tokio::test]
+async fn execs_survive_the_daemon() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    let web = engine.containers.create(spec("web", &[])).await.unwrap().id;
+    engine.containers.start("web").await.unwrap();
+    let command = |words: &[&str]| ExecSpec {
+        command: words.iter().map(|&word| word.to_owned()).collect(),
+        ..ExecSpec::default()
+    };
+    let mut ids = Vec::new();
+    for words in [&["sleep", "9"][..], &["sleep", "8"], &["sh", "-c", "exit 3"]] {
+        let id = engine.execs.create("web", command(words)).await.unwrap();
+        engine.execs.start(&id.to_string(), ExecStart::default()).await.unwrap();
+        ids.push(id);
+    }
+    let [runs, ends, ended] = ids[..] else { panic!("three") };
+    let code = async |engine: &crate::Engine, id: rorqual_core::ExecId| {
+        engine.execs.inspect(&id.to_string()).await.unwrap().exit_code
+    };
+    eventually("ended", async || code(&engine, ended).await == Some(3)).await;
+    engine.shutdown(LIVES_ON).await;
+    drop(engine);
+    host.tasks.running(web).unwrap().end_exec(ends, 4);
+
+    let engine = host.boot().await;
+    let view = engine.execs.inspect(&runs.to_string()).await.unwrap();
+    assert!(view.running && view.pid > 0);
+    assert_eq!((view.container, view.spec), (web, command(&["sleep", "9"])));
+    assert_eq!(code(&engine, ended).await, Some(3));
+    eventually("its end is learnt", async || code(&engine, ends).await == Some(4)).await;
+    assert_eq!(engine.containers.inspect("web", false).await.unwrap().execs, [runs]);
+    host.tasks.running(web).unwrap().end_exec(runs, 6);
+    eventually("its end is heard", async || code(&engine, runs).await == Some(6)).await;
+    engine.containers.remove("web", FORCE).await.unwrap();
+    assert!(engine.execs.inspect(&runs.to_string()).await.is_err());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod client;
 mod crash;
 mod daemon;
 mod execs;
@@ -13,6 +14,7 @@ mod limits;
 mod logs;
 mod remote;
 mod run;
+mod volumes;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 
