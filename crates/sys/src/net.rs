@@ -13,7 +13,7 @@ mod socket;
 
 pub use address::{
     Address, Neighbour, Route, add_address, add_neighbour, add_route, addresses, delete_address,
-    routes,
+    delete_route, routes,
 };
 pub use link::{
     Change, Link, LinkRef, Veth, add_bridge, add_dummy, add_veth, change_link, delete_link,

@@ -12,6 +12,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod networks;
 mod remote;
 mod run;
 mod volumes;

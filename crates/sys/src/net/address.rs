@@ -58,7 +58,10 @@ fn put(batch: &mut Batch, kind: u16, address: IpAddr) {
 }
 
 fn address_header(address: &Address) -> [u8; 8] {
-    let mut header = [family(address.address), address.prefix, 0, 0, 0, 0, 0, 0];
+    /// `IFA_F_NODAD`: whoever gives addresses out knows that nobody else has this one, so nobody is asked for a second.
+    const NOT_PROBED: u8 = 2;
+    let flags = if address.address.is_ipv6() { NOT_PROBED } else { 0 };
+    let mut header = [family(address.address), address.prefix, flags, 0, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&address.link.to_ne_bytes());
     header
 }
@@ -86,6 +89,15 @@ pub fn delete_address(batch: &mut Batch, address: &Address) {
 
 /// Adds a request for a route.
 pub fn add_route(batch: &mut Batch, route: &Route) {
+    put_route(batch, route, libc::RTM_NEWROUTE, CREATE);
+}
+
+/// Adds a request to take a route away.
+pub fn delete_route(batch: &mut Batch, route: &Route) {
+    put_route(batch, route, libc::RTM_DELROUTE, REQUEST);
+}
+
+fn put_route(batch: &mut Batch, route: &Route, kind: u16, flags: u16) {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let sample = route.destination.map_or(route.gateway.unwrap_or(any), |(address, _)| address);
     let prefix = route.destination.map_or(0, |(_, prefix)| prefix);
@@ -104,7 +116,7 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
         0,
         0,
     ];
-    batch.message(libc::RTM_NEWROUTE, CREATE, &header, |batch| {
+    batch.message(kind, flags, &header, |batch| {
         if let Some((destination, _)) = route.destination {
             put(batch, libc::RTA_DST, destination);
         }
