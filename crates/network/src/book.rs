@@ -30,6 +30,9 @@ pub(crate) struct Attached {
     /// What its files are made from; unknown when it was learnt from the kernel.
     #[serde(default)]
     pub(crate) request: Option<Attach>,
+    /// The resolver serves it.
+    #[serde(default)]
+    pub(crate) resolver: bool,
 }
 
 /// Finds the endpoint that has the default gateway of a family: the highest priority, then the first name.

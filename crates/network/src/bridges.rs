@@ -8,6 +8,7 @@ mod join;
 mod manage;
 mod records;
 mod recover;
+mod resolve;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,7 @@ struct Inner {
     state: Mutex<State>,
     route: Mutex<Socket>,
     firewall: Option<Arc<Mutex<Firewall>>>,
+    resolver: Mutex<resolve::Resolver>,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -147,6 +149,7 @@ impl Bridges {
         } else {
             None
         };
+        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
         Ok(Self(Arc::new(Inner {
             options,
@@ -157,6 +160,7 @@ impl Bridges {
             state: Mutex::new(state),
             route: Mutex::new(route),
             firewall,
+            resolver,
             _watchman: watchman,
             janitor: Janitor::start()?,
         })))

@@ -170,6 +170,7 @@ impl State {
             directory: attach.directory.clone(),
             links: Vec::new(),
             request: Some(attach.clone()),
+            resolver: false,
         };
         self.book.attached.insert(attach.container, attached.clone());
         Ok(attached)

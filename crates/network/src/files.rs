@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::dns::Upstream;
 use crate::{Attach, Endpoint, Error, HostFiles, SandboxKind};
 
 /// LIMIT: the resolver library reads far less; a larger file is damage.
@@ -65,6 +66,9 @@ pub(crate) fn write(
 
 fn resolver_text(attach: &Attach, endpoints: &[Endpoint], host: &HostSide) -> String {
     let on_host = attach.kind == SandboxKind::Host;
+    if !on_host && endpoints.iter().any(|endpoint| endpoint.network_name != "bridge") {
+        return embedded(attach, host).text();
+    }
     let resolver = Resolver::parse(&host_resolv_conf(host));
     let ipv6 = on_host || endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
     let resolver = if on_host { resolver } else { resolver.for_container(ipv6) };
@@ -253,6 +257,29 @@ impl Resolver {
         }
         text
     }
+}
+
+/// What a container is told whose names the resolver of this host serves.
+fn embedded(attach: &Attach, host: &HostSide) -> Resolver {
+    let mut resolver = Resolver::parse(&host_resolv_conf(host)).overridden_by(attach);
+    resolver.servers = vec![IpAddr::V4(crate::dns::ADDRESS)];
+    // COMPAT: names without a dot are names of containers first.
+    if !resolver.options.iter().any(|option| option.starts_with("ndots:")) {
+        resolver.options.push("ndots:0".to_owned());
+    }
+    resolver
+}
+
+/// Whom the resolver asks for a container; the host's own loopback is reached from the host only.
+pub(crate) fn upstream(attach: &Attach, host: &HostSide, way_out: bool) -> Vec<Upstream> {
+    let of_host = Resolver::parse(&read_bounded(&host.resolv_conf, MAX_RESOLV_CONF)).servers;
+    let own = !attach.dns.is_empty();
+    let servers = if own { attach.dns.clone() } else { of_host };
+    let each = servers
+        .into_iter()
+        .map(|address| Upstream { address, on_host: !own && address.is_loopback() });
+    // An internal network has no way out, so the host must not be one either.
+    each.filter(|server| way_out || !server.on_host).collect()
 }
 
 fn read_bounded(path: &Path, limit: u64) -> String {

@@ -8,6 +8,7 @@ mod bridges;
 mod cidr;
 mod contract;
 mod design;
+mod dns;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod files;
@@ -29,5 +30,6 @@ pub use contract::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, NetworkRequest, Networks,
     PortProtocol, PublishedPort, Sandbox, SandboxKind, Subnet, SubnetRequest,
 };
+pub use dns::{ROLE as RESOLVER_ROLE, main as resolver_main};
 pub use files::HostSide;
 pub use ipam::{SubnetPool, default_pools};

@@ -54,6 +54,7 @@ impl Inner {
             directory: attach.directory.clone(),
             links: Vec::new(),
             request: Some(attach.clone()),
+            resolver: false,
         };
         state.book.attached.insert(attach.container, attached);
         Ok(plan)
@@ -98,6 +99,12 @@ impl Inner {
             SandboxKind::Container(owner, pid) => self.namespace_of(owner, *pid)?,
             SandboxKind::Own(_) => Some(self.build(&attach.container, plan)?),
         };
+        if let Some(namespace) = &namespace
+            && plan.iter().any(|(network, _)| !network.is_predefined())
+        {
+            // ORDER: served before the container can ask.
+            self.serve(&attach.container, namespace.as_fd())?;
+        }
         let attached = lock(&self.state).book.attached.get(&attach.container).cloned();
         let attached = attached.ok_or_else(|| {
             Error::Conflict(format!("container {} was detached", attach.container.short()))
@@ -221,6 +228,9 @@ impl Inner {
             None => Ok(()),
         };
         lock(&self.state).ports.release(&attached.ports);
+        if attached.resolver {
+            self.serve_no_more(container);
+        }
         self.give_back(attached);
         self.records.remove(container).and(unpublished)
     }

@@ -142,6 +142,12 @@ impl Inner {
     ) -> Result<Vec<Endpoint>, Error> {
         let attached = lock(&self.state).book.attached(container)?.clone();
         route(namespace, &attached.endpoints)?;
+        if attached.resolver {
+            self.tell_names(container)?;
+        } else if attached.endpoints.iter().any(|endpoint| endpoint.network_name != "bridge") {
+            self.serve(container, namespace)?;
+        }
+        let attached = lock(&self.state).book.attached(container)?.clone();
         self.records.save(container, &attached)?;
         if let Some(request) = &attached.request {
             files::update(request, before, &attached.endpoints, &self.host_side())?;

@@ -98,8 +98,15 @@ pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Target)> {
 impl Inner {
     /// Takes over a running container: from the record, else from what its namespace shows.
     pub(super) fn adopt(&self, container: &ContainerId, pid: i32) -> Result<Vec<Endpoint>, Error> {
-        if let Some(attached) = lock(&self.state).book.attached.get(container) {
-            return Ok(attached.endpoints.clone());
+        let known = lock(&self.state).book.attached.get(container).cloned();
+        if let Some(attached) = known {
+            if attached.resolver
+                && let Err(error) = self.serve_again(container, pid)
+            {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(container = container.short(), error, "no names for it");
+            }
+            return Ok(attached.endpoints);
         }
         let attached = self.examine(container, pid)?;
         if let Some(pool) = self.bridge.as_ref().and_then(|bridge| bridge.pool.as_ref()) {
@@ -141,6 +148,7 @@ impl Inner {
             directory: std::path::PathBuf::new(),
             links: found.into_iter().map(|link| link.name).collect(),
             request: None,
+            resolver: false,
         })
     }
 
@@ -173,6 +181,7 @@ impl Inner {
         }
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
+        self.keep_served()?;
         let mut route = lock(&self.route);
         let all = links(&mut route, &self.tag)?;
         let theirs = all.iter().filter(|link| {

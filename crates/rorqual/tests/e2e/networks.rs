@@ -167,3 +167,75 @@ fn networks_and_connections_outlive_the_daemon() -> TestResult {
         Ok(())
     })
 }
+
+/// Asks the resolver for a name as a container does; prints the addresses of the answer.
+fn lookup(name: &str) -> String {
+    format!("nslookup {name} 127.0.0.11 2>&1 | tail -n +3")
+}
+
+#[test]
+fn containers_know_each_other_by_name() -> TestResult {
+    scenario(|host| {
+        host.cli(["network", "create", "--ipv6", "front"])?.ok()?;
+        host.cli(["network", "create", "--internal", "vault"])?.ok()?;
+        let flags = ["--network", "front", "--network-alias", "www", "--name", "web"];
+        serve(host, &flags, "hello")?;
+        let field = |name: &str| {
+            inspect(host, "web", &format!("{{{{.NetworkSettings.Networks.front.{name}}}}}"))
+        };
+        let (v4, v6) = (field("IPAddress")?, field("GlobalIPv6Address")?);
+        let short = inspect(host, "web", "{{.Id}}")?[..12].to_owned();
+        let front = ["--network", "front"];
+        for name in ["web", "www", "WEB", "web.front", &short] {
+            let answer = run(host, &front, &lookup(name))?;
+            assert!(answer.contains(&v4) && answer.contains(&v6), "{name}: {answer}");
+        }
+        let named = run(host, &front, &lookup(&v4))?;
+        assert!(named.contains("web.front"), "{named}");
+        let resolv = run(host, &front, "cat /etc/resolv.conf")?;
+        assert!(resolv.contains("nameserver 127.0.0.11\n"), "{resolv}");
+        assert!(resolv.contains("ndots:0"), "{resolv}");
+        let apart = run(host, &["--network", "vault"], &lookup("web"));
+        assert!(!format!("{apart:?}").contains(&v4), "{apart:?}");
+
+        // A name server of the container's own has port 53 for itself.
+        let own = "nc -l -p 53 </dev/null >/dev/null & \
+                   timeout 9 sh -c 'until echo | nc -w 1 127.0.0.1 53 2>/dev/null; do :; done' && echo mine";
+        assert_eq!(run(host, &front, own)?, "mine");
+
+        host.cli(["network", "connect", "vault", "web"])?.ok()?;
+        let seen = run(host, &["--network", "vault"], &lookup("web"))?;
+        let inner = inspect(host, "web", "{{.NetworkSettings.Networks.vault.IPAddress}}")?;
+        assert!(seen.contains(&inner) && !seen.contains(&v4), "{seen}");
+        Ok(())
+    })
+}
+
+#[test]
+fn names_are_answered_while_no_daemon_runs() -> TestResult {
+    scenario(|host| {
+        host.cli(["network", "create", "front"])?.ok()?;
+        serve(host, &["--network", "front", "--name", "web"], "hello")?;
+        let script =
+            format!("while :; do {} >> /answers; echo end >> /answers; done", lookup("web"));
+        let asker =
+            ["run", "-d", "--network", "front", "--name", "asker", "busybox", "sh", "-c", &script];
+        host.cli(asker)?.ok()?;
+        let v4 = inspect(host, "web", "{{.NetworkSettings.Networks.front.IPAddress}}")?;
+        let answers = |host: &Host| -> TestResult<String> {
+            host.cli(["exec", "asker", "cat", "/answers"])?.ok()
+        };
+        let more_than = |host: &Host, count: usize| {
+            eventually("the asker goes on", || {
+                answers(host).ok().filter(|text| text.matches("end").count() > count)
+            })
+        };
+        let before = more_than(host, 3)?.matches("end").count();
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        let text = more_than(host, before + 3)?;
+        let (asked, answered) = (text.matches("end").count(), text.matches(v4.as_str()).count());
+        assert!(answered >= asked, "{asked} queries, {answered} answers");
+        Ok(())
+    })
+}

@@ -163,6 +163,26 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetlinkError> {
     Ok(found)
 }
 
+/// Lists the addresses of a link that are for good and for everywhere: neither given for a while nor of one network only.
+pub fn lasting_addresses(socket: &mut Socket, link: u32) -> Result<Vec<Address>, NetlinkError> {
+    let mut request = Batch::new();
+    request.message(libc::RTM_GETADDR, DUMP, &[0; 8], |_| {});
+    let mut found = Vec::new();
+    socket.dump(&request, |dumped| match dumped {
+        Dumped::Start => found.clear(),
+        Dumped::Object(payload) if is_lasting(payload) => found.extend(parse_address(payload)),
+        Dumped::Object(_) => {}
+    })?;
+    found.retain(|address: &Address| address.link == link);
+    Ok(found)
+}
+
+fn is_lasting(payload: &[u8]) -> bool {
+    let Some(&[_, _, flags, scope]) = payload.first_chunk::<4>() else { return false };
+    let permanent = u32::from(flags) & libc::IFA_F_PERMANENT != 0;
+    permanent && scope == libc::RT_SCOPE_UNIVERSE
+}
+
 fn parse_address(payload: &[u8]) -> Option<Address> {
     let attribute = |wanted| {
         let mut all = attributes(payload.get(8..)?);
