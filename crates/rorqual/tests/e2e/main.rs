@@ -12,6 +12,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod nested;
 mod networks;
 mod remote;
 mod run;
