@@ -7,6 +7,7 @@ use std::time::Duration;
 use rorqual_core::{ContainerId, ExecId, Timestamp, full_message};
 use rorqual_shim::{Attachment, Error as TaskError, Exec, ExecLaunch, Task, WindowSize};
 use rorqual_store::Durability;
+use tokio_util::sync::CancellationToken;
 
 use crate::container::Container;
 use crate::containers::connection;
@@ -20,6 +21,9 @@ use crate::world::World;
 
 // LIMIT: an ended exec can be inspected for as long; Docker drops them after a few minutes too.
 const KEPT: Duration = Duration::from_secs(300);
+
+// LIMIT: between the end of an exec's output and the news of its exit lie microseconds, unless it has closed its output.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Where an exec stands.
 enum Stage {
@@ -35,6 +39,8 @@ pub(crate) struct ExecCell {
     pub(crate) container: Arc<Container>,
     pub(crate) spec: ExecSpec,
     stage: Mutex<Stage>,
+    /// Cancelled once the stage is [`Stage::Ended`].
+    over: CancellationToken,
 }
 
 impl ExecCell {
@@ -97,7 +103,8 @@ impl Execs {
         };
         let id = ExecId::from_random(World::random_bits()?);
         let stage = Mutex::new(Stage::Created);
-        let cell = Arc::new(ExecCell { id, container, spec, stage });
+        let over = CancellationToken::new();
+        let cell = Arc::new(ExecCell { id, container, spec, stage, over });
         let now = self.world.options.clock.now();
         forget(&self.world, |exec| match *exec.stage() {
             Stage::Ended { at, .. } => now.since(at) >= KEPT,
@@ -127,6 +134,13 @@ impl Execs {
         };
         let container = cell.container.id;
         Ok(ExecView { id: cell.id, container, spec: cell.spec.clone(), running, exit_code, pid })
+    }
+
+    /// Waits until an exec's exit code is known, but not for ever: its process may live on without its streams.
+    pub async fn settled(&self, exec: &str) {
+        if let Ok(cell) = self.find(exec) {
+            tokio::time::timeout(SETTLING, cell.over.cancelled()).await.ok();
+        }
     }
 
     /// Tells an exec's terminal the size.
@@ -270,6 +284,7 @@ async fn run(
 fn finish(world: &World, cell: &ExecCell, code: i32) {
     let at = world.options.clock.now();
     *cell.stage() = Stage::Ended { code, at };
+    cell.over.cancel();
     cell.container.live().execs.remove(&cell.id);
     let (database, record) = (world.parts.database.clone(), cell.record(Some((code, at))));
     world.tracker.spawn(async move {
@@ -356,7 +371,11 @@ pub(crate) async fn adopt(
             (None, None) => (Stage::Ended { code: 137, at: world.options.clock.now() }, None),
         };
         let stage = Mutex::new(stage);
-        let cell = Arc::new(ExecCell { id, container: Arc::clone(container), spec, stage });
+        let over = CancellationToken::new();
+        if running.is_none() {
+            over.cancel();
+        }
+        let cell = Arc::new(ExecCell { id, container: Arc::clone(container), spec, stage, over });
         insert(world, &cell);
         if let Some(exec) = running {
             container.live().execs.insert(id);
@@ -388,7 +407,8 @@ pub(crate) async fn probe(
 ) -> Result<(tokio::net::UnixStream, Arc<dyn Exec>, ExecId)> {
     let id = ExecId::from_random(World::random_bits()?);
     let stage = Mutex::new(Stage::Starting);
-    let cell = ExecCell { id, container: Arc::clone(container), spec, stage };
+    let over = CancellationToken::new();
+    let cell = ExecCell { id, container: Arc::clone(container), spec, stage, over };
     let task = container.running_task()?;
     let (near, far) = connection()?;
     let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };

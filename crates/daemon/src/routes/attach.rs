@@ -29,6 +29,13 @@ pub(super) enum Leave {
 }
 
 impl Leave {
+    /// Waits until what clients ask for after the end of the output is known.
+    async fn settled(&self) {
+        if let Self::Exec(context, id) = self {
+            context.engine.execs.settled(id).await;
+        }
+    }
+
     async fn note(self) {
         let noted = match self {
             Self::Container(context, id) => context.engine.containers.note_detach(&id).await,
@@ -142,8 +149,11 @@ async fn converse(client: RawStream, attached: Attached, stdin: bool, keys: Vec<
     }
     if let Some(process) = stream {
         let watch = tty.then(|| Watch::new(keys));
-        if pump(from_client, &mut to_client, process, stdin, watch).await == Ended::Detached {
-            leave.note().await;
+        match pump(from_client, &mut to_client, process, stdin, watch).await {
+            Ended::Detached => leave.note().await,
+            // ORDER: clients take the end of the connection for the end of the process and ask for its exit code.
+            Ended::Output => leave.settled().await,
+            Ended::Client => {}
         }
     }
     to_client.shutdown().await.ok();
@@ -166,8 +176,10 @@ async fn replay(
 /// Why a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// No more output, or the client is gone.
+    /// No more output.
     Output,
+    /// The client is gone.
+    Client,
     /// The client typed the detach keys.
     Detached,
 }
@@ -182,8 +194,8 @@ async fn pump(
     let (mut output, input) = process.into_split();
     let outward = async {
         let copied = tokio::io::copy(&mut output, to_client).await;
-        to_client.flush().await.ok();
-        copied
+        let flushed = to_client.flush().await;
+        if copied.is_ok() && flushed.is_ok() { Ended::Output } else { Ended::Client }
     };
     let inward = async {
         if stdin {
@@ -196,7 +208,7 @@ async fn pump(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        _ = outward => Ended::Output,
+        ended = outward => ended,
         () = inward => Ended::Detached,
     }
 }
