@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::cgroup::Driver;
 use rorqual_sys::namespace::{self, Namespaces};
@@ -57,7 +57,8 @@ fn os(action: &str) -> impl FnOnce(io::Error) -> Error {
 
 /// Creates a container, see [`crate::create`].
 pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Created, Error> {
-    let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier } = request;
+    let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier, filter } =
+        request;
     let mut warnings = Vec::new();
     let group = cgroup::create(&id, &spec, extras.cgroup_driver, &mut warnings)?;
     let guard = CgroupGuard(Some(group));
@@ -74,6 +75,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         barrier: barrier == Barrier::Wait,
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
+        filter_given: filter.is_some(),
     };
     let input = PlanInput {
         id: &id,
@@ -88,7 +90,6 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     let process = spec.process().as_ref().ok_or_else(no_process)?;
     let (args, env) = strings(process)?;
     let hooks = HookSet::new(&id, bundle.clone(), &spec);
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let prepared = Prepared {
         sources: sources::open_all(&plan.sources, joined, extras.late_binds)?,
         plan,
@@ -100,7 +101,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         target: None,
         target_root: None,
         target_kinds: Namespaces::empty(),
-        filter: seccomp.map(Filter::compile).transpose()?,
+        filter: filter_of(filter, &spec)?,
         cgroup: Some(group.clone()),
     };
     let maps = spec.linux().as_ref().and_then(|linux| {
@@ -129,7 +130,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
 
 /// Starts an extra process, see [`crate::exec`].
 pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Error> {
-    let ExecRequest { target_pid, target, process, spec, cgroup, stdio, user } = request;
+    let ExecRequest { target_pid, target, process, spec, cgroup, stdio, user, filter } = request;
     let group = cgroup::open(&cgroup)?;
     let facts = Facts {
         unified: group.unified(),
@@ -138,11 +139,11 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         keep_keyring: true,
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
+        filter_given: filter.is_some(),
         ..Facts::default()
     };
     let plan = exec_plan(&process, &spec, &user, &facts)?;
     let (args, env) = strings(&process)?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let kinds = differing_namespaces(target_pid)?;
     let target_root = if has_new_mount_namespace(&spec) {
         None
@@ -161,7 +162,7 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         target: Some(target),
         target_root,
         target_kinds: kinds.without(Namespaces::PID),
-        filter: seccomp.map(Filter::compile).transpose()?,
+        filter: filter_of(filter, &spec)?,
         cgroup: Some(group),
     };
     let mut child = if kinds.contains(Namespaces::PID) {
@@ -189,6 +190,12 @@ fn take_overlay(prepared: Prepared) -> Option<OwnedFd> {
     let is_overlay = |plan: &SourcePlan| matches!(plan, SourcePlan::Rootfs(RootfsPlan::Overlay(_)));
     let at = plan.sources.iter().position(is_overlay)?;
     sources.into_iter().nth(at).flatten()
+}
+
+/// Returns the filter given, or compiles that of the specification.
+fn filter_of(given: Option<Filter>, spec: &Spec) -> Result<Option<Filter>, Error> {
+    let section = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    given.map_or_else(|| section.map(Filter::compile).transpose(), |filter| Ok(Some(filter)))
 }
 
 fn no_process() -> Error {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rorqual_core::capability::Capabilities;
 use rorqual_core::{Classify, ErrorKind, full_message};
 use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
@@ -104,7 +105,9 @@ async fn steps(
     operation.will_need(Undo::Detach(container.id))?;
     let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await?;
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
-    let spec = specification(world, &definition, &joined, &sandbox)?;
+    let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
+    let seccomp = world.profiles.of(&definition.spec, capabilities)?;
+    let spec = specification(world, &definition, &joined, (&sandbox, capabilities))?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
     log_warnings(container, &warnings);
@@ -116,6 +119,7 @@ async fn steps(
         container: container.id,
         task: id,
         spec,
+        seccomp,
         rootfs,
         user: definition.effective.user.clone(),
         groups: process.groups.clone(),
@@ -323,10 +327,9 @@ fn specification(
     world: &World,
     definition: &ContainerRecord,
     joined: &Joined,
-    sandbox: &Sandbox,
+    (sandbox, capabilities): (&Sandbox, Capabilities),
 ) -> Result<oci_spec::runtime::Spec> {
     let spec = &definition.spec;
-    let capabilities = validate::capabilities(spec, world.capabilities)?;
     let files: &HostFiles = &sandbox.files;
     ocispec::build(&Input {
         id: &definition.id,
@@ -340,7 +343,6 @@ fn specification(
         ipc_of: joined.ipc,
         ipc: &joined.ipc_mode,
         capabilities,
-        seccomp: world.profiles.of(spec, capabilities)?,
     })
 }
 

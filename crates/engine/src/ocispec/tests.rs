@@ -47,7 +47,6 @@ fn built(spec: &ContainerSpec, mounts: &[MountPoint]) -> oci_spec::runtime::Spec
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities: Capabilities::DOCKER_DEFAULT,
-        seccomp: None,
     };
     build(&input).unwrap()
 }
