@@ -260,6 +260,7 @@ fn mount_document(mount: &MountPoint) -> MountDocument {
         writable,
         propagation,
         anonymous: _, // Told by the volume's label.
+        subpath: _,   // COMPAT: dockerd shows the volume's root.
     } = mount;
     let kind = match kind {
         MountPointKind::Bind => "bind",

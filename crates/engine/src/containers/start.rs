@@ -104,6 +104,11 @@ async fn steps(
 
     operation.will_need(Undo::Detach(container.id))?;
     let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await?;
+    for mount in &definition.mounts {
+        let Some(name) = &mount.name else { continue };
+        operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
+        world.volumes.mount(name, container.id).await?;
+    }
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
     let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
     let seccomp = world.profiles.of(&definition.spec, capabilities)?;
@@ -134,11 +139,12 @@ async fn steps(
     let task = world.parts.tasks.launch(launch).await.map_err(Error::Start)?;
     log_warnings(container, &task.warnings());
 
-    {
+    let late = {
         let mut live = container.live();
         live.task = Some(Arc::clone(&task));
         live.stopping = false;
-    }
+        std::mem::take(&mut live.waiting)
+    };
     let applied = container.apply(Happening::Started(id), |state| {
         state.pid = task.pid();
         state.started_at = Some(task.started_at());
@@ -158,6 +164,12 @@ async fn steps(
     operation.keep();
     announce(world, container);
     run::accompany(world, container, &task);
+    // Clients that came while the launch was under way.
+    for attachment in late {
+        if let Err(error) = task.attach(attachment).await {
+            tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot attach a client");
+        }
+    }
     if let Err(error) = container.persist(&world.parts.database).await {
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }
