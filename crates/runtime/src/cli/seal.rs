@@ -42,13 +42,12 @@ fn overlay_view() -> io::Result<OwnedFd> {
     let exe = std::fs::read_link("/proc/self/exe")?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let name = exe.file_name().ok_or(io::ErrorKind::NotFound)?;
-    let context = FsContext::open("overlay")?;
-    // The kernel wants two layers; the second is empty.
-    let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
-    let second = format!("/proc/self/fd/{}", empty.as_raw_fd());
-    context.set_string("lowerdir+", directory.as_os_str().as_bytes())?;
-    context.set_string("lowerdir+", second.as_bytes())?;
-    let view = context.create(RDONLY | NOSUID | NODEV)?;
+    // The kernel wants two layers. What is in the second does not matter; an empty one of our own would have to be
+    // unmounted, which waits for all processors.
+    let view = mount_view(directory, b"/dev").or_else(|_| {
+        let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
+        mount_view(directory, format!("/proc/self/fd/{}", empty.as_raw_fd()).as_bytes())
+    })?;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(&view, name, flags, Mode::empty())?;
     let (inside, running) = (rustix::fs::fstat(&file)?, rustix::fs::stat(&exe)?);
@@ -58,6 +57,13 @@ fn overlay_view() -> io::Result<OwnedFd> {
     }
     mount::file_system_magic(file.as_fd())?;
     Ok(file)
+}
+
+fn mount_view(directory: &Path, second: &[u8]) -> io::Result<OwnedFd> {
+    let context = FsContext::open("overlay")?;
+    context.set_string("lowerdir+", directory.as_os_str().as_bytes())?;
+    context.set_string("lowerdir+", second)?;
+    context.create(RDONLY | NOSUID | NODEV)
 }
 
 /// Copies the binary to memory and seals it.
