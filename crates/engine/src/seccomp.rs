@@ -11,6 +11,9 @@ use rorqual_core::seccomp::{Document, Environment, KernelVersion};
 use crate::error::{Error, Result};
 use crate::spec::ContainerSpec;
 
+/// A profile and the capabilities it is resolved for.
+type Key = (Option<String>, u64);
+
 /// Profiles that were resolved before.
 pub(crate) struct Profiles {
     kernel: KernelVersion,
@@ -18,7 +21,7 @@ pub(crate) struct Profiles {
     /// The daemon's own default as JSON or `unconfined`; `None` is the built-in one.
     default: Option<String>,
     // LIMIT: a handful of entries in practice; emptied when it outgrows this bound.
-    resolved: Mutex<HashMap<(Option<String>, u64), Arc<LinuxSeccomp>>>,
+    resolved: Mutex<HashMap<Key, Arc<LinuxSeccomp>>>,
 }
 
 const KEPT: usize = 64;

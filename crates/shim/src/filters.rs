@@ -14,21 +14,23 @@ const KEPT: usize = 16;
 
 /// The filters used last, with what they were compiled from.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<Vec<(Arc<LinuxSeccomp>, String)>>);
+pub(crate) struct Filters(Mutex<Vec<(Arc<LinuxSeccomp>, Option<String>)>>);
 
 impl Filters {
-    /// Returns the compiled form of a profile as the wire has it.
+    /// Returns the compiled form of a profile as the wire has it; `None` for one with an agent, about whom the runtime has
+    /// to know more.
     pub(crate) fn compiled(
         &self,
         profile: &Arc<LinuxSeccomp>,
-    ) -> Result<String, rorqual_runtime::Error> {
+    ) -> Result<Option<String>, rorqual_runtime::Error> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // By address, which nobody else can have while it is kept here.
         if let Some(at) = kept.iter().position(|(known, _)| Arc::ptr_eq(known, profile)) {
             kept[..=at].rotate_right(1);
             return Ok(kept[0].1.clone());
         }
-        let text = STANDARD.encode(Filter::compile(profile)?.to_bytes());
+        let filter = Filter::compile(profile)?;
+        let text = (!filter.has_listener()).then(|| STANDARD.encode(filter.to_bytes()));
         kept.truncate(KEPT - 1);
         kept.insert(0, (Arc::clone(profile), text.clone()));
         Ok(text)
@@ -55,11 +57,22 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_was_compiled() {
         let (filters, profile) = (Filters::default(), profile(&["read", "write"]));
-        let text = filters.compiled(&profile).unwrap();
+        let text = filters.compiled(&profile).unwrap().unwrap();
         let direct = Filter::compile(&profile).unwrap();
         assert_eq!(decode(&text).unwrap().to_bytes(), direct.to_bytes());
-        assert_eq!(filters.compiled(&profile).unwrap(), text);
+        assert_eq!(filters.compiled(&profile).unwrap(), Some(text));
         assert!(decode("AAAA").is_none());
+    }
+
+    #[test]
+    fn a_profile_with_an_agent_is_left_to_the_runtime() {
+        let document = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": "/run/agent",
+            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
+        });
+        let profile = Arc::new(serde_json::from_value(document).unwrap());
+        assert_eq!(Filters::default().compiled(&profile).unwrap(), None);
     }
 
     #[test]

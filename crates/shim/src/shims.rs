@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use oci_spec::runtime::LinuxSeccomp;
 use rorqual_core::{ContainerId, ErrorKind};
 use rorqual_sys::seqpacket;
 
@@ -18,6 +19,10 @@ use crate::running::{RunningTask, blocking, io_refused, refused, wanted};
 use crate::task::{Adoption, Launch, Task, Tasks};
 use crate::wire::{Answer, Call, LaunchDocument, Outgoing, Request, start_failure};
 use crate::{Error, reaper, takedown};
+
+/// LIMIT: how often, and how soon, a sweep that failed is tried again; the daemon's start waits for it.
+const SWEEPS: u32 = 5;
+const BETWEEN_SWEEPS: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// How to start [`Shims`].
 #[derive(Clone, Debug)]
@@ -99,10 +104,21 @@ impl Shims {
         }
     }
 
-    async fn launch_claimed(&self, launch: Launch) -> Result<RunningTask, Error> {
+    /// Compiles the filter of a launch, or puts it into the specification.
+    fn filter(&self, launch: &mut Launch) -> Result<Option<String>, Error> {
+        let Some(profile) = &launch.seccomp else { return Ok(None) };
+        let filter = self.filters.compiled(profile).map_err(|error| start_failure(&error))?;
+        if filter.is_none()
+            && let Some(linux) = launch.spec.linux_mut()
+        {
+            linux.set_seccomp(Some(LinuxSeccomp::clone(profile)));
+        }
+        Ok(filter)
+    }
+
+    async fn launch_claimed(&self, mut launch: Launch) -> Result<RunningTask, Error> {
         let container = launch.container;
-        let filter = launch.seccomp.as_ref().map(|profile| self.filters.compiled(profile));
-        let filter = filter.transpose().map_err(|error| start_failure(&error))?;
+        let filter = self.filter(&mut launch)?;
         let (document, descriptors) = take_apart(launch, filter);
         let cgroup = document.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         let call = Call { number: 0, request: Request::Launch(Box::new(document)) };
@@ -272,14 +288,32 @@ impl Tasks for Shims {
         let mut swept = Vec::new();
         for container in found.into_iter().filter(|container| !known.contains(container)) {
             let Ok(_claim) = self.claim(container) else { continue };
-            self.sweep_one(container).await?;
-            swept.push(container);
+            match self.sweep_stubborn(container).await {
+                Ok(()) => swept.push(container),
+                // The others must not stay because of one.
+                Err(error) => {
+                    tracing::warn!(%container, error = rorqual_core::full_message(&error), "cannot sweep");
+                }
+            }
         }
         Ok(swept)
     }
 }
 
 impl Shims {
+    /// Sweeps; more than once, because a shim that is just being born may put files where others are removed.
+    async fn sweep_stubborn(&self, container: ContainerId) -> Result<(), Error> {
+        let mut result = self.sweep_one(container).await;
+        for _ in 0..SWEEPS {
+            if result.is_ok() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_SWEEPS).await;
+            result = self.sweep_one(container).await;
+        }
+        result
+    }
+
     async fn sweep_one(&self, container: ContainerId) -> Result<(), Error> {
         if let Adoption::Running(task) = self.adopt(container).await? {
             task.signal(rorqual_core::Signal::KILL, crate::task::KillReach::All)

@@ -42,6 +42,9 @@ fn overlay_view() -> io::Result<OwnedFd> {
     let exe = std::fs::read_link("/proc/self/exe")?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let name = exe.file_name().ok_or(io::ErrorKind::NotFound)?;
+    if !mount::overlay_takes_layers() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     // The kernel wants two layers. What is in the second does not matter; an empty one of our own would have to be
     // unmounted, which waits for all processors.
     let view = mount_view(directory, b"/dev").or_else(|_| {
