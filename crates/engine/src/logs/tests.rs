@@ -1,6 +1,5 @@
 //! Log options: defaults, refusals, tags.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rorqual_content::{Descriptor, ImageDocument, ImageRecord};
@@ -12,13 +11,7 @@ use crate::spec::ContainerSpec;
 
 fn planned(driver: &str, options: &[(&str, &str)]) -> Result<LogTarget, String> {
     let digest = Digest::sha256([1; 32]);
-    let descriptor = Descriptor {
-        media_type: String::new(),
-        digest: digest.clone(),
-        size: 0,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
+    let descriptor = Descriptor::new("", digest.clone(), 0);
     let image = ImageRecord {
         id: ImageId(digest),
         target: descriptor.clone(),

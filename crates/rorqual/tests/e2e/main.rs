@@ -10,6 +10,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod networks;
 mod run;
 mod volumes;
 
