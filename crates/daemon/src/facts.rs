@@ -13,6 +13,7 @@ pub(crate) struct Facts {
     pub(crate) architecture: String,
     pub(crate) memory: u64,
     pub(crate) cgroup_unified: bool,
+    pub(crate) has_systemd: bool,
     pub(crate) controllers: Controllers,
     pub(crate) has_seccomp: bool,
     pub(crate) has_apparmor: bool,
@@ -50,9 +51,10 @@ impl Facts {
             architecture: rorqual_core::Platform::host().architecture,
             memory: memory(),
             cgroup_unified,
+            has_systemd: Path::new("/run/systemd/system").is_dir(),
             controllers: if cgroup_unified { unified() } else { hierarchies() },
             has_seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-            has_apparmor: text("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+            has_apparmor: rorqual_sys::lsm::can_load_profiles(),
             init_binary: "docker-init".to_owned(),
         }
     }

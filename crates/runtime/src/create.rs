@@ -96,6 +96,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
         filter_given: filter.is_some(),
+        unprivileged: !rustix::process::geteuid().is_root(),
     };
     let input = PlanInput {
         id: &id,

@@ -50,6 +50,8 @@ pub(crate) struct Facts {
     pub dies_with_parent: bool,
     /// A system call filter is given beside the specification.
     pub filter_given: bool,
+    /// Whether the parent has no more rights than any user.
+    pub unprivileged: bool,
 }
 
 /// A cgroup v1 hierarchy of the host.
@@ -156,6 +158,8 @@ pub(crate) struct DevicePlan {
     pub owner: (u32, u32),
     /// Binds the host's node of the same path instead of making one.
     pub bind: bool,
+    /// Takes the place of whatever the image has there.
+    pub replace: bool,
 }
 
 /// A network device that changes its namespace.

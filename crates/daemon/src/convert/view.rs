@@ -15,6 +15,7 @@ use rorqual_engine::spec::{HealthTest, IpcMode, NetworkMode, StopTimeout};
 use rorqual_engine::{ContainerView, Effective, HealthPlan, MountPoint, MountPointKind};
 use rorqual_network::{EndpointRequest, PortProtocol};
 use rorqual_shim::log::LogTarget;
+use rorqual_sys::lsm::DEFAULT_PROFILE;
 use serde_json::{Value, json};
 
 use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
@@ -27,6 +28,8 @@ pub(crate) const STORAGE_DRIVER: &str = "overlayfs";
 /// Defaults that `inspect` shows where the request said nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
+    /// Whether AppArmor profiles have an effect.
+    pub(crate) apparmor: bool,
     /// `private` or `host`.
     pub(crate) cgroup_namespace: &'static str,
     /// Bytes of `/dev/shm`.
@@ -69,7 +72,11 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         image_manifest_descriptor: Some(descriptor(view)),
         mount_label: String::new(),
         process_label: String::new(),
-        app_armor_profile: String::new(),
+        app_armor_profile: if shown.apparmor {
+            view.spec.security.apparmor(DEFAULT_PROFILE).to_owned()
+        } else {
+            String::new()
+        },
         exec_ids: (!view.execs.is_empty())
             .then(|| view.execs.iter().map(ToString::to_string).collect()),
         graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },

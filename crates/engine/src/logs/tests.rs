@@ -71,6 +71,11 @@ fn attributes_and_tags() {
     };
     let attrs: Vec<_> = log.attrs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(attrs, ["ZONE=a", "tag=web/abababababab", "tier=front"]);
+    for (name, field) in
+        [("a", "A"), ("com.x-y/1", "COM_X_Y_1"), ("_1b", "B"), ("9", ""), ("é", "")]
+    {
+        assert_eq!(super::field_name(name), field, "{name}");
+    }
     let LogTarget::Journald { fields } = planned("journald", &[]).unwrap() else {
         panic!("journald")
     };

@@ -10,6 +10,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod nested;
 mod networks;
 mod run;
 mod volumes;
