@@ -25,12 +25,16 @@ test-guest: needs-rust
 	tests/guest/cgroup2 target/$(TARGET)/release/rorqual
 	tests/guest/systemd target/$(TARGET)/release/rorqual
 
-# The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it.
+# The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it; its manual pages and
+# completions below dist/man and dist/completion.
 release: needs-rust
 	$(CARGO) build --release --package rorqual
 	mkdir -p dist
 	install -m 0755 target/$(TARGET)/release/rorqual dist/rorqual
 	for name in rq docker dockerd; do ln -sf rorqual dist/$$name; done
+	rm -rf dist/man dist/completion && mkdir -p dist/completion
+	dist/rorqual __manual dist/man/man1
+	for shell in bash zsh fish; do dist/rorqual completion $$shell > dist/completion/rorqual.$$shell; done
 
 # Paired runs against the peers that are installed; prints a table of ratios and leaves it in bench/results/.
 bench: release

@@ -50,7 +50,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // LIMIT: two workers serve requests; more would only add memory, because work that blocks has its own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(64)
+        // LIMIT: above what all archives on the move can hold, because each may wait for its client for hours and a
+        // database call must find a thread; threads exist only while they work.
+        .max_blocking_threads(512)
         .thread_keep_alive(std::time::Duration::from_secs(5))
         .enable_all()
         .build();

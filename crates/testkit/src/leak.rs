@@ -27,6 +27,33 @@ pub(crate) fn left_by_containers(folder: &Path, links: &str) -> Vec<String> {
     found
 }
 
+/// Lists the processes of a scenario by id: those that mention `folder` or sit in `cgroup`.
+pub(crate) fn process_ids(folder: &Path, cgroup: &str) -> Vec<String> {
+    let described = processes(&folder.to_string_lossy(), cgroup);
+    let dead = |line: &&String| line.contains(") Z ");
+    let id = |line: &String| line.split([' ', ':']).nth(1).map(str::to_owned);
+    described.iter().filter(|line| !dead(line)).filter_map(id).collect()
+}
+
+/// Removes the groups of a scenario, as a machine that starts again has none.
+pub(crate) fn remove_cgroups(cgroup: &str) {
+    let mut found = Vec::new();
+    cgroups(Path::new("/sys/fs/cgroup"), cgroup, 4, &mut found);
+    for path in found.iter().filter_map(|line| line.strip_prefix("cgroup ")) {
+        remove_cgroup(Path::new(path));
+    }
+}
+
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // The leak check finds what could not be removed.
+    let _ = fs::remove_dir(path);
+}
+
 fn processes(folder: &str, cgroup: &str) -> Vec<String> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();

@@ -1,6 +1,8 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod client;
 mod crash;
+mod daemon;
 mod execs;
 mod faults;
 mod files;
@@ -12,6 +14,7 @@ mod limits;
 mod logs;
 mod nested;
 mod networks;
+mod remote;
 mod run;
 mod volumes;
 
