@@ -4,7 +4,7 @@ CARGO ?= cargo
 JOBS ?= $(shell nproc)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
-.PHONY: demo test test-guest release bench check clean needs-rust needs-test
+.PHONY: demo test test-guest test-service release bench check clean needs-rust needs-test
 
 # A daemon of its own, a real program in a container, nothing left behind. Offline once the dependencies are fetched.
 demo: needs-rust
@@ -24,6 +24,14 @@ test-guest: needs-rust
 	$(CARGO) build --release --package rorqual
 	tests/guest/cgroup2 target/$(TARGET)/release/rorqual
 	tests/guest/systemd target/$(TARGET)/release/rorqual
+
+# redis and nginx of Debian under load while the daemon is killed again and again: two minutes, and one for the image,
+# which is downloaded once. Then the scenarios that take too long for every run.
+test-service: needs-rust
+	tests/install --service
+	$(CARGO) build --release --package rorqual
+	tests/service/run target/$(TARGET)/release/rorqual $(or $(SECONDS),120) $(or $(KILLS),8)
+	$(CARGO) test --release --package rorqual --test e2e -- --ignored --nocapture
 
 # The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it; its manual pages and
 # completions below dist/man and dist/completion.

@@ -113,6 +113,13 @@ impl Networks for Nets {
     ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
         Err(rorqual_network::Error::Unsupported("these networks stay as they are".to_owned()))
     }
+    async fn rename(
+        &self,
+        _container: &ContainerId,
+        _name: &str,
+    ) -> Result<(), rorqual_network::Error> {
+        Ok(())
+    }
     async fn disconnect(
         &self,
         _container: &ContainerId,

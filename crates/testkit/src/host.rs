@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::leak;
@@ -13,6 +14,7 @@ use crate::wait::eventually;
 use crate::{TestResult, image};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+static SWEEP: Once = Once::new();
 
 /// How to start the daemon.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ pub struct HostOptions {
     pub flags: Vec<String>,
     /// Text of its configuration file.
     pub config: Option<String>,
+    /// Shell commands that the daemon's process executes before it becomes the daemon, as `ulimit -n 64`.
+    pub before: Option<String>,
     /// Hand the listening socket over, as systemd does.
     pub activated: bool,
 }
@@ -46,6 +50,7 @@ impl Host {
     pub fn start_with(binary: impl Into<PathBuf>, options: HostOptions) -> TestResult<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("rorqual-test-{}-{number}", std::process::id());
+        SWEEP.call_once(leak::sweep_dead_harnesses);
         let folder = tempfile::Builder::new().prefix("rorqual-test-").tempdir()?;
         if let Some(config) = &options.config {
             std::fs::write(folder.path().join("daemon.json"), config)?;
@@ -88,6 +93,9 @@ impl Host {
         let log = File::options().create(true).append(true).open(path.join("daemon.log"))?;
         let config = path.join("daemon.json");
         let mut command = self.enter();
+        if let Some(before) = &self.options.before {
+            command.args(["sh", "-c", &format!("{before} && exec \"$@\""), "sh"]);
+        }
         if self.options.activated {
             command.args(["sh", "-c", HAND_OVER, "activation"]).arg(&self.binary).arg("daemon");
             command.args(["-H", "fd://"]);

@@ -4,6 +4,7 @@ mod client;
 mod crash;
 mod daemon;
 mod execs;
+mod exhaustion;
 mod faults;
 mod files;
 mod hostile;
