@@ -1,4 +1,6 @@
 //! Requests over one kept-alive HTTP/1.1 connection, with the API version agreed on first.
+//!
+//! Most daemons speak our newest version, so that is tried without asking; one that does not says so, and is asked then.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -71,6 +73,17 @@ impl Request {
     pub fn with(mut self, body: Body) -> Self {
         self.body = body;
         self
+    }
+
+    /// Makes the same request again; `None` for what can be sent only once.
+    fn again(&self) -> Option<Self> {
+        let body = match &self.body {
+            Body::Empty => Body::Empty,
+            Body::Json(document) => Body::Json(document.clone()),
+            Body::Stream(..) => return None,
+        };
+        let (method, path) = (self.method.clone(), self.path.clone());
+        Some(Self { method, path, body, headers: self.headers.clone() })
     }
 }
 
@@ -182,9 +195,28 @@ impl Client {
     /// # Errors
     /// `Daemon` with the daemon's text when the status is 400 or above.
     pub async fn send(&self, request: Request) -> Result<Response> {
-        let (major, minor) = self.version().await?;
-        let answer = self.exchange(request, &format!("/v{major}.{minor}")).await?;
-        self.checked(answer).await
+        let answer = self.ask(request).await?;
+        checked(answer).await
+    }
+
+    /// Sends a request below the version that is spoken with this daemon, and finds that out by the first answer.
+    async fn ask(&self, request: Request) -> Result<http::Response<Incoming>> {
+        if self.version.get().is_none()
+            && let Some(again) = request.again()
+        {
+            let answer = self.exchange(again, &prefix(NEWEST)).await?;
+            if answer.status() != http::StatusCode::BAD_REQUEST {
+                let _ = self.version.set(NEWEST);
+                return Ok(answer);
+            }
+            match refusal(answer).await {
+                // COMPAT: dockerd's words for a version that it does not know.
+                Error::Daemon { message, .. } if message.contains("is too new") => {}
+                other => return Err(other),
+            }
+        }
+        let version = self.version().await?;
+        self.exchange(request, &prefix(version)).await
     }
 
     /// `GET` of a JSON document.
@@ -207,34 +239,15 @@ impl Client {
     pub async fn hijack(&self, mut request: Request) -> Result<(Connection, Option<String>)> {
         request.headers.push(("connection", "Upgrade".to_owned()));
         request.headers.push(("upgrade", "tcp".to_owned()));
-        let (major, minor) = self.version().await?;
-        let answer = self.exchange(request, &format!("/v{major}.{minor}")).await?;
+        let answer = self.ask(request).await?;
         if answer.status().as_u16() >= 300 {
-            self.checked(answer).await?;
+            checked(answer).await?;
             return Err(Error::Daemon { status: 500, message: "unable to upgrade".to_owned() });
         }
         let media = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media = media.map(str::to_owned);
         let upgraded = hyper::upgrade::on(answer).await?;
         Ok((Box::new(TokioIo::new(upgraded)), media))
-    }
-
-    async fn checked(&self, answer: http::Response<Incoming>) -> Result<Response> {
-        let (head, body) = answer.into_parts();
-        let status = head.status.as_u16();
-        let response = Response { head, body };
-        if status < 400 {
-            return Ok(response);
-        }
-        let bytes = response.bytes().await?;
-        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        let message = serde_json::from_slice::<Value>(&bytes)
-            .ok()
-            .and_then(|document| {
-                document.get("message")?.as_str().map(|text| text.trim().to_owned())
-            })
-            .unwrap_or(text);
-        Err(Error::Daemon { status, message })
     }
 
     async fn exchange(&self, request: Request, prefix: &str) -> Result<http::Response<Incoming>> {
@@ -311,7 +324,40 @@ impl Client {
     }
 }
 
+/// Takes an answer apart; one that says no is an error.
+async fn checked(answer: http::Response<Incoming>) -> Result<Response> {
+    if answer.status().as_u16() >= 400 {
+        return Err(refusal(answer).await);
+    }
+    let (head, body) = answer.into_parts();
+    Ok(Response { head, body })
+}
+
+/// Reads why the daemon said no.
+async fn refusal(answer: http::Response<Incoming>) -> Error {
+    let (head, body) = answer.into_parts();
+    let status = head.status.as_u16();
+    let bytes = match (Response { head, body }).bytes().await {
+        Ok(bytes) => bytes,
+        Err(error) => return error,
+    };
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    let message = serde_json::from_slice::<Value>(&bytes)
+        .ok()
+        .and_then(|document| document.get("message")?.as_str().map(|text| text.trim().to_owned()))
+        .unwrap_or(text);
+    Error::Daemon { status, message }
+}
+
+/// Returns what a path starts with.
+fn prefix((major, minor): (u32, u32)) -> String {
+    format!("/v{major}.{minor}")
+}
+
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.trim().trim_start_matches('v').split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ mod resources;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rorqual_core::ContainerId;
 use rorqual_core::capability::Capabilities;
 use rorqual_network::HostFiles;
@@ -45,7 +45,6 @@ pub(crate) struct Input<'a> {
     pub(crate) ipc_of: Option<i32>,
     pub(crate) ipc: &'a IpcMode,
     pub(crate) capabilities: Capabilities,
-    pub(crate) seccomp: Option<LinuxSeccomp>,
 }
 
 /// Settings of the daemon and facts of the host that the specification depends on.
@@ -158,7 +157,8 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
     }
     if let Some(linux) = built.linux_mut() {
         linux.set_devices(Some(devices::nodes(spec)?));
-        linux.set_seccomp(input.seccomp.clone());
+        // The filter travels beside the specification, see `Launch::seccomp`.
+        linux.set_seccomp(None);
     }
     Ok(built)
 }

@@ -1,7 +1,7 @@
 //! Seccomp profiles of containers, resolved once per profile and set of capabilities.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::runtime::LinuxSeccomp;
 use rorqual_core::Platform;
@@ -11,6 +11,9 @@ use rorqual_core::seccomp::{Document, Environment, KernelVersion};
 use crate::error::{Error, Result};
 use crate::spec::ContainerSpec;
 
+/// A profile and the capabilities it is resolved for.
+type Key = (Option<String>, u64);
+
 /// Profiles that were resolved before.
 pub(crate) struct Profiles {
     kernel: KernelVersion,
@@ -18,7 +21,7 @@ pub(crate) struct Profiles {
     /// The daemon's own default as JSON or `unconfined`; `None` is the built-in one.
     default: Option<String>,
     // LIMIT: a handful of entries in practice; emptied when it outgrows this bound.
-    resolved: Mutex<HashMap<(Option<String>, u64), LinuxSeccomp>>,
+    resolved: Mutex<HashMap<Key, Arc<LinuxSeccomp>>>,
 }
 
 const KEPT: usize = 64;
@@ -31,12 +34,13 @@ impl Profiles {
         Self { kernel, architecture, default, resolved: Mutex::default() }
     }
 
-    /// Returns the filter of a container; `None` when it has none.
+    /// Returns the filter of a container; `None` when it has none. Equal filters are one value, which the tasks compile
+    /// once.
     pub(crate) fn of(
         &self,
         spec: &ContainerSpec,
         capabilities: Capabilities,
-    ) -> Result<Option<LinuxSeccomp>> {
+    ) -> Result<Option<Arc<LinuxSeccomp>>> {
         let own = spec.security.options.iter().rev().find_map(|option| {
             option.split_once(['=', ':']).filter(|(key, _)| *key == "seccomp").map(|(_, text)| text)
         });
@@ -51,11 +55,15 @@ impl Profiles {
         self.resolve(profile, capabilities).map(Some)
     }
 
-    fn resolve(&self, profile: Option<String>, capabilities: Capabilities) -> Result<LinuxSeccomp> {
+    fn resolve(
+        &self,
+        profile: Option<String>,
+        capabilities: Capabilities,
+    ) -> Result<Arc<LinuxSeccomp>> {
         let key = (profile, capabilities.bits());
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = resolved.get(&key) {
-            return Ok(known.clone());
+            return Ok(Arc::clone(known));
         }
         let environment = Environment {
             capabilities,
@@ -77,7 +85,8 @@ impl Profiles {
         if resolved.len() >= KEPT {
             resolved.clear();
         }
-        resolved.insert(key, built.clone());
+        let built = Arc::new(built);
+        resolved.insert(key, Arc::clone(&built));
         Ok(built)
     }
 }

@@ -77,10 +77,19 @@ impl Context {
     }
 }
 
+/// Commands that enter containers.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
 /// Runs the command line; the first argument is the program's name.
 ///
 /// Commands that enter containers start the whole process again, with its own arguments, from a sealed view of its file.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // ORDER: before the arguments are read, which the sealed process does again. Sealing a command that would not need
+    // it does no harm, and the commands that need it say so when it fails.
+    if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
+        let _ = seal::ensure();
+    }
     let matches = match arguments::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {

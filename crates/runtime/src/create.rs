@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::namespace::{self, Namespaces};
 use rorqual_sys::process;
@@ -77,7 +77,8 @@ fn os(action: &str) -> impl FnOnce(io::Error) -> Error {
 
 /// Creates a container, see [`crate::create`].
 pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Created, Error> {
-    let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier } = request;
+    let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier, filter } =
+        request;
     let mut warnings = Vec::new();
     let group = cgroup::create(&id, &spec, extras.cgroup, &mut warnings)?;
     let guard = CgroupGuard(Some(group));
@@ -94,6 +95,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         barrier: barrier == Barrier::Wait,
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
+        filter_given: filter.is_some(),
         unprivileged: !rustix::process::geteuid().is_root(),
     };
     let input = PlanInput {
@@ -110,7 +112,6 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     let process = spec.process().as_ref().ok_or_else(no_process)?;
     let (args, env) = strings(process)?;
     let hooks = HookSet::new(&id, bundle.clone(), &spec);
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let Extras { gate, observer, late_binds, .. } = extras;
     let opening = opening(&plan, late_binds);
     let prepared = Prepared {
@@ -125,7 +126,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         target: None,
         target_root: None,
         target_kinds: Namespaces::empty(),
-        filter: seccomp.map(Filter::compile).transpose()?,
+        filter: filter_of(filter, &spec)?,
         cgroup: Some(group.clone()),
     };
     let maps = spec.linux().as_ref().and_then(|linux| {
@@ -171,7 +172,7 @@ fn opening(plan: &InitPlan, late_binds: bool) -> Opening {
 
 /// Starts an extra process, see [`crate::exec`].
 pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Error> {
-    let ExecRequest { id, bundle, target_pid, target, process, spec, cgroup, stdio, user } =
+    let ExecRequest { id, bundle, target_pid, target, process, spec, cgroup, stdio, user, filter } =
         request;
     let group = cgroup::open(&cgroup)?;
     let facts = Facts {
@@ -181,12 +182,12 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         keep_keyring: true,
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
+        filter_given: filter.is_some(),
         ..Facts::default()
     };
     let plan = exec_plan(&process, &spec, &user, &facts)?;
     extras.tell(|| format!("plan of the process:\n{plan}"));
     let (args, env) = strings(&process)?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let kinds = differing_namespaces(target_pid)?;
     let target_root = if has_new_mount_namespace(&spec) {
         None
@@ -206,7 +207,7 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         target: Some(target),
         target_root,
         target_kinds: kinds.without(Namespaces::PID),
-        filter: seccomp.map(Filter::compile).transpose()?,
+        filter: filter_of(filter, &spec)?,
         cgroup: Some(group),
     };
     let mut child = if kinds.contains(Namespaces::PID) {
@@ -236,6 +237,12 @@ fn take_overlay(prepared: Prepared) -> Option<OwnedFd> {
     let is_overlay = |plan: &SourcePlan| matches!(plan, SourcePlan::Rootfs(RootfsPlan::Overlay(_)));
     let at = plan.sources.iter().position(is_overlay)?;
     sources.into_iter().nth(at).flatten()
+}
+
+/// Returns the filter given, or compiles that of the specification.
+fn filter_of(given: Option<Filter>, spec: &Spec) -> Result<Option<Filter>, Error> {
+    let section = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    given.map_or_else(|| section.map(Filter::compile).transpose(), |filter| Ok(Some(filter)))
 }
 
 fn no_process() -> Error {

@@ -33,6 +33,7 @@ pub use request::{
     Barrier, ContainerRequest, Created, ExecRequest, Executed, Joined, Namespace, ProcessUser,
     Stdio,
 };
+pub use seccomp::Filter;
 
 /// Creates a container: clones init with its namespaces and lets it carry out the plan.
 ///

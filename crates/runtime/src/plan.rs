@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub preserve_fds: u32,
     /// Whether the process is killed when its parent ends.
     pub dies_with_parent: bool,
+    /// A system call filter is given beside the specification.
+    pub filter_given: bool,
     /// Whether the parent has no more rights than any user.
     pub unprivileged: bool,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 
+use crate::Filter;
 use crate::listener::Agent;
 
 /// Kinds of namespaces, see `namespaces(7)`.
@@ -95,6 +96,8 @@ pub struct ContainerRequest {
     pub user: ProcessUser,
     /// Whether to wait before `execve(2)`.
     pub barrier: Barrier,
+    /// The system call filter, in place of the specification's seccomp section.
+    pub filter: Option<Filter>,
 }
 
 /// A container whose init process exists.
@@ -140,6 +143,8 @@ pub struct ExecRequest {
     pub stdio: Stdio,
     /// Who to run as.
     pub user: ProcessUser,
+    /// The system call filter, in place of the specification's seccomp section.
+    pub filter: Option<Filter>,
 }
 
 /// An extra process that runs.

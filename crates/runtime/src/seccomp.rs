@@ -13,17 +13,33 @@ use rorqual_sys::seccomp::{
 
 use crate::Error;
 
-/// A compiled filter.
-#[derive(Debug)]
-pub(crate) struct Filter(Program);
+/// A compiled system call filter.
+#[derive(Clone, Debug)]
+pub struct Filter(Program);
 
 impl Filter {
-    /// Compiles the section for this machine.
-    pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Self, Error> {
+    /// Compiles the seccomp section of a specification for this machine.
+    pub fn compile(spec: &LinuxSeccomp) -> Result<Self, Error> {
         let profile = profile(spec)?;
         let program = compile(&profile, Machine::NATIVE)
             .map_err(|error| Error::InvalidSpec(error.to_string()))?;
         Ok(Self(program))
+    }
+
+    /// Tells whether calls are handed to an agent, whom the specification names.
+    pub fn has_listener(&self) -> bool {
+        self.0.has_listener()
+    }
+
+    /// Returns the bytes [`Filter::from_bytes`] reads: compiling takes longer than starting a process, so whoever starts
+    /// many compiles once.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_bytes()
+    }
+
+    /// Reads the bytes of [`Filter::to_bytes`]; `None` if they are not such bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Program::from_bytes(bytes).map(Self)
     }
 
     /// Installs the filter in the calling process; gives its listener back where calls are handed to an agent.

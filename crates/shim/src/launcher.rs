@@ -51,6 +51,8 @@ fn serve(run_dir: &Path) -> io::Result<ExitCode> {
     rustix::thread::set_name(c"rq-launcher")?;
     // Orphans of a killed shim come here and are reaped here.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // Shims inherit what was found; a host without control groups shows when a container starts.
+    let _ = rorqual_sys::cgroup::Layout::current();
     let signals = Signals::block(&[libc::SIGCHLD])?;
     let poller = Poller::new()?;
     poller.add(signals.as_fd(), SIGNALS, Interest::READ)?;

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod filters;
 mod launch;
 pub mod launcher;
 pub mod log;

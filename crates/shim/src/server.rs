@@ -421,9 +421,9 @@ impl Shim {
         let slot = self.free_slot()?;
         let init = self.init().ok_or(Failure::Ended)?;
         let target = (init.pid, init.pidfd.try_clone().map_err(internal)?);
-        let spec = start::spec_of(&self.document).map_err(internal)?;
+        let model = start::model_of(&self.document).map_err(internal)?;
         let cgroup = self.running.cgroup.clone();
-        let (executed, ends) = start::exec(document, spec, &self.directory, cgroup, target)?;
+        let (executed, ends) = start::exec(document, model, &self.directory, cgroup, target)?;
         let pid = executed.pid;
         let finish = || -> io::Result<(Child, OwnedFd)> {
             let mut streams = Streams::new(slot, ends, None)?;

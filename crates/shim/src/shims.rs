@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use oci_spec::runtime::LinuxSeccomp;
 use rorqual_core::{ContainerId, ErrorKind};
 use rorqual_sys::seqpacket;
 
 use crate::connection::{Connection, End, unreachable};
+use crate::filters::Filters;
 use crate::launch::{Launcher, check_descriptors};
 use crate::record::{SOCKET, ShimDirectory, shims_dir};
 use crate::running::{RunningTask, blocking, io_refused, refused, wanted};
 use crate::task::{Adoption, Launch, Task, Tasks};
-use crate::wire::{Answer, Call, LaunchDocument, Outgoing, Request};
+use crate::wire::{Answer, Call, LaunchDocument, Outgoing, Request, start_failure};
 use crate::{Error, reaper, takedown};
 
 /// LIMIT: how often, and how soon, a sweep that failed is tried again; the daemon's start waits for it.
@@ -36,6 +38,7 @@ pub struct ShimsOptions {
 pub struct Shims {
     run_dir: PathBuf,
     launcher: Launcher,
+    filters: Filters,
     /// Containers whose launch is under way: nobody else may touch their directories.
     launching: Mutex<HashSet<ContainerId>>,
 }
@@ -53,7 +56,8 @@ impl Shims {
         };
         let launcher = Launcher::start(&binary, &run_dir).await?;
         reaper::reap_if_first();
-        Ok(Arc::new(Self { run_dir, launcher, launching: Mutex::default() }))
+        let filters = Filters::default();
+        Ok(Arc::new(Self { run_dir, launcher, filters, launching: Mutex::default() }))
     }
 
     /// Returns the launcher.
@@ -100,9 +104,22 @@ impl Shims {
         }
     }
 
-    async fn launch_claimed(&self, launch: Launch) -> Result<RunningTask, Error> {
+    /// Compiles the filter of a launch, or puts it into the specification.
+    fn filter(&self, launch: &mut Launch) -> Result<Option<String>, Error> {
+        let Some(profile) = &launch.seccomp else { return Ok(None) };
+        let filter = self.filters.compiled(profile).map_err(|error| start_failure(&error))?;
+        if filter.is_none()
+            && let Some(linux) = launch.spec.linux_mut()
+        {
+            linux.set_seccomp(Some(LinuxSeccomp::clone(profile)));
+        }
+        Ok(filter)
+    }
+
+    async fn launch_claimed(&self, mut launch: Launch) -> Result<RunningTask, Error> {
         let container = launch.container;
-        let (document, descriptors) = take_apart(launch);
+        let filter = self.filter(&mut launch)?;
+        let (document, descriptors) = take_apart(launch, filter);
         let cgroup = document.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         let call = Call { number: 0, request: Request::Launch(Box::new(document)) };
         let packet = Outgoing::in_file(&call).map_err(unreachable)?;
@@ -204,11 +221,12 @@ fn make_private(directory: &Path) -> io::Result<()> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
-fn take_apart(launch: Launch) -> (LaunchDocument, Vec<OwnedFd>) {
+fn take_apart(launch: Launch, filter: Option<String>) -> (LaunchDocument, Vec<OwnedFd>) {
     let document = LaunchDocument {
         container: launch.container,
         task: launch.task,
         spec: launch.spec,
+        filter,
         rootfs: launch.rootfs,
         user: launch.user,
         groups: launch.groups,

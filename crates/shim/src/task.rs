@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{ContainerId, ExecId, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct Launch {
     pub task: TaskId,
     /// OCI specification; `process.terminal` decides between pipes and a pseudo terminal.
     pub spec: Spec,
+    /// System call filter, in place of the specification's own section. One value for all containers that share it is
+    /// compiled only once.
+    pub seccomp: Option<Arc<LinuxSeccomp>>,
     /// Root file system.
     pub rootfs: RootfsPlan,
     /// `user[:group]` to look up inside the container; empty means root.

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Process, Spec};
 use rorqual_core::mount::RootfsPlan;
-use rorqual_core::{ContainerId, ErrorKind, ExecId, Timestamp};
+use rorqual_core::{Classify, ContainerId, ErrorKind, ExecId, Timestamp, full_message};
+use rorqual_runtime::StartFailure;
 use rorqual_sys::seqpacket;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::de::DeserializeOwned;
@@ -37,6 +38,9 @@ pub(crate) struct LaunchDocument {
     pub(crate) container: ContainerId,
     pub(crate) task: TaskId,
     pub(crate) spec: Spec,
+    /// The compiled system call filter, see [`crate::filters`].
+    #[serde(default)]
+    pub(crate) filter: Option<String>,
     pub(crate) rootfs: RootfsPlan,
     pub(crate) user: String,
     pub(crate) groups: Vec<String>,
@@ -189,6 +193,15 @@ impl From<Failure> for crate::Error {
             Failure::Refused { message, kind } => Self::Refused { message, kind: kind.into() },
         }
     }
+}
+
+/// What a failure of the runtime is to whoever asked for the start.
+pub(crate) fn start_failure(error: &rorqual_runtime::Error) -> Failure {
+    let exit_code = match error {
+        rorqual_runtime::Error::Init { failure, .. } => failure.exit_code(),
+        _ => StartFailure::Other.exit_code(),
+    };
+    Failure::Start { message: full_message(error), exit_code, kind: error.kind().into() }
 }
 
 /// A packet ready to be sent.

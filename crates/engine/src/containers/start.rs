@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rorqual_core::capability::Capabilities;
 use rorqual_core::{Classify, ErrorKind, full_message};
 use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
@@ -124,7 +125,9 @@ async fn steps(
     let rootfs =
         in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
     ensure_profile(world, &definition).await?;
-    let spec = specification(world, &definition, &joined, &sandbox)?;
+    let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
+    let seccomp = world.profiles.of(&definition.spec, capabilities)?;
+    let spec = specification(world, &definition, &joined, (&sandbox, capabilities))?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
     log_warnings(container, &warnings);
@@ -136,6 +139,7 @@ async fn steps(
         container: container.id,
         task: id,
         spec,
+        seccomp,
         rootfs,
         user: definition.effective.user.clone(),
         groups: process.groups.clone(),
@@ -369,10 +373,9 @@ fn specification(
     world: &World,
     definition: &ContainerRecord,
     joined: &Joined,
-    sandbox: &Sandbox,
+    (sandbox, capabilities): (&Sandbox, Capabilities),
 ) -> Result<oci_spec::runtime::Spec> {
     let spec = &definition.spec;
-    let capabilities = validate::capabilities(spec, world.capabilities)?;
     let files: &HostFiles = &sandbox.files;
     ocispec::build(&Input {
         id: &definition.id,
@@ -386,7 +389,6 @@ fn specification(
         ipc_of: joined.ipc,
         ipc: &joined.ipc_mode,
         capabilities,
-        seccomp: world.profiles.of(spec, capabilities)?,
     })
 }
 

@@ -58,7 +58,6 @@ fn built_on(
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities: Capabilities::DOCKER_DEFAULT,
-        seccomp: None,
     };
     build(&input).unwrap()
 }

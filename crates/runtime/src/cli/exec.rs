@@ -52,6 +52,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         cgroup: cgroup(matches, &container)?,
         stdio: if terminal { Stdio::Terminal { size: (0, 0) } } else { Stdio::Inherit },
         user: ProcessUser::Spec,
+        filter: None,
     };
     let extras = Extras {
         preserve_fds: preserve_fds(matches),

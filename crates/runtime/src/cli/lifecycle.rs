@@ -102,6 +102,7 @@ fn make(
         stdio,
         user: ProcessUser::Spec,
         barrier: if wait { Barrier::Wait } else { Barrier::Pass },
+        filter: None,
     };
     let before = mounts_at(&record.rootfs);
     let mut created = create::create(request, extras).map_err(|error| {

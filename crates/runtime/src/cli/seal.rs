@@ -59,13 +59,19 @@ fn overlay_view() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Mounts `directory` over an empty file system that nobody sees.
+/// Mounts `directory` over another that is there anyway: an empty one of our own would have to be unmounted, which waits
+/// for all processors.
 fn detached_layers(directory: &Path) -> io::Result<OwnedFd> {
-    let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
-    let second = format!("/proc/self/fd/{}", empty.as_raw_fd());
+    over(directory, b"/dev").or_else(|_| {
+        let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
+        over(directory, format!("/proc/self/fd/{}", empty.as_raw_fd()).as_bytes())
+    })
+}
+
+fn over(directory: &Path, second: &[u8]) -> io::Result<OwnedFd> {
     let context = FsContext::open("overlay")?;
     context.set_string("lowerdir+", directory.as_os_str().as_bytes())?;
-    context.set_string("lowerdir+", second.as_bytes())?;
+    context.set_string("lowerdir+", second)?;
     context.create(RDONLY | NOSUID | NODEV)
 }
 

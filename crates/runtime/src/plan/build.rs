@@ -57,7 +57,7 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     let context = ProcessContext {
         facts: input.facts,
         user: input.user,
-        seccomp: linux.seccomp().as_ref(),
+        filtered: input.facts.filter_given || linux.seccomp().is_some(),
         keyring: format!("_ses.{}", input.id),
         init: true,
         start_hooks: some(hooks.and_then(|hooks| hooks.start_container().as_ref())),
@@ -102,7 +102,7 @@ pub(crate) fn exec_plan(
     let context = ProcessContext {
         facts,
         user,
-        seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+        filtered: facts.filter_given || linux.is_some_and(|linux| linux.seccomp().is_some()),
         keyring: "_ses.exec".to_owned(),
         init: false,
         start_hooks: false,

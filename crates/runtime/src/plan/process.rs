@@ -1,6 +1,6 @@
 //! The part of a plan that turns a copy of the runtime into the container's program.
 
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::Process;
 use rorqual_sys::rlimit::Rlimit;
 
 use super::convert::{capabilities, io_priority, number_list, rlimit_number, scheduler};
@@ -12,7 +12,7 @@ use crate::request::ProcessUser;
 pub(super) struct ProcessContext<'a> {
     pub facts: &'a Facts,
     pub user: &'a ProcessUser,
-    pub seccomp: Option<&'a LinuxSeccomp>,
+    pub filtered: bool,
     pub keyring: String,
     /// Init makes a missing working directory and runs `startContainer` hooks; an exec does not.
     pub init: bool,
@@ -83,7 +83,7 @@ pub(super) fn push_process(
     steps.push(Step::Announce);
     // ORDER: the filter comes last, so that it need allow nothing but what the program does; until here
     // CAP_SYS_ADMIN is kept in force for it.
-    if context.seccomp.is_some() {
+    if context.filtered {
         steps.push(Step::Seccomp);
     }
     steps.push(Step::SetCapabilities(sets));

@@ -13,6 +13,7 @@ fn launch(args: &[&str]) -> Launch {
         container: ContainerId::from_random(bits),
         task: TaskId(1),
         spec: SpecBuilder::default().process(process).build().unwrap(),
+        seccomp: None,
         rootfs: RootfsPlan::Directory { path: "/".into() },
         user: String::new(),
         groups: Vec::new(),

@@ -5,18 +5,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::Spec;
-use rorqual_core::{Classify, full_message};
 use rorqual_runtime::{
-    Barrier, ContainerRequest, Created, ExecRequest, Executed, Joined, Namespace, ProcessUser,
-    StartFailure, Stdio,
+    Barrier, ContainerRequest, Created, ExecRequest, Executed, Filter, Joined, Namespace,
+    ProcessUser, Stdio,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Deserialize;
 
 use super::streams::{AtInputEnd, Ends};
+use crate::filters;
 use crate::record::ShimDirectory;
 use crate::task::WindowSize;
-use crate::wire::{self, ExecDocument, Failure, Kind, LaunchDocument};
+use crate::wire::{self, ExecDocument, Failure, Kind, LaunchDocument, start_failure};
 
 /// The part of a launch call that execs need again.
 #[derive(Deserialize)]
@@ -26,19 +26,26 @@ struct LaunchCall {
 
 #[derive(Deserialize)]
 enum LaunchRequest {
-    Launch(SpecOnly),
+    Launch(Model),
 }
 
+/// What execs have in common with their container's init.
 #[derive(Deserialize)]
-struct SpecOnly {
+pub(super) struct Model {
     spec: Spec,
+    #[serde(default)]
+    filter: Option<String>,
 }
 
-/// Reads the specification out of the document that started the container.
-pub(super) fn spec_of(launch: &File) -> io::Result<Spec> {
-    let LaunchCall { request: LaunchRequest::Launch(SpecOnly { spec }) } =
-        wire::read_document(launch)?;
-    Ok(spec)
+/// Reads what execs need out of the document that started the container.
+pub(super) fn model_of(launch: &File) -> io::Result<Model> {
+    let LaunchCall { request: LaunchRequest::Launch(model) } = wire::read_document(launch)?;
+    Ok(model)
+}
+
+fn filter(text: Option<&str>) -> Result<Option<Filter>, Failure> {
+    let read = |text| filters::decode(text).ok_or_else(|| internal("unreadable seccomp filter"));
+    text.map(read).transpose()
 }
 
 /// The container's ends of new streams, and ours but for a terminal's master.
@@ -109,6 +116,7 @@ pub(super) fn launch(
     });
     let joined = joined.collect::<Result<Vec<_>, Failure>>()?;
     let wish = Wish { terminal: terminal.then_some(document.window), stdin: document.open_stdin };
+    let filter = filter(document.filter.as_deref())?;
     let plumbing = plumb(wish).map_err(internal)?;
     let request = ContainerRequest {
         id: document.container.to_string(),
@@ -119,6 +127,7 @@ pub(super) fn launch(
         stdio: plumbing.stdio,
         user: ProcessUser::Lookup { user: document.user, groups: document.groups },
         barrier: Barrier::Pass,
+        filter,
     };
     let mut created = rorqual_runtime::create(request).map_err(|error| start_failure(&error))?;
     let at_input_end =
@@ -132,7 +141,7 @@ pub(super) fn launch(
 /// Starts an extra process.
 pub(super) fn exec(
     document: ExecDocument,
-    spec: Spec,
+    model: Model,
     directory: &ShimDirectory,
     cgroup: String,
     (target_pid, target): (i32, OwnedFd),
@@ -140,6 +149,7 @@ pub(super) fn exec(
     let terminal = document.process.terminal().unwrap_or(false);
     let stdin = document.attachment.is_some_and(|wanted| wanted.stdin);
     let wish = Wish { terminal: terminal.then_some(document.window), stdin };
+    let filter = filter(model.filter.as_deref())?;
     let plumbing = plumb(wish).map_err(internal)?;
     let bundle = directory.path().to_owned();
     let request = ExecRequest {
@@ -149,10 +159,11 @@ pub(super) fn exec(
         target_pid,
         target,
         process: document.process,
-        spec,
+        spec: model.spec,
         cgroup,
         stdio: plumbing.stdio,
         user: ProcessUser::Lookup { user: document.user, groups: document.groups },
+        filter,
     };
     let mut executed = rorqual_runtime::exec(request).map_err(|error| start_failure(&error))?;
     let at_input_end = if terminal { AtInputEnd::LetGo } else { AtInputEnd::CloseInput };
@@ -173,14 +184,6 @@ fn namespace(kind: &str) -> Option<Namespace> {
         "uts" => Namespace::Uts,
         _ => return None,
     })
-}
-
-fn start_failure(error: &rorqual_runtime::Error) -> Failure {
-    let exit_code = match error {
-        rorqual_runtime::Error::Init { failure, .. } => failure.exit_code(),
-        _ => StartFailure::Other.exit_code(),
-    };
-    Failure::Start { message: full_message(error), exit_code, kind: error.kind().into() }
 }
 
 /// A failure of the shim's own.

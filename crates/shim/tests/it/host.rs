@@ -84,6 +84,7 @@ pub(crate) fn launch(dir: &Path, rootfs: &Path, args: &[&str]) -> Launch {
         container,
         task: TaskId(7),
         spec: spec(container, args, false),
+        seccomp: None,
         rootfs: RootfsPlan::Directory { path: rootfs.to_owned() },
         user: String::new(),
         groups: Vec::new(),

@@ -44,7 +44,7 @@ impl OomEvents {
         let watch = || -> rustix::io::Result<OwnedFd> {
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
             // By way of the descriptor, so that the path of the mount does not matter.
-            let path = format!("/proc/self/fd/{}/{V2_FILE}", directory.fd.as_raw_fd());
+            let path = format!("/proc/self/fd/{}/{V2_FILE}", directory.fd.as_fd().as_raw_fd());
             inotify::add_watch(&fd, path, inotify::WatchFlags::MODIFY)?;
             Ok(fd)
         };

@@ -1,8 +1,9 @@
 //! Reading and writing the small files of a group, relative to its open directory.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -11,12 +12,31 @@ use super::Error;
 /// LIMIT: no control file is longer; `memory.stat` of a thousand nodes stays below.
 const MAX_FILE: u64 = 16 << 20;
 
-/// An open directory of one hierarchy and its path there.
+/// A directory of one hierarchy and its path there.
 #[derive(Debug)]
 pub(super) struct Directory {
-    pub(super) fd: OwnedFd,
+    pub(super) fd: Base,
     /// Below the hierarchy's root, without a leading slash; empty for the root.
     pub(super) path: String,
+}
+
+/// Where the names of a directory start.
+#[derive(Debug)]
+pub(super) enum Base {
+    /// At the directory itself.
+    Own(OwnedFd),
+    /// At the root of its hierarchy. Groups of version 1 have so many directories that opening each takes longer than
+    /// all that is done in them.
+    Root(BorrowedFd<'static>),
+}
+
+impl AsFd for Base {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::Root(fd) => *fd,
+        }
+    }
 }
 
 impl Directory {
@@ -24,9 +44,17 @@ impl Directory {
         Error::File { action, file: file.to_owned(), path: format!("/{}", self.path), source }
     }
 
+    /// Returns the name of an entry as seen from [`Directory::fd`].
+    pub(super) fn name<'n>(&self, entry: &'n str) -> Cow<'n, str> {
+        match self.fd {
+            Base::Root(_) if !self.path.is_empty() => Cow::Owned(format!("{}/{entry}", self.path)),
+            _ => Cow::Borrowed(entry),
+        }
+    }
+
     pub(super) fn open_file(&self, file: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(rustix::fs::openat(&self.fd, file, flags, Mode::empty())?)
+        Ok(rustix::fs::openat(&self.fd, &*self.name(file), flags, Mode::empty())?)
     }
 
     pub(super) fn write_raw(&self, file: &str, value: &str) -> io::Result<()> {
@@ -38,6 +66,17 @@ impl Directory {
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), Error> {
         self.write_raw(file, value)
             .map_err(|source| self.error(format!("write {value:?} to"), file, source))
+    }
+
+    /// Writes several values to one control, each by its own call.
+    pub(super) fn write_all(&self, file: &str, values: &[String]) -> Result<(), Error> {
+        let error = |value: &str, source| self.error(format!("write {value:?} to"), file, source);
+        let first = values.first().map_or("", String::as_str);
+        let fd = self.open_file(file, OFlags::WRONLY).map_err(|source| error(first, source))?;
+        let write = |value: &String| {
+            write_once(&fd, value.as_bytes()).map_err(|source| error(value, source))
+        };
+        values.iter().try_for_each(write)
     }
 
     /// Writes a control unless the kernel lacks it; tells whether it has it.
@@ -84,7 +123,7 @@ impl Directory {
     pub(super) fn has(&self, file: &str) -> bool {
         rustix::fs::accessat(
             &self.fd,
-            file,
+            &*self.name(file),
             rustix::fs::Access::EXISTS,
             rustix::fs::AtFlags::empty(),
         )

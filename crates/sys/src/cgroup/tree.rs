@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::file::Directory;
+use super::file::{Base, Directory};
 use super::{Error, PATIENCE};
 
 /// LIMIT: as the kernel's `PATH_MAX`, and far above any sane nesting.
@@ -69,34 +69,28 @@ impl Directory {
     pub(super) fn reopen(root: impl AsFd, path: &str) -> Result<Self, Error> {
         let name = if path.is_empty() { "." } else { path };
         match rustix::fs::openat(root, name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd, path: path.to_owned() }),
+            Ok(fd) => Ok(Self { fd: Base::Own(fd), path: path.to_owned() }),
             Err(source) => Err(fault("open", path, source)),
         }
     }
 
-    /// Makes and opens the group `path` below `root`; tells also whether it is new.
-    pub(super) fn make(root: BorrowedFd<'_>, path: &str) -> Result<(Self, bool), Error> {
-        let mode = Mode::from_raw_mode(0o755);
-        let new = match rustix::fs::mkdirat(root, path, mode) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(Errno::NOENT) => {
-                make_parents(root, path)?;
-                match rustix::fs::mkdirat(root, path, mode) {
-                    Ok(()) | Err(Errno::EXIST) => true,
-                    Err(source) => return Err(fault("make", path, source)),
-                }
-            }
-            Err(source) => return Err(fault("make", path, source)),
-        };
-        Ok((Self::reopen(root, path)?, new))
+    /// Refers to the group `path` below the root of a hierarchy, whether there is one or not.
+    pub(super) fn below(root: BorrowedFd<'static>, path: &str) -> Self {
+        Self { fd: Base::Root(root), path: path.to_owned() }
+    }
+
+    /// Makes and opens the group `path` below `root`.
+    pub(super) fn make(root: BorrowedFd<'_>, path: &str) -> Result<Self, Error> {
+        make(root, path)?;
+        Self::reopen(root, path)
     }
 
     /// Lists the names of the groups below this one.
     fn children(&self) -> Result<Vec<String>, Error> {
         let list = || -> Result<Vec<String>, Errno> {
             let mut names = Vec::new();
-            for entry in Dir::read_from(&self.fd)? {
+            let own = rustix::fs::openat(&self.fd, &*self.name("."), DIRECTORY, Mode::empty())?;
+            for entry in Dir::new(own)? {
                 let entry = entry?;
                 if entry.file_type() != FileType::Directory {
                     continue;
@@ -117,8 +111,8 @@ impl Directory {
 
     fn child(&self, name: &str) -> Result<Option<Self>, Error> {
         let path = format!("{}/{name}", self.path);
-        match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self { fd, path })),
+        match rustix::fs::openat(&self.fd, &*self.name(name), DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd: Base::Own(fd), path })),
             Err(Errno::NOENT) => Ok(None),
             Err(source) => Err(fault("open", &path, source)),
         }
@@ -171,13 +165,29 @@ impl Directory {
         for name in self.children()? {
             if let Some(child) = self.child(&name)? {
                 child.remove_children()?;
-                match rustix::fs::unlinkat(&self.fd, name.as_str(), AtFlags::REMOVEDIR) {
+                match rustix::fs::unlinkat(&self.fd, &*self.name(&name), AtFlags::REMOVEDIR) {
                     Ok(()) | Err(Errno::NOENT | Errno::BUSY) => {}
                     Err(source) => return Err(fault("remove", &child.path, source)),
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the group `path` below `root`, with those above it; it may be there already.
+pub(super) fn make(root: BorrowedFd<'_>, path: &str) -> Result<(), Error> {
+    let mode = Mode::from_raw_mode(0o755);
+    let made = match rustix::fs::mkdirat(root, path, mode) {
+        Err(Errno::NOENT) => {
+            make_parents(root, path)?;
+            rustix::fs::mkdirat(root, path, mode)
+        }
+        other => other,
+    };
+    match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(source) => Err(fault("make", path, source)),
     }
 }
 

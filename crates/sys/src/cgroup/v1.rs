@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::events::OomEvents;
 use super::file::{Directory, pair, write_once};
@@ -20,9 +20,16 @@ use super::{Error, Resources, Stats, Warning};
 struct Part {
     hierarchy: &'static Hierarchy,
     directory: Directory,
+    /// The name by which a thread enters, made before a child needs it.
+    tasks: String,
 }
 
 impl Part {
+    fn new(hierarchy: &'static Hierarchy, path: &str) -> Self {
+        let directory = Directory::below(tree::root(&hierarchy.fd), path);
+        Self { hierarchy, tasks: directory.name("tasks").into_owned(), directory }
+    }
+
     fn root(&self) -> BorrowedFd<'static> {
         tree::root(&self.hierarchy.fd)
     }
@@ -53,12 +60,14 @@ impl Group {
 
     fn make_all(&mut self, layout: &'static Layout, path: &str) -> Result<(), Error> {
         for hierarchy in &layout.hierarchies {
-            match Directory::make(tree::root(&hierarchy.fd), path) {
-                Ok((directory, _)) => {
-                    if hierarchy.controllers.iter().any(|name| name == "cpuset") {
-                        fill_cpuset(hierarchy, &directory)?;
-                    }
-                    self.parts.push(Part { hierarchy, directory });
+            match tree::make(tree::root(&hierarchy.fd), path) {
+                Ok(()) => {
+                    let part = Part::new(hierarchy, path);
+                    let is_cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
+                    let filled =
+                        if is_cpuset { fill_cpuset(hierarchy, &part.directory) } else { Ok(()) };
+                    self.parts.push(part);
+                    filled?;
                 }
                 Err(_) if Part::is_named(hierarchy) => {}
                 Err(error) => return Err(error),
@@ -69,22 +78,18 @@ impl Group {
 
     pub(super) fn open(layout: &'static Layout, places: &[Place]) -> Result<Self, Error> {
         let mut parts = Vec::with_capacity(layout.hierarchies.len());
-        let mut missing = None;
         for hierarchy in &layout.hierarchies {
             let place = places.iter().find(|(controllers, _)| {
                 controllers.iter().any(|name| hierarchy.controllers.contains(name))
             });
             let Some((_, path)) = place else { continue };
-            match Directory::reopen(&hierarchy.fd, tree::below(path, &hierarchy.root)) {
-                Ok(directory) => parts.push(Part { hierarchy, directory }),
-                Err(error) => missing = Some(error),
-            }
+            parts.push(Part::new(hierarchy, tree::below(path, &hierarchy.root)));
         }
         // A group that is half removed can still be opened, to remove the other half.
-        match (parts.is_empty(), missing) {
-            (false, _) => Ok(Self { parts }),
-            (true, Some(error)) => Err(error),
-            (true, None) => Err(Error::Description("no hierarchy of this host".to_owned())),
+        match parts.first() {
+            Some(_) if parts.iter().any(|part| part.directory.has(".")) => Ok(Self { parts }),
+            Some(part) => Err(part.directory.fault("open", "directory", io::ErrorKind::NotFound)),
+            None => Err(Error::Description("no hierarchy of this host".to_owned())),
         }
     }
 
@@ -99,8 +104,12 @@ impl Group {
 
     /// Returns the group's directory in the hierarchy of `controller`.
     fn part(&self, controller: &str) -> Option<&Directory> {
+        self.whole_part(controller).map(|part| &part.directory)
+    }
+
+    fn whole_part(&self, controller: &str) -> Option<&Part> {
         let has = |part: &&Part| part.hierarchy.controllers.iter().any(|name| name == controller);
-        self.parts.iter().find(has).map(|part| &part.directory)
+        self.parts.iter().find(has)
     }
 
     /// Returns a directory whose list of processes is the group's.
@@ -120,7 +129,9 @@ impl Group {
     /// the host for that, whose taking costs milliseconds.
     pub(super) fn enter(&self) -> io::Result<()> {
         self.parts.iter().try_for_each(|part| {
-            write_once(part.directory.open_file("tasks", OFlags::WRONLY)?, b"0")
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let tasks = rustix::fs::openat(part.root(), &part.tasks, flags, Mode::empty())?;
+            write_once(tasks, b"0")
         })
     }
 
@@ -216,21 +227,18 @@ impl Group {
         measure::stats(self)
     }
 
-    fn memory(&self) -> Result<&Directory, Error> {
-        self.part("memory")
+    fn memory(&self) -> Result<&Part, Error> {
+        self.whole_part("memory")
             .ok_or_else(|| Error::Unsupported("the kernel has no memory controller".to_owned()))
     }
 
     pub(super) fn watch_oom(&self) -> Result<OomEvents, Error> {
         let memory = self.memory()?;
-        OomEvents::v1(
-            Directory::reopen(&memory.fd, "")
-                .map(|directory| Directory { path: memory.path.clone(), ..directory })?,
-        )
+        OomEvents::v1(Part::new(memory.hierarchy, &memory.directory.path).directory)
     }
 
     pub(super) fn oom_kills(&self) -> Result<u64, Error> {
-        let text = self.memory()?.read("memory.oom_control")?;
+        let text = self.memory()?.directory.read("memory.oom_control")?;
         Ok(pair(&text, "oom_kill").unwrap_or(0))
     }
 }

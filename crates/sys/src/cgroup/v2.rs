@@ -30,10 +30,10 @@ impl Group {
         let hierarchy = &layout.hierarchies[0];
         let root = tree::root(&hierarchy.fd);
         if let Some((parents, _)) = path.rsplit_once('/') {
-            drop(Directory::make(root, parents)?);
+            tree::make(root, parents)?;
         }
         enable_controllers(hierarchy, path)?;
-        let (directory, _) = Directory::make(root, path)?;
+        let directory = Directory::make(root, path)?;
         Ok(Self { hierarchy, directory })
     }
 
@@ -204,7 +204,7 @@ fn enable(directory: &Directory, wanted: &[&str]) -> Result<(), Error> {
 
 /// Moves the processes of the root group into a group `init` below it.
 fn move_to_leaf(root: &Directory) -> Result<(), Error> {
-    let (leaf, _) = Directory::make(root.fd.as_fd(), "init")?;
+    let leaf = Directory::make(root.fd.as_fd(), "init")?;
     let mut wait = Wait::new();
     loop {
         let processes = root.processes(false)?;

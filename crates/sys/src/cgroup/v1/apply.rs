@@ -289,9 +289,9 @@ fn network(group: &Group, resources: &Resources) -> Result<(), Error> {
 }
 
 fn devices(directory: &Directory, rules: &[DeviceRule]) -> Result<(), Error> {
-    for rule in rules {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        directory.write(file, &device_line(rule))?;
+    for run in rules.chunk_by(|one, next| one.allow == next.allow) {
+        let file = if run[0].allow { "devices.allow" } else { "devices.deny" };
+        directory.write_all(file, &run.iter().map(device_line).collect::<Vec<_>>())?;
     }
     Ok(())
 }
