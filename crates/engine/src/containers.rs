@@ -170,6 +170,8 @@ impl Containers {
         if with_size {
             view.size = Some(self.world.parts.snapshots.usage(&container.id).await?);
         }
+        // A container that is just being removed has none; the rest can be shown all the same.
+        view.rootfs = self.world.parts.snapshots.rootfs(&container.id).await.ok();
         Ok(view)
     }
 

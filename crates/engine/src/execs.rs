@@ -67,26 +67,27 @@ impl Execs {
 
     /// Makes an exec; nothing runs yet.
     pub async fn create(&self, container: &str, spec: ExecSpec) -> Result<ExecId> {
-        let container = self.world.index.find(container)?;
+        let text = container;
+        let container = self.world.index.find(text)?;
         if spec.command.first().is_none_or(String::is_empty) {
             // COMPAT: dockerd's text.
             return Err(Error::Invalid("no exec command specified".to_owned()));
         }
         match container.phase() {
             Phase::Paused(_) => {
+                // COMPAT: dockerd's texts, with the name as it was given.
                 return Err(Error::Conflict(format!(
-                    "container {} is paused, unpause the container before exec",
-                    container.id
+                    "Container {text} is paused, unpause the container before exec"
                 )));
             }
             Phase::Restarting(_) => {
                 return Err(Error::Conflict(format!(
-                    "container {} is restarting, wait until the container is running",
-                    container.id
+                    "Container {text} is restarting, wait until the container is running"
                 )));
             }
             _ => container.running_task()?,
         };
+        check_user(&self.world, &container, &spec.user).await?;
         let id = ExecId::from_random(World::random_bits()?);
         let stage = Mutex::new(Stage::Created);
         let cell = Arc::new(ExecCell { id, container, spec, stage });
@@ -142,6 +143,32 @@ impl Execs {
         self.world.container_event(&cell.container, "exec_detach", id);
         Ok(())
     }
+}
+
+// LIMIT: as much of a container's own files is read to look a name up.
+const LARGEST_PASSWD: u64 = 1 << 20;
+
+/// COMPAT: an unknown user is refused when the exec is made. The process itself looks the user up again.
+async fn check_user(world: &World, container: &Container, user: &str) -> Result<()> {
+    let (user, group) = user.split_once(':').unwrap_or((user, ""));
+    for (name, file, kind) in [(user, "/etc/passwd", "user"), (group, "/etc/group", "group")] {
+        if name.is_empty() || name.parse::<u32>().is_ok() {
+            continue;
+        }
+        let pid = Some(container.state().pid).filter(|pid| *pid != 0);
+        let tree = world.parts.snapshots.open(&container.id, pid).await?;
+        let text = tree.read(file, LARGEST_PASSWD).await?.unwrap_or_default();
+        let known = text.split(|byte| *byte == b'\n').any(|line| {
+            line.split(|byte| *byte == b':').next().is_some_and(|first| first == name.as_bytes())
+        });
+        if !known {
+            let table = file.trim_start_matches("/etc/");
+            return Err(Error::NoSuchUser(format!(
+                "unable to find {kind} {name}: no matching entries in {table} file"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn labelled(action: &str, cell: &ExecCell) -> (String, [(&'static str, String); 1]) {

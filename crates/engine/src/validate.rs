@@ -130,7 +130,7 @@ fn memory(wanted: &Resources) -> Result<()> {
     Ok(())
 }
 
-fn cpu(wanted: &Resources) -> Result<()> {
+pub(crate) fn cpu(wanted: &Resources) -> Result<()> {
     if let Some(nanos) = wanted.nano_cpus {
         if wanted.cpu_period.is_some_and(|period| period > 0) {
             return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
@@ -163,7 +163,7 @@ fn cpu(wanted: &Resources) -> Result<()> {
         if let Some(list) = list
             && !is_cpu_list(list)
         {
-            return invalid(format!("Invalid value {list} for {what}"));
+            return invalid(format!("Invalid value {list} for {what}: invalid format: {list}"));
         }
     }
     Ok(())

@@ -108,7 +108,9 @@ async fn point(
         MountKind::Volume { name, options } => {
             let asked = (name.as_ref(), options);
             let made = volume(world, operation, asked, &mount.target, owner).await?;
-            Ok(MountPoint { mode: blank.mode, writable: blank.writable, ..made })
+            // COMPAT: volumes that were named or mounted by the request say `z`, anonymous ones say nothing.
+            let mode = if blank.mode.is_empty() { "z".to_owned() } else { blank.mode };
+            Ok(MountPoint { mode, writable: blank.writable, ..made })
         }
     }
 }
@@ -180,7 +182,7 @@ async fn volume(
         source,
         target: target.to_owned(),
         driver: "local".to_owned(),
-        mode: "z".to_owned(),
+        mode: String::new(),
         writable: true,
         propagation: None,
         anonymous: name.is_none(),

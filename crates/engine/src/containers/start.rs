@@ -102,7 +102,8 @@ async fn steps(
     let joined = Joined::find(world, &definition)?;
 
     operation.will_need(Undo::Detach(container.id))?;
-    let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await?;
+    let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await;
+    let sandbox = sandbox.map_err(Error::Attach)?;
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
     let spec = specification(world, &definition, &joined, &sandbox)?;
 
@@ -127,7 +128,7 @@ async fn steps(
         attachments,
     };
     operation.will_need(Undo::EndTask(container.id, id))?;
-    let task = world.parts.tasks.launch(launch).await.map_err(Error::Start)?;
+    let task = world.parts.tasks.launch(launch).await.map_err(start_failed)?;
     log_warnings(container, &task.warnings());
 
     let late = {
@@ -165,6 +166,14 @@ async fn steps(
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }
     Ok(())
+}
+
+/// COMPAT: an unknown user is told without the runtime's words in front.
+fn start_failed(error: TaskError) -> Error {
+    match error {
+        TaskError::Start { message, kind: ErrorKind::NotFound, .. } => Error::NoSuchUser(message),
+        error => Error::Start(error),
+    }
 }
 
 fn log_warnings(container: &Container, warnings: &[String]) {
@@ -218,24 +227,33 @@ struct Joined {
 
 impl Joined {
     fn find(world: &World, definition: &ContainerRecord) -> Result<Self> {
-        let running = |text: &str| {
-            let other = world.index.find(text)?;
+        // COMPAT: dockerd's texts.
+        let running = |text: &str, kind: &str| {
+            let other = world.index.find(text).map_err(|error| {
+                Error::Invalid(format!("joining {kind} namespace of container: {error}"))
+            })?;
+            let stopped = || match kind {
+                "network" => format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    other.definition().name,
+                    other.phase().word()
+                ),
+                kind => {
+                    format!("failed to join {kind} namespace: container {} is not running", other.id)
+                }
+            };
             match other.state().pid {
-                // COMPAT: dockerd's text.
-                0 => Err(Error::Conflict(format!(
-                    "cannot join network namespace of a non running container: {}",
-                    other.id
-                ))),
+                0 => Err(Error::Conflict(stopped())),
                 pid => Ok((other, pid)),
             }
         };
         let spec = &definition.spec;
         let net = match &spec.network.mode {
-            NetworkMode::Container(text) => Some(running(text)?),
+            NetworkMode::Container(text) => Some(running(text, "network")?),
             _ => None,
         };
         let pid = match &spec.namespaces.pid {
-            PidMode::Container(text) => Some(running(text)?.1),
+            PidMode::Container(text) => Some(running(text, "PID")?.1),
             PidMode::Private | PidMode::Host => None,
         };
         let ipc_mode = match &spec.namespaces.ipc {
@@ -244,7 +262,7 @@ impl Joined {
         };
         let ipc = match &ipc_mode {
             IpcMode::Container(text) => {
-                let (other, pid) = running(text)?;
+                let (other, pid) = running(text, "IPC")?;
                 if !shareable(world, &other.definition()) {
                     // COMPAT: dockerd's text.
                     return Err(Error::Invalid(format!(
