@@ -91,6 +91,8 @@ fn options(config: &Config, facts: &Facts, data: &Path) -> Result<Options, BoxEr
     if let Some(parent) = &defaults.cgroup_parent {
         options.cgroup_parent.clone_from(parent);
     }
+    options.cpus.clone_from(&facts.cpus);
+    options.memory_nodes.clone_from(&facts.memory_nodes);
     options.cgroup_unified = facts.cgroup_unified;
     options.log =
         LogSpec { driver: defaults.log_driver.clone(), options: defaults.log_options.clone() };

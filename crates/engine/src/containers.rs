@@ -6,6 +6,7 @@
 mod attach;
 mod create;
 mod files;
+mod links;
 mod list;
 mod mounts;
 mod remove;
@@ -224,14 +225,15 @@ impl Containers {
 
     /// Describes a path inside.
     pub async fn stat_path(&self, container: &str, path: &str) -> Result<ArchiveStat> {
-        let container = self.find(container)?;
-        files::stat(&self.world, &container, path).await
+        let found = self.find(container)?;
+        files::stat(&self.world, &found, path).await.map_err(|error| files::named(error, container))
     }
 
     /// Opens a tar of a path inside.
     pub async fn archive(&self, container: &str, path: &str) -> Result<(ArchiveStat, Archive)> {
-        let container = self.find(container)?;
-        files::archive(&self.world, &container, path).await
+        let found = self.find(container)?;
+        let archive = files::archive(&self.world, &found, path).await;
+        archive.map_err(|error| files::named(error, container))
     }
 
     /// Extracts a tar into a directory inside; `how.read_only` is decided here.
@@ -242,8 +244,9 @@ impl Containers {
         archive: LayerBlob,
         how: Extract,
     ) -> Result<()> {
-        let container = self.find(container)?;
-        files::extract(&self.world, &container, path, (archive, how)).await
+        let found = self.find(container)?;
+        let extracted = files::extract(&self.world, &found, path, (archive, how)).await;
+        extracted.map_err(|error| files::named(error, container))
     }
 
     /// Opens a tar of the whole file system.

@@ -202,14 +202,8 @@ fn health_asked(own: Option<&HealthSpec>, image: Option<&HealthConfig>) -> Optio
 
 /// Applies the defaults; `None` where nothing is to be run.
 fn health_plan(asked: Option<&HealthSpec>) -> Option<HealthPlan> {
-    let Some(HealthSpec::Check {
-        test,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }) = asked
+    let Some(HealthSpec::Check { test, interval, timeout, start_period, start_interval, retries }) =
+        asked
     else {
         return None;
     };

@@ -224,6 +224,7 @@ async fn start(
         Err(error) => {
             let code = match &error {
                 Error::ExecStart(TaskError::Start { exit_code, .. }) => *exit_code,
+                Error::Invalid(_) => 128,
                 _ => 126,
             };
             finish(world, cell, code);
@@ -254,6 +255,12 @@ fn launch_of(
 ) -> Result<ExecLaunch> {
     let definition = cell.container.definition();
     let spec = &cell.spec;
+    if !spec.working_dir.is_empty() && !spec.working_dir.starts_with('/') {
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid(
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path".to_owned(),
+        ));
+    }
     let capabilities = if spec.privileged {
         world.capabilities
     } else {

@@ -61,6 +61,10 @@ pub struct Options {
     pub default_init: bool,
     /// Cgroup below which containers' own are made, `/rorqual`.
     pub cgroup_parent: String,
+    /// Processors of the host as `0-3,5`; `None` when it does not tell.
+    pub cpus: Option<String>,
+    /// Memory nodes of the host, likewise.
+    pub memory_nodes: Option<String>,
     /// Whether the host runs cgroup v2 alone.
     pub cgroup_unified: bool,
     /// Default log driver and its options.
@@ -107,6 +111,8 @@ impl Options {
             init_binary: None,
             default_init: false,
             cgroup_parent: CGROUP_PARENT.to_owned(),
+            cpus: None,
+            memory_nodes: None,
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

@@ -174,7 +174,9 @@ pub(crate) fn record(spec: VolumeSpec, created: Timestamp) -> Result<VolumeRecor
         return Err(if matches!(key.as_str(), "type" | "device" | "o" | "size") {
             Error::Unsupported(format!("volume option {key:?} is not supported by this version"))
         } else {
-            Error::Invalid(format!("invalid option: {key:?}"))
+            // COMPAT: dockerd's text.
+            let name = spec.name.as_ref().map_or("", |name| name.as_str());
+            Error::Invalid(format!("create {name}: invalid option: {key:?}"))
         });
     }
     let mut labels = spec.labels;

@@ -141,7 +141,12 @@ fn bind(text: &str) -> Result<MountSpec, BadRequest> {
 
 /// Reads the name of a volume.
 pub(crate) fn volume_name(text: &str) -> Result<VolumeName, BadRequest> {
-    // COMPAT: dockerd's text.
+    // COMPAT: dockerd's texts.
+    if text.len() == 1 {
+        return Err(invalid(format!(
+            "create {text}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
+    }
     text.parse().map_err(|_| {
         invalid(format!(
             "create {text}: \"{text}\" includes invalid characters for a local volume name, only \

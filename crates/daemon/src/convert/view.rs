@@ -89,10 +89,8 @@ fn graph_data(view: &ContainerView) -> Option<BTreeMap<String, String>> {
     let Some(RootfsPlan::Overlay(plan)) = &view.rootfs else { return None };
     let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let lower = plan.lower.iter().map(|lower| path(lower)).collect::<Vec<_>>().join(":");
-    let mut data = BTreeMap::from([
-        ("ID".to_owned(), view.id.to_string()),
-        ("LowerDir".to_owned(), lower),
-    ]);
+    let mut data =
+        BTreeMap::from([("ID".to_owned(), view.id.to_string()), ("LowerDir".to_owned(), lower)]);
     if let Some(upper) = &plan.upper {
         data.insert("UpperDir".to_owned(), path(&upper.upper));
         data.insert("WorkDir".to_owned(), path(&upper.work));
@@ -111,7 +109,7 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         working_dir,
         entrypoint,
         cmd,
-        stop_signal: _, // Only shown where somebody asked for it.
+        stop_signal,
         stop_timeout,
         health,
         hostname,
@@ -158,7 +156,11 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         image: asked.image,
         network_disabled: asked.network_disabled,
         mac_address: asked.mac_address,
-        stop_signal: asked.stop_signal,
+        // As it was asked for, else the image's.
+        stop_signal: match stop_signal {
+            Some(signal) if asked.stop_signal.is_empty() => signal.to_string(),
+            _ => asked.stop_signal,
+        },
     }
 }
 

@@ -197,7 +197,8 @@ pub(super) async fn rename(context: Arc<Context>, request: ApiRequest) -> Result
     context.engine.containers.inspect(id, false).await?;
     let name: ContainerName = text.parse().map_err(|error: rorqual_core::InvalidName| {
         let rorqual_core::InvalidName { what, name } = error;
-        let error = rorqual_core::InvalidName { what, name: format!("/{}", name.trim_start_matches('/')) };
+        let error =
+            rorqual_core::InvalidName { what, name: format!("/{}", name.trim_start_matches('/')) };
         invalid(format!("Error when allocating new name: {error}"))
     })?;
     context.engine.containers.rename(id, name).await?;

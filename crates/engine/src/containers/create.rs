@@ -89,9 +89,8 @@ async fn steps(
 /// Names of containers that share a namespace become ids, so that renaming them changes nothing.
 fn by_id(world: &World, spec: &mut ContainerSpec) -> Result<()> {
     // COMPAT: not 404, which clients take for a missing image.
-    let find = |name: &str| {
-        world.index.find(name).map_err(|error| Error::Invalid(error.to_string()))
-    };
+    let find =
+        |name: &str| world.index.find(name).map_err(|error| Error::Invalid(error.to_string()));
     if let PidMode::Container(other) = &mut spec.namespaces.pid {
         *other = find(other)?.id.to_string();
     }
@@ -103,6 +102,13 @@ fn by_id(world: &World, spec: &mut ContainerSpec) -> Result<()> {
         && let Ok(found) = find(other)
     {
         *other = found.id.to_string();
+    }
+    for (target, _) in &mut spec.network.links {
+        // COMPAT: dockerd's text.
+        let found = world.index.find(target).map_err(|error| {
+            Error::Invalid(format!("could not get container for {target}: {error}"))
+        })?;
+        *target = found.id.to_string();
     }
     if let Some(memory @ 1..) = spec.resources.memory
         && spec.resources.memory_swap.is_none()

@@ -20,6 +20,19 @@ use crate::validate::normal;
 use crate::view::MountPointKind;
 use crate::world::World;
 
+/// COMPAT: what is missing is told with the container's name as it was given.
+pub(super) fn named(error: Error, name: &str) -> Error {
+    match error {
+        Error::Snapshot(rorqual_snapshot::Error::NoSuchPath { path, .. }) => {
+            Error::Snapshot(rorqual_snapshot::Error::NoSuchPath {
+                path,
+                container: name.to_owned(),
+            })
+        }
+        error => error,
+    }
+}
+
 async fn tree(world: &World, container: &Container) -> Result<Arc<dyn Tree>> {
     let pid = Some(container.state().pid).filter(|pid| *pid != 0);
     Ok(world.parts.snapshots.open(&container.id, pid).await?)

@@ -90,7 +90,9 @@ impl<'a> Plan<'a> {
         let exited = filters.values("exited").iter().map(|code| {
             // COMPAT: dockerd's text.
             let text = |_| {
-                format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax")
+                format!(
+                    "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                )
             };
             code.parse().map_err(|error| Error::Invalid(text(error)))
         });
@@ -177,9 +179,10 @@ impl<'a> Plan<'a> {
         // COMPAT: the port of the host counts, not that of the container.
         let published = |wanted: &String| {
             in_ports(wanted, |port, protocol| {
-                state.ports.iter().any(|published| {
-                    published.host.0 == port && published.protocol == protocol
-                })
+                state
+                    .ports
+                    .iter()
+                    .any(|published| published.host.0 == port && published.protocol == protocol)
             })
         };
         let exposed = |wanted: &String| {

@@ -64,6 +64,7 @@ fn take_over(
             if let Some(read_only) = from.read_only {
                 point.writable = !read_only;
             }
+            point.mode.clear();
             // It belongs to the other container, whose removal takes it along.
             point.anonymous = false;
             if let Some(name) = &point.name {

@@ -1,5 +1,6 @@
 //! `start`: network, specification, launch. On failure everything is as before, and the container remembers why.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rorqual_core::{Classify, ErrorKind, full_message};
@@ -7,8 +8,10 @@ use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
 use rorqual_store::Operation;
 
+use super::links::{self, Linked};
 use super::run;
 use crate::container::Container;
+use crate::effective::overlay_env;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::ocispec::{self, Input, Net};
@@ -100,12 +103,13 @@ async fn steps(
 ) -> Result<()> {
     let definition = container.definition();
     let joined = Joined::find(world, &definition)?;
+    let linked = links::find(world, &definition)?;
 
     operation.will_need(Undo::Detach(container.id))?;
-    let sandbox = world.parts.networks.attach(attach(world, &definition, &joined)?).await;
+    let sandbox = world.parts.networks.attach(attach(world, &definition, &joined, &linked)?).await;
     let sandbox = sandbox.map_err(Error::Attach)?;
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
-    let spec = specification(world, &definition, &joined, &sandbox)?;
+    let spec = specification(world, &definition, (&joined, &linked), &sandbox)?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
     log_warnings(container, &warnings);
@@ -239,7 +243,10 @@ impl Joined {
                     other.phase().word()
                 ),
                 kind => {
-                    format!("failed to join {kind} namespace: container {} is not running", other.id)
+                    format!(
+                        "failed to join {kind} namespace: container {} is not running",
+                        other.id
+                    )
                 }
             };
             match other.state().pid {
@@ -285,7 +292,12 @@ fn shareable(world: &World, definition: &ContainerRecord) -> bool {
     }
 }
 
-fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Result<Attach> {
+fn attach(
+    world: &World,
+    definition: &ContainerRecord,
+    joined: &Joined,
+    linked: &Linked,
+) -> Result<Attach> {
     let network = &definition.spec.network;
     let kind = match (&network.mode, joined.net) {
         (_, Some((other, pid))) => SandboxKind::Container(other, pid),
@@ -315,7 +327,7 @@ fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Resul
         name: definition.name.to_string(),
         hostname: definition.effective.hostname.clone(),
         domainname: network.domainname.clone(),
-        extra_hosts: network.extra_hosts.clone(),
+        extra_hosts: network.extra_hosts.iter().chain(&linked.hosts).cloned().collect(),
         dns: if network.dns.is_empty() { options.dns.clone() } else { network.dns.clone() },
         dns_search: or(&network.dns_search, &options.dns_search),
         dns_options: or(&network.dns_options, &options.dns_options),
@@ -347,16 +359,23 @@ fn endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
 fn specification(
     world: &World,
     definition: &ContainerRecord,
-    joined: &Joined,
+    (joined, linked): (&Joined, &Linked),
     sandbox: &Sandbox,
 ) -> Result<oci_spec::runtime::Spec> {
     let spec = &definition.spec;
     let capabilities = validate::capabilities(spec, world.capabilities)?;
     let files: &HostFiles = &sandbox.files;
+    // The container's own variables come after those of its links, and count.
+    let mut effective = Cow::Borrowed(&definition.effective);
+    if !linked.env.is_empty() {
+        let mut env = linked.env.clone();
+        overlay_env(&mut env, &effective.env);
+        effective.to_mut().env = env;
+    }
     ocispec::build(&Input {
         id: &definition.id,
         spec,
-        effective: &definition.effective,
+        effective: &effective,
         mounts: &definition.mounts,
         files,
         net: if sandbox.namespace.is_some() { Net::Joined } else { Net::Host },

@@ -67,6 +67,7 @@ pub(super) async fn update(
         // COMPAT: dockerd's text.
         Error::Conflict(format!("Cannot update container {}: {reason}", container.id))
     })?;
+    validate::cpusets(&request.resources, &world.options)?;
     let merged = merge(&new.spec.resources, request.resources);
     let warnings = validate::resources(&merged)?;
     if let Some(policy) = request.restart {

@@ -53,11 +53,8 @@ impl Init<'_> {
             ProcessUser::Lookup { user, groups } => {
                 let (passwd, group) =
                     (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
-                self.identity =
-                    passwd::look_up(user, groups, &passwd, &group).map_err(|message| StepError {
-                        failure: StartFailure::NoSuchUser,
-                        message,
-                    })?;
+                self.identity = passwd::look_up(user, groups, &passwd, &group)
+                    .map_err(|message| StepError { failure: StartFailure::NoSuchUser, message })?;
             }
         }
         if home_missing {

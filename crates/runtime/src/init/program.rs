@@ -77,7 +77,9 @@ impl Init<'_> {
                     failure: StartFailure::NotFound,
                     message: format!("exec: {shown:?}: stat {shown}: {}", reason(&error)),
                 },
-                NotExecutable::Directory => denied(&format!("exec: {shown:?}: is a directory: permission denied")),
+                NotExecutable::Directory => {
+                    denied(&format!("exec: {shown:?}: is a directory: permission denied"))
+                }
                 NotExecutable::Denied => denied(&format!("exec: {shown:?}: permission denied")),
             });
         }
