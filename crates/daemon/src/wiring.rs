@@ -1,6 +1,6 @@
 //! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rorqual_content::{ImageStore, LocalBlobs};
@@ -12,6 +12,7 @@ use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::LocalTransfer;
+use rorqual_volume::Local as LocalVolumes;
 
 use crate::builtin::Builtin;
 use crate::config::{BridgeConfig, Config, RUNTIMES};
@@ -50,10 +51,11 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
         images,
         transfer: Arc::new(transfer.clone()),
         networks: Arc::new(networks),
+        volumes: Arc::new(LocalVolumes::new(data.join("volumes"))),
         database,
     };
     let journal = JournalState { journal: Arc::new(journal), unfinished };
-    let engine = Engine::open(options(config, facts, &data)?, parts, journal).await?;
+    let engine = Engine::open(options(config, facts)?, parts, journal).await?;
     Ok((engine, Builtin::new(transfer)))
 }
 
@@ -82,9 +84,9 @@ fn bridge_options(
     Ok(options)
 }
 
-fn options(config: &Config, facts: &Facts, data: &Path) -> Result<Options, BoxError> {
+fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     let defaults = &config.defaults;
-    let mut options = Options::new(data.join("volumes"));
+    let mut options = Options::docker_defaults();
     // Our own binary is static and plays the init's role under that name.
     options.init_binary = std::env::current_exe().ok();
     options.default_init = defaults.init;

@@ -123,7 +123,7 @@ impl Engine {
 async fn assemble(options: Options, parts: Parts, journal: &JournalState) -> Result<Arc<World>> {
     let index = Arc::new(Index::default());
     let volumes =
-        Arc::new(VolumeTable::open(options.volumes.clone(), parts.database.clone()).await?);
+        Arc::new(VolumeTable::open(Arc::clone(&parts.volumes), parts.database.clone()).await?);
     let undoing =
         Undoing { parts: parts.clone(), index: Arc::clone(&index), volumes: Arc::clone(&volumes) };
     let known = options.capabilities.iter().filter_map(|name| name.parse().ok());

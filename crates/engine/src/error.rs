@@ -92,6 +92,9 @@ pub enum Error {
     /// Networking failed.
     #[error(transparent)]
     Network(#[from] rorqual_network::Error),
+    /// A volume's data.
+    #[error(transparent)]
+    Volume(#[from] rorqual_volume::Error),
     /// Moving an image failed.
     #[error(transparent)]
     Transfer(#[from] rorqual_transfer::Error),
@@ -147,6 +150,7 @@ impl Classify for Error {
             Self::Snapshot(source) => source.kind(),
             Self::Content(source) => source.kind(),
             Self::Network(source) | Self::Attach(source) => source.kind(),
+            Self::Volume(source) => source.kind(),
             Self::Transfer(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Internal(_) | Self::Io { .. } => ErrorKind::Internal,

@@ -12,6 +12,7 @@ use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
 use rorqual_store::{Database, Journal, Unfinished};
 use rorqual_transfer::Transfer;
+use rorqual_volume::VolumeDriver;
 
 use crate::clock::Clock;
 use crate::logs::LogSource;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub transfer: Arc<dyn Transfer>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
+    /// The data of volumes.
+    pub volumes: Arc<dyn VolumeDriver>,
     /// Records of containers and volumes.
     pub database: Database,
 }
@@ -53,8 +56,6 @@ pub struct JournalState {
 /// The daemon's settings that concern the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where volumes live: `<directory>/<name>/_data`.
-    pub volumes: PathBuf,
     /// Our own static init, bound into containers with `--init`.
     pub init_binary: Option<PathBuf>,
     /// Whether containers get it without asking.
@@ -104,10 +105,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns Docker's defaults for a data root.
-    pub fn new(volumes: PathBuf) -> Self {
+    /// Returns Docker's defaults.
+    pub fn docker_defaults() -> Self {
         Self {
-            volumes,
             init_binary: None,
             default_init: false,
             cgroup_parent: CGROUP_PARENT.to_owned(),

@@ -45,6 +45,9 @@ pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> 
     let containers = world.index.all();
     join_all(containers.iter().map(|container| adopt(world, container))).await;
     sweep(world, &containers).await;
+    let running: Vec<_> =
+        containers.iter().filter(|container| container.task().is_some()).cloned().collect();
+    world.volumes.recover(&running).await;
     for container in containers {
         come_back(world, &container);
     }

@@ -22,6 +22,7 @@ use rorqual_snapshot::fake::FakeSnapshotter;
 use rorqual_snapshot::{Change, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::fake::FakeTransfer;
+use rorqual_volume::fake::FakeMounts;
 use tokio::sync::watch;
 
 use crate::logs::{LogRecords, LogSource};
@@ -241,6 +242,7 @@ pub(crate) struct Host {
     pub(crate) nets: Arc<Nets>,
     pub(crate) sabotage: Arc<Saboteur>,
     pub(crate) snapshots: FakeSnapshotter,
+    pub(crate) mounts: FakeMounts,
     images: Arc<FakeImages>,
     database: Database,
 }
@@ -262,6 +264,7 @@ impl Host {
             tasks: FakeTasks::new(),
             nets: Arc::new(Nets { attached: Mutex::default(), sabotage: Arc::clone(&sabotage) }),
             snapshots: FakeSnapshotter::new(directory.path().join("layers")),
+            mounts: FakeMounts::default(),
             database: Database::open(&directory.path().join("state.db")).unwrap(),
             directory,
             sabotage,
@@ -284,6 +287,7 @@ impl Host {
             images: Arc::clone(&self.images) as _,
             transfer: Arc::new(FakeTransfer::new(Arc::clone(&self.images))),
             networks: Arc::clone(&self.nets) as _,
+            volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
             database: self.database.clone(),
         }
     }
@@ -296,7 +300,7 @@ impl Host {
     pub(crate) async fn boot_with(&self, change: impl FnOnce(&mut Options)) -> Engine {
         let path = self.directory.path().join("journal");
         let (journal, unfinished) = Journal::open(&path).unwrap();
-        let mut options = Options::new(self.directory.path().join("volumes"));
+        let mut options = Options::docker_defaults();
         options.live_restore = true;
         change(&mut options);
         let state = JournalState { journal: Arc::new(journal), unfinished };
@@ -315,6 +319,7 @@ impl Host {
         all.extend(states.iter().map(|record| format!("state {}", record.id.short())));
         let volumes = std::fs::read_dir(self.directory.path().join("volumes"));
         let volumes = volumes.into_iter().flatten().flatten();
+        all.extend(self.mounts.mounted().into_iter().map(|mount| format!("mount {mount}")));
         all.extend(volumes.map(|entry| format!("volume {}", entry.file_name().display())));
         all
     }

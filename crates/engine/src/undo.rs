@@ -20,6 +20,8 @@ pub(crate) enum Undo {
     ReleaseName { name: ContainerName, owner: ContainerId },
     /// Give a volume up, and remove it when it was made for `owner`.
     ReleaseVolume { name: VolumeName, owner: ContainerId, made: bool },
+    /// Unmount a volume for a container.
+    UnmountVolume { name: VolumeName, user: ContainerId },
     /// Remove a container's directory.
     RemoveSnapshot(ContainerId),
     /// Remove a container's records.
@@ -56,6 +58,13 @@ impl Undoer for Undoing {
                     None
                 }
             }
+            Undo::UnmountVolume { name, user } => self
+                .volumes
+                .driver
+                .unmount(&name, user)
+                .await
+                .err()
+                .map(|error| full_message(&error)),
             Undo::RemoveSnapshot(id) => {
                 self.parts.snapshots.remove(&id).await.err().map(|error| full_message(&error))
             }

@@ -201,6 +201,9 @@ pub struct MountPoint {
     pub propagation: Option<Propagation>,
     /// The volume was made for this container and has no name of the user's.
     pub anonymous: bool,
+    /// Directory inside the volume that is mounted instead of its root.
+    #[serde(default)]
+    pub subpath: Option<String>,
 }
 
 /// Kind of a mount point.

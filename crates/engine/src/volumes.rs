@@ -1,16 +1,14 @@
-//! Volumes of the local driver: a directory and a record each.
-//!
-//! Only directories that we own are touched here; filling one from an image is the snapshotter's business.
+//! Volumes: their records, and who may have them. Where their data live is the driver's business.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rorqual_core::{Filters, Timestamp, VolumeName};
-use rorqual_store::{Database, Durability, blocking};
+use rorqual_core::{ContainerId, Filters, Timestamp, VolumeName, full_message};
+use rorqual_store::{Database, Durability};
+use rorqual_volume::VolumeDriver;
 
+use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::records::VolumeRecord;
@@ -23,7 +21,7 @@ pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// Records and directories of all volumes.
 pub(crate) struct VolumeTable {
-    root: PathBuf,
+    pub(crate) driver: Arc<dyn VolumeDriver>,
     database: Database,
     records: Mutex<BTreeMap<VolumeName, VolumeRecord>>,
     /// Held while a volume is made or removed.
@@ -32,10 +30,10 @@ pub(crate) struct VolumeTable {
 
 impl VolumeTable {
     /// Reads the records.
-    pub(crate) async fn open(root: PathBuf, database: Database) -> Result<Self> {
+    pub(crate) async fn open(driver: Arc<dyn VolumeDriver>, database: Database) -> Result<Self> {
         let records: Vec<VolumeRecord> = database.list().await?;
         let records = records.into_iter().map(|record| (record.name.clone(), record)).collect();
-        Ok(Self { root, database, records: Mutex::new(records), changing: Arc::default() })
+        Ok(Self { driver, database, records: Mutex::new(records), changing: Arc::default() })
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<VolumeName, VolumeRecord>> {
@@ -52,7 +50,7 @@ impl VolumeTable {
 
     /// Returns the directory that containers see.
     pub(crate) fn data(&self, name: &VolumeName) -> PathBuf {
-        self.root.join(name.as_str()).join("_data")
+        self.driver.mountpoint(name)
     }
 
     /// Returns a volume, made if it is not there, and whether it was made.
@@ -82,8 +80,7 @@ impl VolumeTable {
     }
 
     async fn make(&self, wanted: VolumeRecord) -> Result<VolumeRecord> {
-        let data = self.data(&wanted.name);
-        blocking(move || make_directory(&data)).await?;
+        self.driver.create(&wanted.name).await?;
         // On disk before anybody is told of it.
         self.database.put(Durability::Full, wanted.clone()).await?;
         self.records().insert(wanted.name.clone(), wanted.clone());
@@ -95,14 +92,43 @@ impl VolumeTable {
         let _turn = self.changing.lock().await;
         self.database.remove::<VolumeRecord>(Durability::Full, name.as_str()).await?;
         self.records().remove(name);
-        let directory = self.root.join(name.as_str());
-        blocking(move || remove_directory(&directory)).await
+        Ok(self.driver.remove(name).await?)
     }
 
-    /// Sums the sizes of a volume's files. Blocking walk, elsewhere.
+    /// Makes a volume's data available to a container.
+    pub(crate) async fn mount(&self, name: &VolumeName, user: ContainerId) -> Result<()> {
+        match self.find(name) {
+            Some(record) => Ok(self.driver.mount(name, &record.options, user).await?),
+            None => Err(Error::NoSuchVolume(name.to_string())),
+        }
+    }
+
+    /// Gives a container's volumes back to the driver; what cannot be unmounted is told.
+    pub(crate) async fn unmount_all(&self, container: &Container) {
+        for mount in &container.definition().mounts {
+            let Some(name) = &mount.name else { continue };
+            if let Err(error) = self.driver.unmount(name, container.id).await {
+                tracing::warn!(volume = %name, error = full_message(&error), "cannot unmount");
+            }
+        }
+    }
+
+    /// Lets the driver know who uses what, after a restart.
+    pub(crate) async fn recover(&self, running: &[Arc<Container>]) {
+        let with_mounts = |record: &VolumeRecord| !record.options.is_empty();
+        let known: Vec<VolumeName> =
+            self.all().into_iter().filter(with_mounts).map(|record| record.name).collect();
+        let users = running.iter().flat_map(|container| {
+            let mounts = container.definition().mounts.clone();
+            mounts.into_iter().filter_map(|mount| Some((mount.name?, container.id)))
+        });
+        let users = users.filter(|(name, _)| known.contains(name)).collect();
+        self.driver.recover(known.clone(), users).await;
+    }
+
+    /// Sums the sizes of a volume's files.
     pub(crate) async fn size(&self, name: &VolumeName) -> u64 {
-        let data = self.data(name);
-        blocking(move || tree_size(&data)).await
+        self.driver.size(name).await
     }
 
     pub(crate) fn view(&self, record: &VolumeRecord) -> VolumeView {
@@ -118,74 +144,31 @@ impl VolumeTable {
     }
 }
 
-fn failed(action: &str, path: &Path, source: std::io::Error) -> Error {
-    Error::Io { action: format!("{action} {}", path.display()), source }
-}
-
-fn make_directory(data: &Path) -> Result<()> {
-    // As Docker: others may pass through `volumes/NAME`, not list it.
-    let parent = data.parent().unwrap_or(data);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o701)
-        .create(parent)
-        .map_err(|source| failed("make", parent, source))?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(data)
-        .map_err(|source| failed("make", data, source))
-}
-
-fn remove_directory(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("remove", directory, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn tree_size(root: &Path) -> u64 {
-    let mut open = vec![root.to_owned()];
-    let mut total = 0;
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => open.push(entry.path()),
-                Ok(meta) => total += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    total
-}
-
 /// Makes a record; checks driver and options.
-pub(crate) fn record(spec: VolumeSpec, created: Timestamp) -> Result<VolumeRecord> {
-    if let Some(driver) = spec.driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
+pub(crate) fn record(
+    driver: &dyn VolumeDriver,
+    spec: VolumeSpec,
+    created: Timestamp,
+) -> Result<VolumeRecord> {
+    if let Some(other) = spec.driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
         // COMPAT: dockerd's text.
         return Err(Error::NotFound(format!(
-            "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
+            "create {}: error looking up volume plugin {other}: plugin \"{other}\" not found",
             spec.name.as_ref().map_or("", |name| name.as_str())
         )));
     }
-    if let Some((key, _)) = spec.options.first_key_value() {
-        return Err(if matches!(key.as_str(), "type" | "device" | "o" | "size") {
-            Error::Unsupported(format!("volume option {key:?} is not supported by this version"))
-        } else {
-            // COMPAT: dockerd's text.
-            let name = spec.name.as_ref().map_or("", |name| name.as_str());
-            Error::Invalid(format!("create {name}: invalid option: {key:?}"))
-        });
-    }
+    driver.check(&spec.options).map_err(|source| {
+        // COMPAT: dockerd's text.
+        let name = spec.name.as_ref().map_or("", |name| name.as_str());
+        Error::Invalid(format!("create {name}: {source}"))
+    })?;
     let mut labels = spec.labels;
     let anonymous = spec.name.is_none();
     let name = if let Some(name) = spec.name {
         name
     } else {
         labels.insert(ANONYMOUS.to_owned(), String::new());
-        rorqual_core::ContainerId::from_random(World::random_bits()?).to_string().parse()?
+        ContainerId::from_random(World::random_bits()?).to_string().parse()?
     };
     Ok(VolumeRecord { name, created, labels, options: spec.options, anonymous })
 }
@@ -204,7 +187,7 @@ impl Volumes {
     /// Makes a volume, or returns the one that is there.
     pub async fn create(&self, spec: VolumeSpec) -> Result<VolumeView> {
         let world = Arc::clone(&self.world);
-        let record = record(spec, world.options.clock.now())?;
+        let record = record(&*world.volumes.driver, spec, world.options.clock.now())?;
         self.world
             .to_its_end(async move {
                 let (record, made) = world.volumes.ensure(record).await?;

@@ -92,6 +92,8 @@ pub(crate) enum SourcePlan {
     Bind {
         /// Absolute host path.
         path: PathBuf,
+        /// What is bound lies here below `path`, and no link leads out of it.
+        subpath: Option<PathBuf>,
         /// With all mounts below.
         recursive: bool,
         /// Attributes of the mount.

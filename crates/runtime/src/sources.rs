@@ -8,6 +8,7 @@ use std::path::Path;
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
 use rorqual_sys::namespace::Namespaces;
+use rorqual_sys::path::{Follow, Root};
 use rorqual_sys::process::{self, CloneOptions, Cloned};
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -46,10 +47,15 @@ fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Err
             .map_err(|source| failed(format!("open root file system {path:?}"), source)),
         SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => open_overlay(plan)
             .map_err(|source| failed("mount the overlay root file system".into(), source)),
-        SourcePlan::Bind { path, recursive, attributes, recursive_attributes, idmap } => {
+        SourcePlan::Bind { path, subpath, recursive, attributes, recursive_attributes, idmap } => {
             let all = (attributes, recursive_attributes);
-            open_bind(path, *recursive, all, idmap.as_ref())
-                .map_err(|source| failed(format!("bind mount source {path:?}"), source))
+            open_bind((path, subpath.as_deref()), *recursive, all, idmap.as_ref()).map_err(
+                |source| {
+                    let shown =
+                        subpath.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
+                    failed(format!("bind mount source {shown:?}"), source)
+                },
+            )
         }
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -67,14 +73,14 @@ fn failed(action: String, source: io::Error) -> Error {
 }
 
 fn open_bind(
-    path: &Path,
+    (path, subpath): (&Path, Option<&Path>),
     recursive: bool,
     (attributes, recursive_attributes): (&MountAttributes, &MountAttributes),
     idmap: Option<&IdmapPlan>,
 ) -> io::Result<OwnedFd> {
-    let tree = match mount::clone_tree(path, recursive) {
+    let tree = match clone_below(path, subpath, recursive) {
         // The kernel copies no mounts of another mount namespace, such as a container's own /dev/shm.
-        Err(error) if mount::errno(&error) == Some(libc::EINVAL) => {
+        Err(error) if mount::errno(&error) == Some(libc::EINVAL) && subpath.is_none() => {
             clone_of_process(path, recursive).unwrap_or(Err(error))
         }
         other => other,
@@ -89,6 +95,13 @@ fn open_bind(
         }
     }
     Ok(tree)
+}
+
+/// Copies the mount at `path`, or at a path inside it that no link leads out of.
+fn clone_below(path: &Path, subpath: Option<&Path>, recursive: bool) -> io::Result<OwnedFd> {
+    let Some(subpath) = subpath else { return mount::clone_tree(path, recursive) };
+    let below = Root::open(path)?.open_handle(subpath, Follow::Yes)?;
+    mount::clone_tree_fd(below.as_fd(), recursive)
 }
 
 /// Makes a user namespace with these maps. The kernel wants a process for it, which lives only that long.

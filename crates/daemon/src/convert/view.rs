@@ -228,6 +228,12 @@ fn host_config(view: &ContainerView, mut host: HostConfig, shown: &Shown) -> Hos
     if matches!(host.network_mode.as_str(), "" | "default") {
         "bridge".clone_into(&mut host.network_mode);
     }
+    // COMPAT: links are shown as paths: of the container that is linked to, and below the one that has the link.
+    for link in host.links.iter_mut().flatten() {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        let alias = alias.rsplit('/').next().unwrap_or(alias);
+        *link = format!("/{}:/{}/{alias}", target.trim_start_matches('/'), view.name);
+    }
     // Names have become ids.
     if let NetworkMode::Container(other) = &view.spec.network.mode {
         host.network_mode = format!("container:{other}");
@@ -319,6 +325,7 @@ fn mount_document(mount: &MountPoint) -> MountDocument {
         writable,
         propagation,
         anonymous: _, // Told by the volume's label.
+        subpath: _,   // COMPAT: dockerd shows the volume's root.
     } = mount;
     let kind = match kind {
         MountPointKind::Bind => "bind",

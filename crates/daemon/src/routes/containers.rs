@@ -169,8 +169,13 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
         }
         error
     };
-    let signal =
-        parse_signal(request.query.text("signal")).map_err(ApiError::from).map_err(prefixed)?;
+    let text = request.query.text("signal");
+    let signal = parse_signal(text).map_err(|error| match text.parse::<u32>() {
+        // COMPAT: dockerd's text.
+        Ok(number) => invalid(format!("the linux daemon does not support signal {number}")),
+        Err(_) => error,
+    });
+    let signal = signal.map_err(ApiError::from).map_err(prefixed)?;
     let killed = context.engine.containers.kill(id, signal).await;
     killed.map_err(ApiError::from).map_err(prefixed)?;
     empty(StatusCode::NO_CONTENT)

@@ -13,7 +13,7 @@ use crate::world::World;
 /// What links give to a container.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Linked {
-    /// `names:address` for the hosts file.
+    /// `name:address` for the hosts file.
     pub(super) hosts: Vec<String>,
     /// Variables.
     pub(super) env: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) fn find(world: &World, definition: &ContainerRecord) -> Result<Linked
                 format!("Cannot link to a non running container: /{name} AS /{owner}/{alias}");
             Error::Conflict(text)
         })?;
-        linked.hosts.push(source.hosts_line(alias));
+        linked.hosts.extend(source.hosts_lines(alias));
         linked.env.extend(source.variables(definition.name.as_str(), alias));
     }
     Ok(linked)
@@ -65,12 +65,12 @@ impl Source {
         })
     }
 
-    fn hosts_line(&self, alias: &str) -> String {
+    fn hosts_lines(&self, alias: &str) -> Vec<String> {
         let mut names = vec![alias, &self.hostname];
         if self.name != alias {
             names.push(&self.name);
         }
-        format!("{}:{}", names.join(" "), self.address)
+        names.iter().map(|name| format!("{name}:{}", self.address)).collect()
     }
 
     /// COMPAT: the variables of dockerd, prefixed with the alias.

@@ -94,6 +94,7 @@ async fn point(
         writable: !mount.read_only,
         propagation: None,
         anonymous: false,
+        subpath: None,
     };
     match &mount.kind {
         MountKind::Tmpfs(_) => Ok(blank),
@@ -148,7 +149,7 @@ async fn volume(
         options: options.driver_options.clone(),
         labels: options.labels.clone(),
     };
-    let wanted = volumes::record(wanted, world.options.clock.now())?;
+    let wanted = volumes::record(&*world.volumes.driver, wanted, world.options.clock.now())?;
     let known = world.volumes.find(&wanted.name).is_some();
     let undo = Undo::ReleaseVolume { name: wanted.name.clone(), owner, made: !known };
     operation.will_need(undo)?;
@@ -159,35 +160,41 @@ async fn volume(
         world.event(EventKind::Volume, "create", record.name.as_str(), driver);
     }
     let data = world.volumes.data(&record.name);
-    if !options.no_copy && is_empty(data.clone()).await {
-        let view = world.parts.snapshots.view(layers).await?;
-        view.copy_out(target, data.clone()).await?;
+    if !options.no_copy && options.subpath.is_none() {
+        let user = Undo::UnmountVolume { name: record.name.clone(), user: owner };
+        operation.will_need(user)?;
+        world.volumes.mount(&record.name, owner).await?;
+        if is_empty(data.clone()).await {
+            let view = world.parts.snapshots.view(layers).await?;
+            view.copy_out(target, data.clone()).await?;
+        }
+        world.volumes.driver.unmount(&record.name, owner).await?;
     }
-    let source = match &options.subpath {
-        // Who writes to a volume may plant links there; only plain names lead into it.
-        Some(path) if path.split('/').any(|part| matches!(part, "" | "." | "..")) => {
-            return Err(Error::Invalid(format!(
-                "subpath must be a relative path within the volume: {path}"
-            )));
-        }
-        Some(_) => {
-            return Err(Error::Unsupported(
-                "volume-subpath is not supported by this version".to_owned(),
-            ));
-        }
-        None => data,
-    };
+    if let Some(path) = &options.subpath {
+        check_subpath(path)?;
+    }
     Ok(MountPoint {
         kind: MountPointKind::Volume,
         name: Some(record.name.clone()),
-        source,
+        source: data,
         target: target.to_owned(),
         driver: "local".to_owned(),
         mode: String::new(),
         writable: true,
         propagation: None,
         anonymous: name.is_none(),
+        subpath: options.subpath.clone(),
     })
+}
+
+/// Who writes to a volume may plant links there, so the path is resolved inside it when it is mounted; here it is only
+/// checked that it can lead nowhere else by its words.
+fn check_subpath(path: &str) -> Result<()> {
+    // COMPAT: dockerd's text.
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Error::Invalid("subpath must be a relative path within the volume".to_owned()));
+    }
+    Ok(())
 }
 
 async fn is_empty(directory: PathBuf) -> bool {

@@ -55,6 +55,7 @@ pub(crate) async fn ended(
     if let Err(error) = world.parts.networks.detach(&container.id).await {
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot detach the network");
     }
+    world.volumes.unmount_all(container).await;
     let state = container.state();
     let ran = exit.at.since(state.started_at.unwrap_or(exit.at));
     let (verdict, stopping) = {

@@ -108,6 +108,11 @@ async fn steps(
     operation.will_need(Undo::Detach(container.id))?;
     let sandbox = world.parts.networks.attach(attach(world, &definition, &joined, &linked)?).await;
     let sandbox = sandbox.map_err(Error::Attach)?;
+    for mount in &definition.mounts {
+        let Some(name) = &mount.name else { continue };
+        operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
+        world.volumes.mount(name, container.id).await?;
+    }
     let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
     let spec = specification(world, &definition, (&joined, &linked), &sandbox)?;
 

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use crate::request::AttachRequest;
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, MountKind, MountSpec, VolumeOptions};
 use crate::testing::{Host, eventually, poll_and_drop, poll_some, spec};
 use crate::{Engine, Phase};
 
@@ -15,7 +15,22 @@ const START_STEPS: [&str; 3] = ["attach", "rootfs", "launch"];
 fn rich() -> ContainerSpec {
     let mut spec = spec("web", &[]);
     spec.storage.anonymous = vec!["/data".to_owned()];
+    spec.storage.mounts = vec![mounted_volume("cache")];
     spec
+}
+
+/// A volume with options, so that it is mounted while somebody uses it.
+fn mounted_volume(name: &str) -> MountSpec {
+    let driver_options = [("type", "none"), ("device", "/srv"), ("o", "bind")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let options = VolumeOptions { driver_options, ..VolumeOptions::default() };
+    MountSpec {
+        kind: MountKind::Volume { name: Some(name.parse().unwrap()), options },
+        target: "/cache".to_owned(),
+        read_only: false,
+        mode: String::new(),
+    }
 }
 
 /// The operation itself, without the task that runs it to its end.
@@ -89,13 +104,14 @@ async fn created() -> (Host, Engine) {
     (host, engine)
 }
 
-/// A container that does not run holds neither network nor task; one that runs holds both.
+/// A container that does not run holds neither network nor task nor mount; one that runs holds them all.
 fn is_consistent(host: &Host, engine: &Engine) -> bool {
     let container = engine.containers.world.index.find("web").unwrap();
     let attached = !host.nets.attached.lock().unwrap().is_empty();
     let runs = host.tasks.running(container.id).is_some();
     let said = matches!(container.phase(), Phase::Running(_));
-    attached == said && runs == said
+    let mounted = !host.mounts.mounted().is_empty();
+    attached == said && runs == said && mounted == said
 }
 
 #[tokio::test]
@@ -160,4 +176,21 @@ async fn who_attaches_while_a_container_starts_is_connected() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_volume_is_mounted_while_a_container_runs() {
+    let (host, engine) = created().await;
+    assert_eq!(host.mounts.mounted(), Vec::<String>::new(), "filling it at creation is over");
+    host.mounts.fail(true);
+    assert!(!start(&engine).await);
+    assert!(is_consistent(&host, &engine));
+    host.mounts.fail(false);
+    assert!(start(&engine).await);
+    assert!(is_consistent(&host, &engine));
+
+    let next = host.boot().await;
+    assert!(is_consistent(&host, &next), "a next daemon takes the mount over");
+    next.containers.kill("web", None).await.unwrap();
+    eventually("unmounted", async || is_consistent(&host, &next)).await;
 }

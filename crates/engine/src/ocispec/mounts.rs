@@ -9,6 +9,9 @@ use crate::spec::{
 };
 use crate::view::{MountPoint, MountPointKind};
 
+/// Our runtime's own option for binds: what is bound lies below the source, and nothing leads out of it.
+const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
+
 /// Returns all mounts.
 pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let mut all = defaults(input);
@@ -107,8 +110,11 @@ fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
             json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options })
         }
         MountPointKind::Bind | MountPointKind::Volume => {
+            let mut options: Vec<String> =
+                bind_options(asked, mount).into_iter().map(str::to_owned).collect();
+            options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
             json!({ "destination": mount.target, "type": "bind", "source": mount.source,
-                "options": bind_options(asked, mount) })
+                "options": options })
         }
     }
 }

@@ -63,6 +63,7 @@ fn point(target: &str, writable: bool, propagation: Option<Propagation>) -> Moun
         writable,
         propagation,
         anonymous: false,
+        subpath: None,
     }
 }
 

@@ -1,6 +1,5 @@
 //! Refused requests and their texts.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{container, is_cpu_list, normal};
@@ -10,7 +9,7 @@ use crate::spec::{ContainerSpec, HealthSpec, MountKind, MountSpec, RestartPolicy
 fn check(change: impl FnOnce(&mut ContainerSpec), expected: &str) {
     let mut spec = ContainerSpec::default();
     change(&mut spec);
-    let result = container(&spec, &Options::new(PathBuf::from("/v")));
+    let result = container(&spec, &Options::docker_defaults());
     assert_eq!(result.err().map(|error| error.to_string()).unwrap_or_default(), expected);
 }
 

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod run;
+mod volumes;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 

@@ -22,8 +22,16 @@ impl Display for SourcePlan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rootfs(plan) => write!(f, "rootfs {plan:?}"),
-            Self::Bind { path, recursive, attributes: a, recursive_attributes: r, idmap } => {
+            Self::Bind {
+                path,
+                subpath,
+                recursive,
+                attributes: a,
+                recursive_attributes: r,
+                idmap,
+            } => {
                 write!(f, "{} {path:?}", if *recursive { "rbind" } else { "bind" })?;
+                subpath.as_ref().map_or(Ok(()), |below| write!(f, " below {below:?}"))?;
                 write!(f, " +{:#x} -{:#x} p{:#x}", a.set, a.clear, a.propagation)?;
                 if (r.set | r.clear | r.propagation) != 0 {
                     write!(f, " rec +{:#x} -{:#x} p{:#x}", r.set, r.clear, r.propagation)?;

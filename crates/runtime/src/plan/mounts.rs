@@ -91,6 +91,7 @@ fn push_bind(
         || destination == Path::new("/proc");
     let id = plan.add_source(SourcePlan::Bind {
         path: context.bundle.join(source),
+        subpath: options.subpath.clone().map(PathBuf::from),
         recursive,
         attributes,
         recursive_attributes,

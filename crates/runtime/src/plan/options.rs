@@ -17,6 +17,8 @@ pub(super) struct MountOptions {
     pub attributes: MountAttributes,
     pub recursive: MountAttributes,
     pub propagation: Option<(Propagation, bool)>,
+    /// What is bound lies below the source (our own option `x-rorqual.subpath=PATH`).
+    pub subpath: Option<String>,
     /// What is left goes to the file system.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -54,6 +56,9 @@ impl MountOptions {
             // What a mount has anyway, or what no file system of today looks at.
             "" | "defaults" | "async" | "nomand" | "noiversion" | "loud" | "nolazytime"
             | "silent" | "_netdev" | "auto" | "noauto" | "user" | "nouser" => {}
+            _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
+                self.subpath = Some(path.to_owned());
+            }
             _ => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),

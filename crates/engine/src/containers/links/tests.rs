@@ -12,8 +12,9 @@ fn source() -> Source {
 
 #[test]
 fn a_linked_container_answers_to_its_alias_its_hostname_and_its_name() {
-    assert_eq!(source().hosts_line("store"), "store host1 db1:172.17.0.5");
-    assert_eq!(source().hosts_line("db1"), "db1 host1:172.17.0.5");
+    let lines = ["store:172.17.0.5", "host1:172.17.0.5", "db1:172.17.0.5"];
+    assert_eq!(source().hosts_lines("store"), lines);
+    assert_eq!(source().hosts_lines("db1"), ["db1:172.17.0.5", "host1:172.17.0.5"]);
 }
 
 #[test]
