@@ -136,7 +136,7 @@ impl Containers {
     /// Changes limits and restart policy; returns warnings.
     pub async fn update(&self, container: &str, request: UpdateRequest) -> Result<Vec<String>> {
         let work = async move |world, container| update::update(&world, &container, request).await;
-        self.locked(container, work).await
+        Box::pin(self.locked(container, work)).await
     }
 
     /// Removes a container.

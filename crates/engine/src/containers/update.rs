@@ -156,3 +156,6 @@ fn merge(old: &Resources, new: Resources) -> Resources {
         cgroup_parent: old.cgroup_parent.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
