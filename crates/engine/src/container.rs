@@ -28,6 +28,11 @@ pub(crate) struct Container {
     erased: tokio::sync::Mutex<bool>,
     /// True while a task runs; readers that follow the log end with it.
     pub(crate) running: watch::Sender<bool>,
+    /// Held from the end of a run until its shim and exit record have let go: the next run needs their places.
+    pub(crate) aftermath: Arc<tokio::sync::Mutex<()>>,
+    /// Read while an extra process is started and written while the container is frozen: a half-started process that is
+    /// frozen would hold up the shim that waits for it.
+    pub(crate) freezing: tokio::sync::RwLock<()>,
 }
 
 /// What is not kept on disk.
@@ -45,6 +50,10 @@ pub(crate) struct Live {
     pub(crate) company: Option<CancellationToken>,
     /// `stop` asked for the coming end.
     pub(crate) stopping: bool,
+    /// `restart` asked for the coming end: neither the restart policy nor automatic removal applies to it.
+    pub(crate) turning: bool,
+    /// It runs, and its shim could not be reached yet.
+    pub(crate) unreached: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,6 +69,8 @@ impl Container {
             live: Mutex::default(),
             erased: tokio::sync::Mutex::new(false),
             running: watch::Sender::new(false),
+            aftermath: Arc::default(),
+            freezing: tokio::sync::RwLock::default(),
         })
     }
 
@@ -147,8 +158,20 @@ impl Container {
         self.live().task.clone()
     }
 
+    /// Refuses when the container runs without our being able to steer it.
+    pub(crate) fn check_reached(&self) -> Result<()> {
+        if !self.live().unreached {
+            return Ok(());
+        }
+        Err(Error::Unavailable(format!(
+            "the shim of container {} does not answer; the daemon goes on trying, try again later",
+            self.id.short()
+        )))
+    }
+
     /// Returns the running task, or dockerd's refusal.
     pub(crate) fn running_task(&self) -> Result<Arc<dyn Task>> {
+        self.check_reached()?;
         // COMPAT: clients look for this text.
         self.task().ok_or_else(|| Error::Conflict(format!("container {} is not running", self.id)))
     }

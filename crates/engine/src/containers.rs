@@ -18,11 +18,11 @@ mod update;
 mod wait;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rorqual_core::{ContainerName, Filters, ImageId, Signal};
+use rorqual_core::{ContainerId, ContainerName, Filters, ImageId, Signal};
 use rorqual_shim::{ProcessTable, WindowSize};
 use rorqual_snapshot::{Archive, ArchiveStat, Change, Extract, LayerBlob};
+use rorqual_store::KeyGuard;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use crate::request::{
     AttachRequest, Attached, Changed, CommitRequest, Created, ListRequest, Pruned, RemoveRequest,
     StatsSample, StopRequest, UpdateRequest, WaitCondition,
 };
-use crate::spec::{ContainerSpec, StopTimeout};
+use crate::spec::ContainerSpec;
 use crate::view::ContainerView;
 use crate::world::World;
 
@@ -56,6 +56,10 @@ impl Containers {
         self.world.index.find(text)
     }
 
+    fn owned(&self, text: &str) -> Result<(Arc<Container>, Arc<World>, String)> {
+        Ok((self.find(text)?, Arc::clone(&self.world), text.to_owned()))
+    }
+
     /// Runs `work` with the container's operation lock held, to its end.
     async fn locked<T, W, F>(&self, text: &str, work: W) -> Result<T>
     where
@@ -66,10 +70,7 @@ impl Containers {
         let container = self.find(text)?;
         let (world, text) = (Arc::clone(&self.world), text.to_owned());
         let operation = async move {
-            let _turn = world.locks.lock(container.id).await;
-            if container.state().gone {
-                return Err(Error::NoSuchContainer(text));
-            }
+            let _turn = turn(&world, &container, &text).await?;
             work(Arc::clone(&world), container).await
         };
         self.world.to_its_end(operation).await
@@ -88,15 +89,38 @@ impl Containers {
 
     /// Stops a container: signal, patience, kill.
     pub async fn stop(&self, container: &str, request: StopRequest) -> Result<Changed> {
-        let (found, patience) = (self.find(container)?, request.timeout);
-        let work = async move |world, container| stop::stop(&world, &container, request).await;
-        stop::hastened(&self.world, &found, patience, self.locked(container, work)).await
+        let (found, world, text) = self.owned(container)?;
+        let operation = async move {
+            let asked = {
+                let _turn = turn(&world, &found, &text).await?;
+                stop::ask_to_stop(&world, &found, request).await?
+            };
+            match asked {
+                Ok(asked) => stop::see_it_end(&world, &found, asked).await.map(|()| Changed::Yes),
+                Err(changed) => Ok(changed),
+            }
+        };
+        self.world.to_its_end(operation).await
     }
 
     /// Stops and starts a container, or starts a stopped one.
     pub async fn restart(&self, container: &str, request: StopRequest) -> Result<()> {
-        let work = async move |world, container| stop::restart(&world, &container, request).await;
-        self.locked(container, work).await
+        let (found, world, text) = self.owned(container)?;
+        let operation = async move {
+            let asked = {
+                let _turn = turn(&world, &found, &text).await?;
+                stop::ask_to_turn(&world, &found, request).await
+            };
+            let ended = match asked {
+                Ok(Some(asked)) => stop::see_it_end(&world, &found, asked).await,
+                asked => asked.map(drop),
+            };
+            found.live().turning = false;
+            ended?;
+            let _turn = turn(&world, &found, &text).await?;
+            stop::restart(&world, &found).await
+        };
+        self.world.to_its_end(operation).await
     }
 
     /// Sends a signal; `None` kills.
@@ -148,14 +172,8 @@ impl Containers {
                 "removal of container {container} is already in progress"
             )));
         }
-        let force = request.force;
         let work = async move |world, container| remove::remove(&world, &container, request).await;
-        let removal = self.locked(container, work);
-        if force {
-            let at_once = Some(StopTimeout::After(Duration::ZERO));
-            return stop::hastened(&self.world, &found, at_once, removal).await;
-        }
-        removal.await
+        self.locked(container, work).await
     }
 
     /// Removes all stopped containers that pass the filters (`until`, `label`, `label!`).
@@ -266,6 +284,12 @@ impl Containers {
         let work = async move |world, container| files::commit(&world, &container, request).await;
         self.locked(container, work).await
     }
+}
+
+/// Takes a container's operation lock; fails when it was removed before that.
+async fn turn(world: &World, container: &Container, text: &str) -> Result<KeyGuard<ContainerId>> {
+    let turn = world.locks.lock(container.id).await;
+    if container.state().gone { Err(Error::NoSuchContainer(text.to_owned())) } else { Ok(turn) }
 }
 
 #[cfg(test)]

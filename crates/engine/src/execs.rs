@@ -1,16 +1,19 @@
 //! Extra processes in running containers: Created, then Running, then Ended.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rorqual_core::{ExecId, Timestamp, full_message};
+use rorqual_core::{ContainerId, ExecId, Timestamp, full_message};
 use rorqual_shim::{Attachment, Error as TaskError, Exec, ExecLaunch, Task, WindowSize};
+use rorqual_store::Durability;
 
 use crate::container::Container;
 use crate::containers::connection;
 use crate::error::{Error, Result};
 use crate::ocispec;
 use crate::phase::Phase;
+use crate::records::ExecRecord;
 use crate::request::{Attached, ExecSpec, ExecStart, ExecView};
 use crate::validate;
 use crate::world::World;
@@ -37,6 +40,11 @@ pub(crate) struct ExecCell {
 impl ExecCell {
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, ended: Option<(i32, Timestamp)>) -> ExecRecord {
+        let (id, container) = (self.id, self.container.id);
+        ExecRecord { id, container, spec: self.spec.clone(), ended }
     }
 
     fn command(&self) -> String {
@@ -92,14 +100,11 @@ impl Execs {
         let stage = Mutex::new(Stage::Created);
         let cell = Arc::new(ExecCell { id, container, spec, stage });
         let now = self.world.options.clock.now();
-        {
-            let mut execs = self.world.execs.lock().unwrap_or_else(PoisonError::into_inner);
-            execs.retain(|_, exec| match *exec.stage() {
-                Stage::Ended { at, .. } => now.since(at) < KEPT,
-                _ => true,
-            });
-            execs.insert(id, Arc::clone(&cell));
-        }
+        forget(&self.world, |exec| match *exec.stage() {
+            Stage::Ended { at, .. } => now.since(at) >= KEPT,
+            _ => false,
+        });
+        insert(&self.world, &cell);
         cell.container.live().execs.insert(id);
         let (action, attributes) = labelled("exec_create", &cell);
         self.world.container_event(&cell.container, action, attributes);
@@ -218,7 +223,12 @@ async fn start(
     };
     let (action, attributes) = labelled("exec_start", cell);
     world.container_event(&cell.container, action, attributes);
-    let launched = launch(world, cell, attachment, how.window).await;
+    // Written down meanwhile, so that the next daemon finds it again.
+    let noted = world.parts.database.put(Durability::Normal, cell.record(None));
+    let (launched, noted) = tokio::join!(launch(world, cell, attachment, how.window), noted);
+    if let Err(error) = noted {
+        tracing::warn!(exec = %cell.id, error = full_message(&error), "cannot write the exec down");
+    }
     let exec = match launched {
         Ok(exec) => exec,
         Err(error) => {
@@ -244,7 +254,7 @@ async fn launch(
 ) -> Result<Arc<dyn Exec>> {
     let task = cell.container.running_task()?;
     let launch = launch_of(world, cell, attachment, window)?;
-    run(&task, launch).await
+    run(&cell.container, &task, launch).await
 }
 
 fn launch_of(
@@ -280,7 +290,12 @@ fn launch_of(
     })
 }
 
-async fn run(task: &Arc<dyn Task>, launch: ExecLaunch) -> Result<Arc<dyn Exec>> {
+async fn run(
+    container: &Container,
+    task: &Arc<dyn Task>,
+    launch: ExecLaunch,
+) -> Result<Arc<dyn Exec>> {
+    let _thawed = container.freezing.read().await;
     task.exec(launch).await.map_err(|source| match source {
         TaskError::Start { .. } => Error::ExecStart(source),
         source => Error::Task { message: "cannot exec in a stopped container".to_owned(), source },
@@ -291,6 +306,98 @@ fn finish(world: &World, cell: &ExecCell, code: i32) {
     let at = world.options.clock.now();
     *cell.stage() = Stage::Ended { code, at };
     cell.container.live().execs.remove(&cell.id);
+    let (database, record) = (world.parts.database.clone(), cell.record(Some((code, at))));
+    world.tracker.spawn(async move {
+        if let Err(error) = database.put(Durability::Normal, record).await {
+            tracing::warn!(error = full_message(&error), "cannot write the end of an exec");
+        }
+    });
+}
+
+fn insert(world: &World, cell: &Arc<ExecCell>) {
+    let mut execs = world.execs.lock().unwrap_or_else(PoisonError::into_inner);
+    execs.insert(cell.id, Arc::clone(cell));
+}
+
+/// Forgets the execs of which `over` is true, and their records in the background.
+pub(crate) fn forget(world: &World, over: impl Fn(&ExecCell) -> bool) {
+    let mut gone = Vec::new();
+    {
+        let mut execs = world.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        execs.retain(|_, exec| {
+            let over = over(exec);
+            if over {
+                gone.push(exec.id);
+            }
+            !over
+        });
+    }
+    forget_records(world, gone);
+}
+
+fn forget_records(world: &World, gone: Vec<ExecId>) {
+    if gone.is_empty() {
+        return;
+    }
+    let database = world.parts.database.clone();
+    world.tracker.spawn(async move {
+        let removal = database.write(Durability::Normal, move |records| {
+            gone.iter().try_for_each(|id| records.remove::<ExecRecord>(&id.to_string()).map(drop))
+        });
+        if let Err(error) = removal.await {
+            tracing::warn!(error = full_message(&error), "cannot remove the records of execs");
+        }
+    });
+}
+
+/// Reads what earlier daemons started, by container; forgets what nobody can ask for any more.
+pub(crate) async fn read_records(world: &World) -> Result<HashMap<ContainerId, Vec<ExecRecord>>> {
+    let records: Vec<ExecRecord> = world.parts.database.list().await?;
+    let now = world.options.clock.now();
+    let mut kept: HashMap<_, Vec<_>> = HashMap::new();
+    let mut gone = Vec::new();
+    for record in records {
+        let late = record.ended.is_some_and(|(_, at)| now.since(at) >= KEPT);
+        if late || world.index.find(&record.container.to_string()).is_err() {
+            gone.push(record.id);
+        } else {
+            kept.entry(record.container).or_default().push(record);
+        }
+    }
+    forget_records(world, gone);
+    Ok(kept)
+}
+
+/// Takes the execs of a container over; `task` is `None` when it does not run any more.
+pub(crate) async fn adopt(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    task: Option<&Arc<dyn Task>>,
+    records: Vec<ExecRecord>,
+) {
+    for ExecRecord { id, spec, ended, .. } in records {
+        let (stage, running) = match (ended, task) {
+            (Some((code, at)), _) => (Stage::Ended { code, at }, None),
+            (None, Some(task)) => match task.find_exec(id).await {
+                Ok(exec) => (Stage::Running(Arc::clone(&exec)), Some(exec)),
+                Err(error) => {
+                    // It ended so long ago that the shim does not know it any more, or it never started.
+                    tracing::debug!(%id, error = full_message(&error), "an exec is not there any more");
+                    forget_records(world, vec![id]);
+                    continue;
+                }
+            },
+            // The container went down, and the exec with it.
+            (None, None) => (Stage::Ended { code: 137, at: world.options.clock.now() }, None),
+        };
+        let stage = Mutex::new(stage);
+        let cell = Arc::new(ExecCell { id, container: Arc::clone(container), spec, stage });
+        insert(world, &cell);
+        if let Some(exec) = running {
+            container.live().execs.insert(id);
+            watch(world, &cell, exec);
+        }
+    }
 }
 
 /// Waits for the end of an exec in the background.
@@ -325,7 +432,7 @@ pub(crate) async fn probe(
     world.container_event(container, action, attributes);
     let (action, attributes) = labelled("exec_start", &cell);
     world.container_event(container, action, attributes);
-    let exec = run(&task, launch).await.inspect_err(|error| {
+    let exec = run(container, &task, launch).await.inspect_err(|error| {
         tracing::debug!(container = %container.id.short(), error = full_message(error), "health check");
     })?;
     Ok((near, exec, id))

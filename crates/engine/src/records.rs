@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use rorqual_content::Descriptor;
-use rorqual_core::{ContainerId, ContainerName, DiffId, ImageId, Platform, Timestamp, VolumeName};
+use rorqual_core::{
+    ContainerId, ContainerName, DiffId, ExecId, ImageId, Platform, Timestamp, VolumeName,
+};
 use rorqual_network::{Endpoint, HostFiles, PublishedPort};
 use rorqual_shim::TaskId;
 use rorqual_shim::log::LogTarget;
@@ -14,6 +16,7 @@ use rorqual_store::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::{Desired, Phase};
+use crate::request::ExecSpec;
 use crate::spec::ContainerSpec;
 use crate::view::{Effective, MountPoint};
 
@@ -100,6 +103,25 @@ pub(crate) struct StateRecord {
 
 impl Record for StateRecord {
     const KIND: &'static str = "container-state";
+    const VERSION: u32 = 1;
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// An extra process that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExecRecord {
+    pub(crate) id: ExecId,
+    pub(crate) container: ContainerId,
+    pub(crate) spec: ExecSpec,
+    /// Its exit code, and when that was known.
+    pub(crate) ended: Option<(i32, Timestamp)>,
+}
+
+impl Record for ExecRecord {
+    const KIND: &'static str = "exec";
     const VERSION: u32 = 1;
 
     fn id(&self) -> String {

@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rorqual_core::{ContainerId, Timestamp, full_message};
-use rorqual_shim::{Adoption, Exit, TaskId};
+use rorqual_shim::{Adoption, Exit, Task, TaskId};
 use rorqual_store::Unfinished;
 
 use crate::container::Container;
 use crate::containers::{launch_again, run};
 use crate::error::Result;
 use crate::phase::{Desired, Happening, Phase};
-use crate::records::{ContainerRecord, StateRecord};
+use crate::records::{ContainerRecord, ExecRecord, StateRecord};
 use crate::restart::at_boot;
 use crate::world::World;
 
-// LIMIT: a daemon is ready within a second of its start, also when some shim does not answer.
-const ATTEMPTS: u32 = 4;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(150);
+// LIMIT: a daemon is ready within about a second of its start, also when some shim does not answer.
+const AT_BOOT: Duration = Duration::from_secs(1);
+// LIMIT: one attempt, of which many may follow; a busy shim answers within milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(10);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 
 /// Reads all containers into the index.
 pub(crate) async fn read_records(world: &World) -> Result<()> {
@@ -42,11 +44,16 @@ pub(crate) async fn read_records(world: &World) -> Result<()> {
 /// Brings the world in line with the records.
 pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> Result<()> {
     world.operations.replay(unfinished).await?;
+    let mut execs = crate::execs::read_records(world).await?;
     let containers = world.index.all();
-    join_all(containers.iter().map(|container| adopt(world, container))).await;
+    join_all(containers.iter().map(|container| {
+        let execs = execs.remove(&container.id).unwrap_or_default();
+        adopt(world, container, execs)
+    }))
+    .await;
     sweep(world, &containers).await;
     let running: Vec<_> =
-        containers.iter().filter(|container| container.task().is_some()).cloned().collect();
+        containers.iter().filter(|container| container.phase().task().is_some()).cloned().collect();
     world.volumes.recover(&running).await;
     for container in containers {
         come_back(world, &container);
@@ -55,49 +62,88 @@ pub(crate) async fn recover(world: &Arc<World>, unfinished: Vec<Unfinished>) -> 
 }
 
 /// Finds out what became of a container.
-async fn adopt(world: &Arc<World>, container: &Arc<Container>) {
-    let Some(task) = container.phase().task() else { return };
-    match ask(world, container.id).await {
-        Ok(Adoption::Running(found)) if found.id() == task => {
-            match world.parts.networks.adopt(&container.id, found.pid()).await {
-                Ok(endpoints) => container.change(|state| {
-                    state.pid = found.pid();
-                    if !endpoints.is_empty() {
-                        state.endpoints = endpoints;
-                    }
-                }),
-                Err(error) => {
-                    container.change(|state| state.pid = found.pid());
-                    tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot take the network over");
-                }
-            }
-            container.live().task = Some(Arc::clone(&found));
-            run::accompany(world, container, &found);
-        }
-        Ok(Adoption::Ended(ended, exit)) if ended == task => {
-            run::ended(world, container, task, exit, None).await;
-        }
-        Ok(Adoption::Running(_) | Adoption::Ended(..) | Adoption::Unknown) => {
-            lost(world, container, task).await;
-        }
-        Err(error) => {
-            tracing::error!(container = %container.id.short(), error = full_message(&error), "cannot adopt");
-            lost(world, container, task).await;
-        }
+async fn adopt(world: &Arc<World>, container: &Arc<Container>, execs: Vec<ExecRecord>) {
+    let Some(task) = container.phase().task() else {
+        return crate::execs::adopt(world, container, None, execs).await;
+    };
+    match tokio::time::timeout(AT_BOOT, ask(world, container.id)).await {
+        Ok(adoption) => adopted(world, container, (task, adoption), execs).await,
+        Err(_) => pursue(world, container, task, execs),
     }
 }
 
-/// Asks for a container's task, more than once when nobody answers: giving up means ending the container.
-async fn ask(world: &World, id: ContainerId) -> Result<Adoption, rorqual_shim::Error> {
-    let mut answer = world.parts.tasks.adopt(id).await;
-    for _ in 1..ATTEMPTS {
-        if !matches!(answer, Err(rorqual_shim::Error::Unreachable { .. })) {
-            break;
+/// Asks for a container's task until there is an answer: that nobody answers does not mean that nothing runs.
+async fn ask(world: &World, id: ContainerId) -> Adoption {
+    loop {
+        match tokio::time::timeout(ATTEMPT, world.parts.tasks.adopt(id)).await {
+            Ok(Ok(adoption)) => return adoption,
+            Ok(Err(error)) => {
+                tracing::debug!(container = %id.short(), error = full_message(&error), "no answer");
+            }
+            Err(_) => tracing::debug!(container = %id.short(), "no answer in time"),
         }
         tokio::time::sleep(BETWEEN_ATTEMPTS).await;
-        answer = world.parts.tasks.adopt(id).await;
     }
-    answer
+}
+
+/// Goes on asking in the background. Until there is an answer the container counts as running, out of reach.
+fn pursue(world: &Arc<World>, container: &Arc<Container>, task: TaskId, execs: Vec<ExecRecord>) {
+    tracing::warn!(container = %container.id.short(), "its shim does not answer, trying on");
+    container.live().unreached = true;
+    container.running.send_replace(true);
+    let (world, container) = (Arc::clone(world), Arc::clone(container));
+    world.tracker.clone().spawn(async move {
+        let adoption = tokio::select! {
+            biased;
+            () = world.closing.cancelled() => return,
+            adoption = ask(&world, container.id) => adoption,
+        };
+        tracing::info!(container = %container.id.short(), "its shim has answered");
+        container.live().unreached = false;
+        adopted(&world, &container, (task, adoption), execs).await;
+        come_back(&world, &container);
+    });
+}
+
+/// Takes over what was found.
+async fn adopted(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    (task, adoption): (TaskId, Adoption),
+    execs: Vec<ExecRecord>,
+) {
+    let found = match adoption {
+        Adoption::Running(found) if found.id() == task => {
+            take_over(world, container, &found).await;
+            Some(found)
+        }
+        Adoption::Ended(ended, exit) if ended == task => {
+            run::ended(world, container, task, exit, None).await;
+            None
+        }
+        Adoption::Running(_) | Adoption::Ended(..) | Adoption::Unknown => {
+            lost(world, container, task).await;
+            None
+        }
+    };
+    crate::execs::adopt(world, container, found.as_ref(), execs).await;
+}
+
+async fn take_over(world: &Arc<World>, container: &Arc<Container>, found: &Arc<dyn Task>) {
+    match world.parts.networks.adopt(&container.id, found.pid()).await {
+        Ok(endpoints) => container.change(|state| {
+            state.pid = found.pid();
+            if !endpoints.is_empty() {
+                state.endpoints = endpoints;
+            }
+        }),
+        Err(error) => {
+            container.change(|state| state.pid = found.pid());
+            tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot take the network over");
+        }
+    }
+    container.live().task = Some(Arc::clone(found));
+    run::accompany(world, container, found);
 }
 
 /// There is neither a shim nor an exit record, as after a reboot.
@@ -114,6 +160,7 @@ async fn lost(world: &Arc<World>, container: &Arc<Container>, task: TaskId) {
         state.endpoints.clear();
         state.ports.clear();
     });
+    container.running.send_replace(false);
     if applied.is_ok() {
         container.persist(&world.parts.database).await.ok();
     }
@@ -121,11 +168,12 @@ async fn lost(world: &Arc<World>, container: &Arc<Container>, task: TaskId) {
 
 /// Ends whatever runs or is attached without a record that says so.
 async fn sweep(world: &World, containers: &[Arc<Container>]) {
-    let running: Vec<ContainerId> = containers
-        .iter()
-        .filter(|container| container.task().is_some())
-        .map(|container| container.id)
-        .collect();
+    // An end that could not be written down yet is still kept by the shim's record alone.
+    let needed = |container: &&Arc<Container>| {
+        container.phase().task().is_some() || container.aftermath.try_lock().is_err()
+    };
+    let running: Vec<ContainerId> =
+        containers.iter().filter(needed).map(|container| container.id).collect();
     match world.parts.tasks.sweep(&running).await {
         Ok(strays) => {
             for stray in strays {

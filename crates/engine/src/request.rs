@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rorqual_content::ImageConfig;
 use rorqual_core::{ContainerId, ContainerName, Filters, ImageId, Platform, Reference, Timestamp};
 use rorqual_shim::{Stats, WindowSize};
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::logs::LogRecords;
@@ -116,7 +117,7 @@ pub struct Attached {
 }
 
 /// An extra process to make.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the request")]
 pub struct ExecSpec {
     /// Program with its arguments.

@@ -32,17 +32,31 @@ use crate::{Engine, Event, EventQuery, JournalState, Listener, Options, Parts, P
 
 /// Which step shall fail next; every step is also a point where a future can be left.
 #[derive(Default)]
-pub(crate) struct Saboteur(Mutex<Option<&'static str>>);
+pub(crate) struct Saboteur {
+    failing: Mutex<Option<&'static str>>,
+    visited: Mutex<BTreeSet<&'static str>>,
+}
 
 impl Saboteur {
     pub(crate) fn fail_at(&self, step: Option<&'static str>) {
-        *self.0.lock().unwrap() = step;
+        *self.failing.lock().unwrap() = step;
+    }
+
+    /// Returns the steps that were come by.
+    pub(crate) fn visited(&self) -> BTreeSet<&'static str> {
+        self.visited.lock().unwrap().clone()
     }
 
     async fn step(&self, step: &'static str) -> bool {
+        self.visited.lock().unwrap().insert(step);
         tokio::task::yield_now().await;
-        *self.0.lock().unwrap() == Some(step)
+        *self.failing.lock().unwrap() == Some(step)
     }
+}
+
+/// The failure of a sabotaged task.
+fn sabotaged() -> rorqual_shim::Error {
+    rorqual_shim::Error::Unreachable { who: "shim", source: "sabotage".into() }
 }
 
 /// Networks that only remember who is attached.
@@ -108,7 +122,9 @@ impl Networks for Nets {
         })
     }
     async fn detach(&self, container: &ContainerId) -> Result<(), rorqual_network::Error> {
-        tokio::task::yield_now().await;
+        if self.sabotage.step("detach").await {
+            return Err(rorqual_network::Error::Conflict("sabotage".to_owned()));
+        }
         self.attached.lock().unwrap().remove(container);
         Ok(())
     }
@@ -117,6 +133,9 @@ impl Networks for Nets {
         container: &ContainerId,
         _pid: i32,
     ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
+        if self.sabotage.step("adopt network").await {
+            return Err(rorqual_network::Error::Conflict("sabotage".to_owned()));
+        }
         self.attached.lock().unwrap().insert(*container);
         Ok(Vec::new())
     }
@@ -146,13 +165,21 @@ impl Tasks for FaultyTasks {
         task
     }
     async fn adopt(&self, container: ContainerId) -> Result<Adoption, rorqual_shim::Error> {
-        tokio::task::yield_now().await;
+        if self.sabotage.step("adopt task").await {
+            return Err(sabotaged());
+        }
         self.inner.adopt(container).await
     }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
+        if self.sabotage.step("forget").await {
+            return Err(sabotaged());
+        }
         self.inner.forget(container).await
     }
     async fn sweep(&self, known: &[ContainerId]) -> Result<Vec<ContainerId>, rorqual_shim::Error> {
+        if self.sabotage.step("sweep").await {
+            return Err(sabotaged());
+        }
         self.inner.sweep(known).await
     }
 }
@@ -192,7 +219,7 @@ impl Snapshotter for FaultySnapshots {
         self.inner.rootfs(container).await
     }
     async fn remove(&self, container: &ContainerId) -> Snap<()> {
-        tokio::task::yield_now().await;
+        self.step("remove snapshot").await?;
         self.inner.remove(container).await
     }
     async fn usage(&self, container: &ContainerId) -> Snap<Usage> {
@@ -290,6 +317,23 @@ impl Host {
             volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
             database: self.database.clone(),
         }
+    }
+
+    /// Lets the database refuse to write records of a kind, or none.
+    pub(crate) fn refuse_records(&self, kind: Option<&str>) {
+        let connection =
+            rusqlite::Connection::open(self.directory.path().join("state.db")).unwrap();
+        let mut sql = String::new();
+        for (change, row) in [("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")] {
+            sql += &format!("DROP TRIGGER IF EXISTS refuse_{change};");
+            if let Some(kind) = kind {
+                sql += &format!(
+                    "CREATE TRIGGER refuse_{change} BEFORE {change} ON records WHEN {row}.kind = '{kind}'
+                     BEGIN SELECT RAISE(ABORT, 'sabotage'); END;"
+                );
+            }
+        }
+        connection.execute_batch(&sql).unwrap();
     }
 
     /// Starts a daemon, as after the death of the last one.

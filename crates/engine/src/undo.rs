@@ -20,6 +20,8 @@ pub(crate) enum Undo {
     ReleaseName { name: ContainerName, owner: ContainerId },
     /// Give a volume up, and remove it when it was made for `owner`.
     ReleaseVolume { name: VolumeName, owner: ContainerId, made: bool },
+    /// Remove an anonymous volume if its `owner` is gone: the rest of a removal, not its reverse.
+    DropVolume { name: VolumeName, owner: ContainerId },
     /// Unmount a volume for a container.
     UnmountVolume { name: VolumeName, user: ContainerId },
     /// Remove a container's directory.
@@ -53,6 +55,14 @@ impl Undoer for Undoing {
             Undo::ReleaseVolume { name, owner, made } => {
                 self.index.release_volume(owner, &name);
                 if made && self.index.users_of_volume(&name).is_empty() {
+                    self.volumes.discard(&name).await.err().map(|error| full_message(&error))
+                } else {
+                    None
+                }
+            }
+            Undo::DropVolume { name, owner } => {
+                let gone = self.index.find(&owner.to_string()).is_err();
+                if gone && self.index.users_of_volume(&name).is_empty() {
                     self.volumes.discard(&name).await.err().map(|error| full_message(&error))
                 } else {
                     None

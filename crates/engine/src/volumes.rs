@@ -90,9 +90,11 @@ impl VolumeTable {
     /// Removes record and directory; a missing one is fine.
     pub(crate) async fn discard(&self, name: &VolumeName) -> Result<()> {
         let _turn = self.changing.lock().await;
+        // ORDER: the directory first, or nobody would know of it any more should we die in between.
+        self.driver.remove(name).await?;
         self.database.remove::<VolumeRecord>(Durability::Full, name.as_str()).await?;
         self.records().remove(name);
-        Ok(self.driver.remove(name).await?)
+        Ok(())
     }
 
     /// Makes a volume's data available to a container.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rorqual_core::capability::Capabilities;
 use rorqual_core::{ContainerId, ExecId};
@@ -40,6 +41,26 @@ pub(crate) struct World {
     pub(crate) pruning: tokio::sync::Mutex<()>,
     /// Read while content is brought that no record refers to yet; written while content is collected.
     pub(crate) content: tokio::sync::RwLock<()>,
+}
+
+// LIMIT: what takes longer hangs; starting and attaching take milliseconds, and under the heaviest load seconds.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// Waits for a part of ours, but not for ever. What it was doing is cancelled when the time is over.
+pub(crate) async fn in_time<T, E>(
+    action: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T>
+where
+    Error: From<E>,
+{
+    match tokio::time::timeout(HANGS, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Error::Unavailable(format!(
+            "cannot {action}: not done within {} seconds; try again, and look at the load of this machine",
+            HANGS.as_secs()
+        ))),
+    }
 }
 
 impl World {

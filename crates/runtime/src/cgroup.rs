@@ -13,47 +13,61 @@ use oci_spec::runtime::{
 use rorqual_core::full_message;
 use rorqual_sys::cgroup::{
     Access, BlockIo, Cgroup, Cpu, DeviceKind, DeviceLimit, DeviceRule, DeviceWeight, Driver,
-    Hugepages, Memory, NetworkPriority, Rdma, Resources, Version,
+    Hugepages, Layout, Memory, NetworkPriority, Rdma, Resources, Version,
 };
 
 use crate::Error;
 use crate::plan::Hierarchy;
 
-/// A container's control group, shared with the child that will enter it.
+/// A container's control group, shared with the child that will enter it; none where the caller may not make one and
+/// the container does without.
 #[derive(Clone, Debug)]
-pub(crate) struct Group(Rc<Cgroup>);
+pub(crate) struct Group(Option<Rc<Cgroup>>);
+
+/// How the group of a container is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Maker {
+    /// By whom.
+    pub driver: Driver,
+    /// Whether a caller without the right to make one gets a container without limits.
+    pub may_lack: bool,
+}
 
 impl Group {
     /// Tells whether the host runs cgroup v2.
     pub(crate) fn unified(&self) -> bool {
-        self.0.version() == Version::V2
+        match &self.0 {
+            Some(group) => group.version() == Version::V2,
+            None => Layout::current().is_ok_and(|layout| layout.version() == Version::V2),
+        }
     }
 
     /// Returns what it takes to open the group again.
     pub(crate) fn description(&self) -> String {
-        self.0.description()
+        self.0.as_ref().map(|group| group.description()).unwrap_or_default()
     }
 
     /// Returns the directory to clone into, on v2.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.0.directory()
+        self.0.as_ref()?.directory()
     }
 
     /// Moves the calling, single-threaded process into the group.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        self.0.enter()
+        self.0.as_ref().map_or(Ok(()), |group| group.enter())
     }
 
     /// Tells whether its processes are frozen; no if that cannot be known.
     pub(crate) fn is_frozen(&self) -> bool {
-        self.0.is_frozen().unwrap_or(false)
+        self.0.as_ref().is_some_and(|group| group.is_frozen().unwrap_or(false))
     }
 
     /// Ends all its processes and removes it; for a container that did not come to be.
     pub(crate) fn remove(&self) {
+        let Some(group) = &self.0 else { return };
         // What cannot be removed now holds processes that are still dying; whoever uses the name next retries.
-        let _ = self.0.kill_all();
-        let _ = self.0.delete();
+        let _ = group.kill_all();
+        let _ = group.delete();
     }
 
     /// Returns the v1 hierarchies as a container shows them.
@@ -99,26 +113,35 @@ fn failed(error: &rorqual_sys::cgroup::Error) -> Error {
 pub(crate) fn create(
     id: &str,
     spec: &Spec,
-    driver: Driver,
+    maker: Maker,
     warnings: &mut Vec<String>,
 ) -> Result<Group, Error> {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     let path = path.map(|path| path.to_string_lossy().into_owned()).filter(|path| !path.is_empty());
-    let path = match (path, driver) {
+    let path = match (path, maker.driver) {
         (Some(path), _) => path,
         (None, Driver::Systemd) => format!(":rorqual:{id}"),
         (None, Driver::Cgroupfs) => format!("/{id}"),
     };
-    let group = Group(Rc::new(Cgroup::create(&path, driver).map_err(|error| failed(&error))?));
     let mut resources = linux
         .and_then(|linux| linux.resources().as_ref())
         .map_or_else(|| Ok(Resources::default()), convert)?;
+    let group = match Cgroup::create(&path, maker.driver) {
+        Ok(group) => Rc::new(group),
+        Err(error) if maker.may_lack && is_forbidden(&error) && !limits_anything(&resources) => {
+            warnings.push(format!("the container has no control group: {}", full_message(&error)));
+            return Ok(Group(None));
+        }
+        Err(error) => return Err(failed(&error)),
+    };
     let mut devices = vec![rule(false, DeviceKind::All, None, None, Access::ALL)];
     devices.extend(resources.devices.take().unwrap_or_default());
     devices.extend(always_allowed());
     resources.devices = Some(devices);
-    match group.0.apply(&resources) {
+    let applied = group.apply(&resources);
+    let group = Group(Some(group));
+    match applied {
         Ok(list) => warnings.extend(list.into_iter().map(|warning| warning.0)),
         Err(error) => {
             group.remove();
@@ -128,9 +151,25 @@ pub(crate) fn create(
     Ok(group)
 }
 
+fn is_forbidden(error: &rorqual_sys::cgroup::Error) -> bool {
+    let rorqual_sys::cgroup::Error::File { source, .. } = error else { return false };
+    matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
+}
+
+/// Tells whether a container would get more than it may without these limits. Device rules do not count: who cannot
+/// make groups cannot make device nodes either.
+fn limits_anything(resources: &Resources) -> bool {
+    let without_devices = Resources { devices: None, ..resources.clone() };
+    without_devices != Resources::default()
+}
+
 /// Opens the group of a running container.
 pub(crate) fn open(description: &str) -> Result<Group, Error> {
-    Cgroup::open(description).map(|group| Group(Rc::new(group))).map_err(|error| failed(&error))
+    if description.is_empty() {
+        return Ok(Group(None));
+    }
+    let group = Cgroup::open(description).map_err(|error| failed(&error))?;
+    Ok(Group(Some(Rc::new(group))))
 }
 
 /// What every container may use, whatever the specification says: making nodes, and the default devices.

@@ -35,6 +35,8 @@ pub(crate) enum Report {
     Sibling(OwnedFd),
     /// A detached mount: from a helper process, or the parent's answer to [`Report::SourceDue`].
     Mounted(OwnedFd),
+    /// The filter is installed; its listener has this number in the child.
+    Listener(i32),
     /// The child wants this source now.
     SourceDue(u32),
     /// The other end is closed.
@@ -48,6 +50,8 @@ pub(crate) enum Order {
     IdMapsWritten,
     /// The hooks have run.
     HooksDone,
+    /// The listener of the filter is with its agent.
+    ListenerTaken,
     /// Pass the barrier.
     Start,
 }
@@ -57,6 +61,7 @@ impl Order {
         match self {
             Self::IdMapsWritten => b'm',
             Self::HooksDone => b'h',
+            Self::ListenerTaken => b'l',
             Self::Start => b's',
         }
     }
@@ -114,6 +119,12 @@ pub(crate) fn send_report(socket: BorrowedFd<'_>, report: &Report) -> io::Result
         Report::SourceDue(index) => {
             bytes.push(b'S');
             bytes.extend(index.to_le_bytes());
+        }
+        Report::Listener(number) => {
+            // ORDER: by write(2), the one call that no filter may hand to an agent, who does not have the listener yet.
+            let [a, b, c, d] = number.to_le_bytes();
+            rustix::io::write(socket, &[b'L', a, b, c, d])?;
+            return Ok(());
         }
         Report::HooksDue => bytes.push(b'H'),
         Report::Ready => bytes.push(b'R'),
@@ -177,6 +188,7 @@ fn parse_report(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         b'P' => Report::Sibling(fd?),
         b'M' => Report::Mounted(fd?),
         b'S' => Report::SourceDue(u32::from_le_bytes(rest.try_into().ok()?)),
+        b'L' => Report::Listener(i32::from_le_bytes(rest.try_into().ok()?)),
         b'H' => Report::HooksDue,
         b'R' => Report::Ready,
         b'X' => Report::Launching,

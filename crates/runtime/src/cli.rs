@@ -2,6 +2,7 @@
 
 mod arguments;
 mod console;
+mod document;
 mod exec;
 mod inspect;
 mod lifecycle;
@@ -12,13 +13,17 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::ArgMatches;
 use rorqual_sys::cgroup::Driver;
 
 use crate::Error;
+use crate::cgroup::Maker;
+use crate::create::Observer;
 use state::Store;
 
 /// A failure of a command: what to say and the exit code.
@@ -60,8 +65,16 @@ impl From<rorqual_sys::cgroup::Error> for Failure {
 /// What all commands share.
 struct Context {
     store: Store,
-    driver: Driver,
-    log: log::Log,
+    cgroup: Maker,
+    log: Rc<log::Log>,
+}
+
+impl Context {
+    /// Returns who hears every step, when the user wants to.
+    fn observer(&self) -> Option<Observer> {
+        let log = Rc::clone(&self.log);
+        log.wants_debug().then(|| Observer(Box::new(move |message| log.debug(message))))
+    }
 }
 
 /// Runs the command line; the first argument is the program's name.
@@ -76,12 +89,22 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    let log = log::Log::new(&matches);
-    let context = Context {
-        store: Store::new(root(&matches)),
-        driver: if matches.get_flag("systemd-cgroup") { Driver::Systemd } else { Driver::Cgroupfs },
-        log,
+    let log = match log::Log::new(&matches) {
+        Ok(log) => Rc::new(log),
+        Err(failure) => {
+            // There is no place left to complain to.
+            let _ = writeln!(std::io::stderr(), "{}", failure.message);
+            return ExitCode::from(failure.code);
+        }
     };
+    if matches.contains_id("criu") {
+        log.warning("--criu is without effect: this runtime makes no checkpoints");
+    }
+    let driver =
+        if matches.get_flag("systemd-cgroup") { Driver::Systemd } else { Driver::Cgroupfs };
+    let may_lack = is_rootless(text(&matches, "rootless"));
+    let context =
+        Context { store: Store::new(root(&matches)), cgroup: Maker { driver, may_lack }, log };
     match dispatch(&context, &matches) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -89,6 +112,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Tells whether the caller is somebody who may lack the right to make control groups.
+fn is_rootless(flag: &str) -> bool {
+    match flag {
+        "true" => true,
+        "false" => false,
+        _ => !rustix::process::geteuid().is_root() || in_user_namespace(),
+    }
+}
+
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().ne(["0", "0", "4294967295"])
 }
 
 fn root(matches: &ArgMatches) -> PathBuf {
@@ -106,6 +143,8 @@ fn root(matches: &ArgMatches) -> PathBuf {
 
 fn dispatch(context: &Context, matches: &ArgMatches) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else { return Ok(0) };
+    let id = matches.try_get_one::<String>("id").ok().flatten();
+    context.log.debug(&format!("{name} {}", id.map_or("", String::as_str)));
     match name {
         "create" => lifecycle::create(context, matches),
         "run" => lifecycle::run(context, matches),
@@ -122,6 +161,9 @@ fn dispatch(context: &Context, matches: &ArgMatches) -> Outcome {
         "update" => update::update(context, matches),
         "pause" => update::pause(context, matches),
         "resume" => update::resume(context, matches),
+        "checkpoint" | "restore" => Err(Failure::new(format!(
+            "{name} is not supported: this runtime makes no checkpoints of containers"
+        ))),
         other => Err(Failure::new(format!("no such command {other:?}"))),
     }
 }
@@ -132,7 +174,6 @@ fn print(text: &str) -> Outcome {
 }
 
 fn rustix_write(text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
     let mut output = std::io::stdout().lock();
     output.write_all(text.as_bytes())?;
     output.flush()

@@ -1,26 +1,26 @@
 //! Creating containers and extra processes: the parent's half of the conversation with the child.
 
+mod launch;
+
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process};
 use rorqual_core::mount::RootfsPlan;
-use rorqual_sys::cgroup::Driver;
 use rorqual_sys::namespace::{self, Namespaces};
-use rorqual_sys::process::{self, CloneOptions, Cloned};
-use rustix::fs::{Mode, OFlags};
+use rorqual_sys::process;
 
 use crate::channel::{self, Order, Report};
 use crate::hooks::{self, HookSet};
-use crate::init::{self, Gate, Prepared};
-use crate::plan::{
-    Facts, PlanInput, SourceId, SourcePlan, exec_plan, id_map, init_plan, kernel_kind,
-};
-use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Namespace, Stdio};
+use crate::init::{Gate, Prepared};
+use crate::listener::Agent;
+use crate::plan::{Facts, InitPlan, PlanInput, SourcePlan, exec_plan, id_map, init_plan};
+use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Stdio};
 use crate::seccomp::Filter;
-use crate::sources;
+use crate::sources::{self, Opening};
 use crate::{Error, StartFailure, cgroup};
+use launch::{differing_namespaces, launch, open_own_pid_namespace};
 
 /// What only the command line asks for.
 #[derive(Debug)]
@@ -34,7 +34,26 @@ pub(crate) struct Extras {
     /// Opens the sources of bind mounts one by one when their turn comes: newer kernels list mounts in the order in
     /// which they were made, which then is that of the specification. Costs a round trip for each.
     pub late_binds: bool,
-    pub cgroup_driver: Driver,
+    pub cgroup: cgroup::Maker,
+    /// Hears what is about to be done.
+    pub observer: Option<Observer>,
+}
+
+/// Somebody who wants to know.
+pub(crate) struct Observer(pub Box<dyn Fn(&str)>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Extras {
+    fn tell(&self, message: impl FnOnce() -> String) {
+        if let Some(Observer(hear)) = &self.observer {
+            message().lines().for_each(hear);
+        }
+    }
 }
 
 impl Default for Extras {
@@ -46,7 +65,8 @@ impl Default for Extras {
             preserve_fds: 0,
             outlives_parent: false,
             late_binds: false,
-            cgroup_driver: Driver::Cgroupfs,
+            cgroup: cgroup::Maker::default(),
+            observer: None,
         }
     }
 }
@@ -59,7 +79,7 @@ fn os(action: &str) -> impl FnOnce(io::Error) -> Error {
 pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Created, Error> {
     let ContainerRequest { id, bundle, spec, rootfs, joined, stdio, user, barrier } = request;
     let mut warnings = Vec::new();
-    let group = cgroup::create(&id, &spec, extras.cgroup_driver, &mut warnings)?;
+    let group = cgroup::create(&id, &spec, extras.cgroup, &mut warnings)?;
     let guard = CgroupGuard(Some(group));
     let group = guard.group()?;
 
@@ -84,18 +104,22 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         facts: &facts,
     };
     let plan = init_plan(&input)?;
+    extras.tell(|| format!("control group:\n{}plan of init:\n{plan}", group.description()));
     warnings.extend(plan.warnings.iter().cloned());
     let process = spec.process().as_ref().ok_or_else(no_process)?;
     let (args, env) = strings(process)?;
     let hooks = HookSet::new(&id, bundle.clone(), &spec);
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Extras { gate, observer, late_binds, .. } = extras;
+    let opening = opening(&plan, late_binds);
     let prepared = Prepared {
-        sources: sources::open_all(&plan.sources, joined, extras.late_binds)?,
+        sources: sources::open_all(&plan.sources, joined, opening)?,
         plan,
         args,
         env,
         stdio,
-        gate: extras.gate,
+        opening,
+        gate,
         hooks,
         target: None,
         target_root: None,
@@ -108,7 +132,12 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         Some((id_map(uids), id_map(gids)))
     });
     let mut child = launch(&prepared)?;
-    let result = child.negotiate(&prepared, maps, barrier == Barrier::Wait);
+    if let Some(Observer(hear)) = &observer {
+        hear(&format!("init is process {}", child.pid));
+    }
+    let state = prepared.hooks.document("created", child.pid);
+    let agent = Agent::new(&spec, state);
+    let result = child.negotiate(&prepared, maps, agent.as_ref(), barrier == Barrier::Wait);
     if let Err(error) = result {
         child.destroy();
         return Err(error);
@@ -124,12 +153,25 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         rootfs,
         warnings,
         barrier: (barrier == Barrier::Wait).then_some(child.socket),
+        agent,
     })
+}
+
+fn opening(plan: &InitPlan, late_binds: bool) -> Opening {
+    let own_rights = rustix::process::geteuid().is_root();
+    if plan.create.contains(Namespaces::USER) && !own_rights {
+        Opening::ByChild
+    } else if late_binds {
+        Opening::BindsInTurn
+    } else {
+        Opening::AtOnce
+    }
 }
 
 /// Starts an extra process, see [`crate::exec`].
 pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Error> {
-    let ExecRequest { target_pid, target, process, spec, cgroup, stdio, user } = request;
+    let ExecRequest { id, bundle, target_pid, target, process, spec, cgroup, stdio, user } =
+        request;
     let group = cgroup::open(&cgroup)?;
     let facts = Facts {
         unified: group.unified(),
@@ -141,6 +183,7 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         ..Facts::default()
     };
     let plan = exec_plan(&process, &spec, &user, &facts)?;
+    extras.tell(|| format!("plan of the process:\n{plan}"));
     let (args, env) = strings(&process)?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let kinds = differing_namespaces(target_pid)?;
@@ -153,6 +196,7 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
     let prepared = Prepared {
         plan,
         sources: Vec::new(),
+        opening: Opening::AtOnce,
         args,
         env,
         stdio,
@@ -176,7 +220,9 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
     } else {
         launch(&prepared)?
     };
-    if let Err(error) = child.negotiate(&prepared, None, false) {
+    let state = HookSet::new(&id, bundle, &spec).document("running", target_pid);
+    let agent = Agent::new(&spec, state);
+    if let Err(error) = child.negotiate(&prepared, None, agent.as_ref(), false) {
         child.destroy();
         return Err(error);
     }
@@ -245,6 +291,7 @@ impl Child {
         &mut self,
         prepared: &Prepared,
         maps: Option<(String, String)>,
+        agent: Option<&Agent>,
         wait: bool,
     ) -> Result<(), Error> {
         if prepared.plan.create.contains(Namespaces::USER) {
@@ -282,6 +329,10 @@ impl Child {
                         .map_err(os("talk to the container's init"))?;
                 }
                 Report::Ready if wait => return Ok(()),
+                Report::Listener(number) => {
+                    let process = (self.pid, self.pidfd.as_fd());
+                    deliver(&self.socket, process, agent, number)?;
+                }
                 Report::Ready | Report::Sibling(_) | Report::Mounted(_) => {}
                 Report::Launching => launching = true,
                 Report::Closed if launching => return Ok(()),
@@ -295,7 +346,7 @@ impl Child {
     }
 
     fn destroy(&self) {
-        kill_and_reap(&self.pidfd);
+        kill_and_reap(self.pidfd.as_fd());
     }
 }
 
@@ -303,25 +354,52 @@ fn failed(message: String) -> Error {
     Error::Init { message, failure: StartFailure::Other }
 }
 
-fn kill_and_reap(pidfd: &OwnedFd) {
-    // It may have ended by itself, and somebody else may have reaped it.
-    let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-    let _ = process::wait_pidfd(pidfd.as_fd());
+fn kill_and_reap(pidfd: BorrowedFd<'_>) {
+    // It may have ended by itself, and somebody else may have reaped it, or will.
+    let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+    let _ = process::wait_pidfd(pidfd);
 }
 
-/// Passes the barrier and waits for the program to run or fail.
-pub(crate) fn start(socket: &OwnedFd, pidfd: &OwnedFd) -> Result<(), Error> {
+/// A process by number and descriptor.
+type ProcessRef<'a> = (i32, BorrowedFd<'a>);
+
+/// Gives the listener of the filter to the agent, and lets the process go on.
+fn deliver(
+    socket: &OwnedFd,
+    (pid, pidfd): ProcessRef<'_>,
+    agent: Option<&Agent>,
+    number: i32,
+) -> Result<(), Error> {
+    let agent = agent.ok_or_else(|| failed("there is no agent for the seccomp filter".into()))?;
+    agent.hand_over(pidfd, pid, number).map_err(|source| Error::Os {
+        action: format!("hand the seccomp listener to {:?}", agent.socket()),
+        source,
+    })?;
+    channel::send_order(socket.as_fd(), Order::ListenerTaken)
+        .map_err(os("talk to the container's init"))
+}
+
+/// Passes the barrier and waits for the program to run or fail; in the latter case the process is gone.
+pub(crate) fn start(
+    socket: &OwnedFd,
+    process: ProcessRef<'_>,
+    agent: Option<&Agent>,
+) -> Result<(), Error> {
     let result = channel::send_order(socket.as_fd(), Order::Start)
         .map_err(os("talk to the container's init"))
-        .and_then(|()| await_launch(socket));
+        .and_then(|()| await_launch(socket, process, agent));
     if result.is_err() {
-        kill_and_reap(pidfd);
+        kill_and_reap(process.1);
     }
     result
 }
 
 /// Waits until the channel closes by `execve(2)`.
-pub(crate) fn await_launch(socket: &OwnedFd) -> Result<(), Error> {
+fn await_launch(
+    socket: &OwnedFd,
+    process: ProcessRef<'_>,
+    agent: Option<&Agent>,
+) -> Result<(), Error> {
     let mut launching = false;
     loop {
         let report = channel::receive_report(socket.as_fd())
@@ -331,133 +409,10 @@ pub(crate) fn await_launch(socket: &OwnedFd) -> Result<(), Error> {
             Report::Launching => launching = true,
             Report::Closed if launching => return Ok(()),
             Report::Closed => return Err(failed("init ended before its program".to_owned())),
+            Report::Listener(number) => deliver(socket, process, agent, number)?,
             _ => {}
         }
     }
-}
-
-/// Clones the child, through an intermediate process where a user namespace is joined.
-fn launch(prepared: &Prepared) -> Result<Child, Error> {
-    let (ours, theirs) = channel::pair().map_err(os("make a socket pair"))?;
-    let first = &prepared.plan.join_first;
-    if first.iter().any(|(kind, _)| *kind == Namespace::User) {
-        return launch_through(prepared, ours, theirs);
-    }
-    let own = if first.is_empty() { None } else { Some(open_own_pid_namespace()?) };
-    join_first(prepared).map_err(os("join the pid namespace"))?;
-    let cloned = process::clone_process(&options(prepared));
-    if let Some(own) = &own
-        && !matches!(cloned, Ok(Cloned::Child))
-    {
-        namespace::join(own.as_fd(), Namespaces::PID).map_err(os("return to the pid namespace"))?;
-    }
-    match cloned.map_err(os("create the container's process"))? {
-        Cloned::Child => {
-            drop(ours);
-            init::run(prepared, theirs)
-        }
-        Cloned::Parent { pid, pidfd } => {
-            Ok(Child { pid, pidfd, socket: ours, terminal: None, warnings: Vec::new() })
-        }
-    }
-}
-
-fn options(prepared: &Prepared) -> CloneOptions<'_> {
-    CloneOptions {
-        namespaces: prepared.plan.create,
-        sibling: false,
-        cgroup: prepared.cgroup.as_ref().and_then(cgroup::Group::directory),
-    }
-}
-
-fn join_first(prepared: &Prepared) -> io::Result<()> {
-    for (kind, SourceId(index)) in &prepared.plan.join_first {
-        if let Some(Some(fd)) = prepared.sources.get(*index) {
-            namespace::join(fd.as_fd(), kernel_kind(*kind))?;
-        }
-    }
-    Ok(())
-}
-
-/// A process that enters a user namespace cannot come back, so another one does and clones in the caller's stead.
-fn launch_through(prepared: &Prepared, ours: OwnedFd, theirs: OwnedFd) -> Result<Child, Error> {
-    let cloned = process::clone_process(&CloneOptions::default());
-    let between = match cloned.map_err(os("create an intermediate process"))? {
-        Cloned::Child => {
-            drop(ours);
-            intermediate(prepared, theirs)
-        }
-        Cloned::Parent { pidfd, .. } => pidfd,
-    };
-    drop(theirs);
-    let report = channel::receive_report(ours.as_fd()).map_err(os("hear from init"));
-    let ended = process::wait_pidfd(between.as_fd());
-    ended.map_err(os("wait for the intermediate process"))?;
-    match report? {
-        Report::Sibling(pidfd) => {
-            let pid = pid_of(&pidfd).map_err(os("find out the process id of init"))?;
-            Ok(Child { pid, pidfd, socket: ours, terminal: None, warnings: Vec::new() })
-        }
-        Report::Failed { failure, message } => Err(Error::Init { message, failure }),
-        _ => Err(failed("the intermediate process ended early".to_owned())),
-    }
-}
-
-fn intermediate(prepared: &Prepared, socket: OwnedFd) -> ! {
-    let options = CloneOptions { sibling: true, ..options(prepared) };
-    let cloned = join_first(prepared).and_then(|()| process::clone_process(&options));
-    let report = match cloned {
-        Ok(Cloned::Child) => init::run(prepared, socket),
-        Ok(Cloned::Parent { pidfd, .. }) => Report::Sibling(pidfd),
-        Err(error) => Report::Failed {
-            failure: StartFailure::Other,
-            message: format!("cannot join namespaces: {}", crate::text::reason(&error)),
-        },
-    };
-    // The parent sees the end of the conversation if this fails.
-    let _ = channel::send_report(socket.as_fd(), &report);
-    process::exit_now(0)
-}
-
-fn pid_of(pidfd: &OwnedFd) -> io::Result<i32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-fn open_own_pid_namespace() -> Result<OwnedFd, Error> {
-    rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| os("open the own pid namespace")(error.into()))
-}
-
-/// Compares the target's namespaces with the caller's: joining one's own is refused for some kinds.
-fn differing_namespaces(pid: i32) -> Result<Namespaces, Error> {
-    const KINDS: [(&str, Namespaces); 8] = [
-        ("user", Namespaces::USER),
-        ("mnt", Namespaces::MOUNT),
-        ("pid", Namespaces::PID),
-        ("net", Namespaces::NETWORK),
-        ("ipc", Namespaces::IPC),
-        ("uts", Namespaces::UTS),
-        ("cgroup", Namespaces::CGROUP),
-        ("time", Namespaces::TIME),
-    ];
-    let mut different = Namespaces::empty();
-    for (name, kind) in KINDS {
-        let identity = |path: String| -> Option<(u64, u64)> {
-            let stat = rustix::fs::stat(path.as_str()).ok()?;
-            Some((stat.st_dev, stat.st_ino))
-        };
-        let Some(own) = identity(format!("/proc/self/ns/{name}")) else { continue };
-        let theirs = identity(format!("/proc/{pid}/ns/{name}")).ok_or_else(|| {
-            failed(format!("cannot exec in a stopped container: no process {pid}"))
-        })?;
-        if own != theirs {
-            different = different.with(kind);
-        }
-    }
-    Ok(different)
 }
 
 fn strings(process: &Process) -> Result<(Vec<CString>, Vec<CString>), Error> {

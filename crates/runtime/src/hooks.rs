@@ -36,6 +36,8 @@ impl HookSet {
     /// Takes the hooks out of a specification.
     pub(crate) fn new(id: &str, bundle: PathBuf, spec: &Spec) -> Self {
         let mut set = Self { id: id.to_owned(), bundle, ..Self::default() };
+        set.version.clone_from(spec.version());
+        set.annotations = spec.annotations().clone().unwrap_or_default();
         let Some(hooks) = spec.hooks().as_ref() else { return set };
         let list = |hooks: &Option<Vec<Hook>>| hooks.clone().unwrap_or_default();
         set.prestart = list(hooks.prestart());
@@ -44,8 +46,6 @@ impl HookSet {
         set.start_container = list(hooks.start_container());
         set.poststart = list(hooks.poststart());
         set.poststop = list(hooks.poststop());
-        set.version.clone_from(spec.version());
-        set.annotations = spec.annotations().clone().unwrap_or_default();
         set
     }
 
@@ -56,6 +56,11 @@ impl HookSet {
 
     /// Returns the state document that hooks read from their standard input.
     pub(crate) fn state(&self, status: &str, pid: i32) -> String {
+        self.document(status, pid).to_string()
+    }
+
+    /// Returns the container's state.
+    pub(crate) fn document(&self, status: &str, pid: i32) -> serde_json::Value {
         let mut state = serde_json::json!({
             "ociVersion": self.version,
             "id": self.id,
@@ -68,7 +73,7 @@ impl HookSet {
         if !self.annotations.is_empty() {
             state["annotations"] = serde_json::json!(self.annotations);
         }
-        state.to_string()
+        state
     }
 }
 

@@ -11,7 +11,7 @@ mod terminal;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use rorqual_sys::capability::Capabilities;
@@ -26,6 +26,7 @@ use crate::passwd::Identity;
 use crate::plan::{HookPoint, InitPlan, SourceId, Step, kernel_kind};
 use crate::request::Stdio;
 use crate::seccomp::Filter;
+use crate::sources::{self, Opening};
 use crate::text::reason;
 use crate::{Error, StartFailure};
 
@@ -36,6 +37,8 @@ pub(crate) struct Prepared {
     pub args: Vec<CString>,
     pub env: Vec<CString>,
     pub stdio: Stdio,
+    /// Who opens the sources that are not open.
+    pub opening: Opening,
     pub gate: Gate,
     pub hooks: HookSet,
     /// Pidfd of the container's init, for an exec.
@@ -153,6 +156,7 @@ impl Init<'_> {
             | Step::Mount(_)
             | Step::CgroupHierarchies { .. }
             | Step::Remount { .. }
+            | Step::Reconfigure { .. }
             | Step::Propagate { .. }
             | Step::Mask(_)
             | Step::ReadOnly(_)
@@ -245,8 +249,24 @@ impl Init<'_> {
         source.ok_or_else(|| StepError::new("plan refers to a source that is not open"))
     }
 
+    /// Opens a source that is not open yet; `None` when it is.
+    fn late_source(&self, id: SourceId) -> Result<Option<OwnedFd>, StepError> {
+        if !matches!(self.prepared.sources.get(id.0), Some(None)) {
+            return Ok(None);
+        }
+        if self.prepared.opening == Opening::ByChild
+            && let Some(plan) = self.prepared.plan.sources.get(id.0)
+        {
+            let opened = sources::open_late(plan);
+            return opened
+                .map(Some)
+                .map_err(|error| StepError::new(rorqual_core::full_message(&error)));
+        }
+        self.ask_for_source(id).map(Some)
+    }
+
     /// Asks the parent for a source that it has left closed.
-    fn late_source(&self, id: SourceId) -> Result<OwnedFd, StepError> {
+    fn ask_for_source(&self, id: SourceId) -> Result<OwnedFd, StepError> {
         self.tell(&Report::SourceDue(u32::try_from(id.0).unwrap_or(u32::MAX)))?;
         match channel::receive_report(self.socket.as_fd()) {
             Ok(Report::Mounted(tree)) => Ok(tree),
@@ -383,7 +403,14 @@ impl Init<'_> {
 
     fn install_filter(&mut self) -> Result<(), StepError> {
         let Some(filter) = &self.prepared.filter else { return Ok(()) };
-        filter.install().tried(|| "cannot install the seccomp filter".into())
+        let listener = filter.install().tried(|| "cannot install the seccomp filter".into())?;
+        let Some(listener) = listener else { return Ok(()) };
+        self.tell(&Report::Listener(listener.as_raw_fd()))?;
+        // ORDER: whatever comes next may be a call that the agent has to answer for.
+        self.await_order(Order::ListenerTaken)?;
+        // It closes by itself when the program starts.
+        let _ = listener.into_raw_fd();
+        Ok(())
     }
 }
 

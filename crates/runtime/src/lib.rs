@@ -15,6 +15,7 @@ mod error;
 mod hooks;
 mod init;
 mod inroot;
+mod listener;
 mod passwd;
 pub mod pid1;
 mod plan;
@@ -22,6 +23,8 @@ mod request;
 mod seccomp;
 mod sources;
 mod text;
+
+use std::os::fd::AsFd as _;
 
 pub use cgroup::convert as cgroup_resources;
 pub use error::{Error, StartFailure};
@@ -64,6 +67,8 @@ impl Created {
     /// After a failure init is gone and reaped; the cgroup is the caller's to delete. Does nothing when it has started
     /// already.
     pub fn start(&mut self) -> Result<(), Error> {
-        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, &self.pidfd))
+        let process = (self.pid, self.pidfd.as_fd());
+        let agent = self.agent.as_ref();
+        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, process, agent))
     }
 }

@@ -133,6 +133,8 @@ pub(crate) struct FsPlan {
     pub attributes: u64,
     /// Options of the file system: a key, perhaps with a value.
     pub data: Vec<(String, Option<String>)>,
+    /// `MS_*` flags of the file system for which only `mount(2)` has a place.
+    pub classic: u64,
     /// Starts with a copy of what the image has there.
     pub copy_up: bool,
 }
@@ -210,6 +212,8 @@ pub(crate) enum Step {
     CgroupHierarchies { destination: PathBuf, attributes: u64, private: bool, list: Vec<Hierarchy> },
     /// Changes attributes of a mount in the container.
     Remount { destination: PathBuf, attributes: MountAttributes, recursive: bool },
+    /// Changes options of a file system that is mounted in the container.
+    Reconfigure { destination: PathBuf, data: Vec<(String, Option<String>)> },
     /// Changes propagation of a mount in the container.
     Propagate { destination: PathBuf, how: Propagation, recursive: bool },
     /// A device node.

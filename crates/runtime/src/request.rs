@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 
+use crate::listener::Agent;
+
 /// Kinds of namespaces, see `namespaces(7)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Namespace {
@@ -113,11 +115,17 @@ pub struct Created {
     pub warnings: Vec<String>,
     /// Held until [`Created::start`]; `None` behind [`Barrier::Pass`].
     pub(crate) barrier: Option<OwnedFd>,
+    /// Who gets the listener of the system call filter.
+    pub(crate) agent: Option<Agent>,
 }
 
 /// An extra process for a running container.
 #[derive(Debug)]
 pub struct ExecRequest {
+    /// The OCI container id.
+    pub id: String,
+    /// Absolute path of the container's bundle.
+    pub bundle: PathBuf,
     /// Init of the container to join.
     pub target_pid: i32,
     /// Pidfd of the same process.

@@ -1,6 +1,7 @@
 //! From the specification's seccomp section to a filter ready to install.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{
     Arch as SpecArch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
@@ -22,25 +23,24 @@ impl Filter {
         let profile = profile(spec)?;
         let program = compile(&profile, Machine::NATIVE)
             .map_err(|error| Error::InvalidSpec(error.to_string()))?;
-        if program.has_listener() {
-            return Err(Error::Unsupported(
-                "seccomp action SCMP_ACT_NOTIFY is not supported".into(),
-            ));
-        }
         Ok(Self(program))
     }
 
-    /// Installs the filter in the calling process.
-    pub(crate) fn install(&self) -> io::Result<()> {
-        install(&self.0).map(drop)
+    /// Installs the filter in the calling process; gives its listener back where calls are handed to an agent.
+    pub(crate) fn install(&self) -> io::Result<Option<OwnedFd>> {
+        install(&self.0)
     }
 }
 
 fn profile(spec: &LinuxSeccomp) -> Result<Profile, Error> {
+    if spec.listener_metadata().is_some() && spec.listener_path().is_none() {
+        let text = "seccomp.listenerMetadata is for an agent: it needs listenerPath";
+        return Err(Error::InvalidSpec(text.into()));
+    }
     let flags = spec.flags().as_ref().map(|flags| flags.iter().map(|one| flag(*one)).collect());
     let rules: Result<_, _> = spec.syscalls().iter().flatten().map(rule).collect();
     Ok(Profile {
-        default_action: action(spec.default_action(), spec.default_errno_ret()),
+        default_action: action(spec.default_action(), spec.default_errno_ret())?,
         architectures: spec.architectures().iter().flatten().filter_map(|a| arch(*a)).collect(),
         flags,
         listener_path: spec
@@ -56,7 +56,7 @@ fn rule(syscall: &LinuxSyscall) -> Result<Rule, Error> {
     let args: Result<_, _> = syscall.args().iter().flatten().map(argument).collect();
     Ok(Rule {
         names: syscall.names().clone(),
-        action: action(syscall.action(), syscall.errno_ret()),
+        action: action(syscall.action(), syscall.errno_ret())?,
         args: args?,
     })
 }
@@ -77,10 +77,15 @@ fn argument(arg: &LinuxSeccompArg) -> Result<Arg, Error> {
     Ok(Arg { index, value: arg.value(), value_two: arg.value_two().unwrap_or(0), op })
 }
 
-fn action(action: LinuxSeccompAction, number: Option<u32>) -> Action {
+fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<Action, Error> {
+    let numbered =
+        matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
+    if number.is_some() && !numbered {
+        return Err(Error::InvalidSpec(format!("seccomp action {action} takes no error number")));
+    }
     // EPERM unless told otherwise.
     let number = number.map_or(1, |number| u16::try_from(number).unwrap_or(u16::MAX));
-    match action {
+    Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
             Action::KillThread
         }
@@ -91,7 +96,7 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Action {
         LinuxSeccompAction::ScmpActAllow => Action::Allow,
         LinuxSeccompAction::ScmpActLog => Action::Log,
         LinuxSeccompAction::ScmpActNotify => Action::Notify,
-    }
+    })
 }
 
 fn flag(flag: LinuxSeccompFilterFlag) -> Flag {

@@ -22,14 +22,29 @@ const MAX_VALUE: usize = 255;
 /// LIMIT: what mount(2) takes as options, less the final null; it cuts off the rest without a word.
 const MAX_DATA: usize = 4095;
 
-/// Opens all sources of a plan, detached mounts and namespaces, in order; with `late_binds`, all but the bind mounts.
+/// Who opens the mounts of a plan, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The parent, beforehand.
+    AtOnce,
+    /// The parent, bind mounts one by one when their turn comes.
+    BindsInTurn,
+    /// The child, which has rights in its user namespace that the parent has not.
+    ByChild,
+}
+
+/// Opens the sources of a plan, detached mounts and namespaces, in order; leaves out those whose time is later.
 pub(crate) fn open_all(
     plans: &[SourcePlan],
     given: Vec<Joined>,
-    late_binds: bool,
+    opening: Opening,
 ) -> Result<Vec<Option<OwnedFd>>, Error> {
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
-    let late = |plan: &SourcePlan| late_binds && matches!(plan, SourcePlan::Bind { .. });
+    let late = |plan: &SourcePlan| match plan {
+        SourcePlan::Bind { .. } => opening != Opening::AtOnce,
+        SourcePlan::Rootfs(_) => opening == Opening::ByChild,
+        SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
+    };
     plans
         .iter()
         .map(|plan| if late(plan) { Ok(None) } else { open(plan, &mut given).map(Some) })
@@ -147,8 +162,10 @@ fn open_overlay(plan: &OverlayPlan) -> io::Result<OwnedFd> {
         mount::set_attributes(tree.as_fd(), &attributes, false)?;
         return Ok(tree);
     }
+    if !mount::overlay_takes_layers() {
+        return overlay_by_list(plan);
+    }
     match overlay_by_layers(plan) {
-        // COMPAT: kernels before 6.5 do not know `lowerdir+`.
         Err(error) if mount::errno(&error) == Some(libc::EINVAL) => overlay_by_list(plan),
         other => other,
     }

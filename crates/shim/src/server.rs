@@ -126,7 +126,18 @@ impl Shim {
             return Ok(None);
         };
         let Some(file) = incoming.document else { return Ok(None) };
-        let launched = Self::launch(*document, file, incoming.descriptors, run_dir, signals);
+        let place = claim_directory(run_dir, document.container);
+        // ORDER: the directory first. A daemon that comes later finds it and ends what is in it; one that died before
+        // would never be missed, and nobody would know of the container.
+        if daemon.has_left() {
+            if let Ok(place) = place {
+                place.remove()?;
+            }
+            return Ok(None);
+        }
+        let descriptors = incoming.descriptors;
+        let launched =
+            place.and_then(|place| Self::launch(*document, file, descriptors, place, signals));
         // What parsing the document took is not needed again.
         fork::trim_heap();
         match launched {
@@ -148,18 +159,18 @@ impl Shim {
         mut document: LaunchDocument,
         file: File,
         mut descriptors: Vec<OwnedFd>,
-        run_dir: &Path,
+        directory: ShimDirectory,
         signals: Signals,
     ) -> Result<Self, Failure> {
-        let wanted = std::mem::take(&mut document.attachments);
-        if descriptors.len() != document.namespaces.len() + wanted.len() {
-            return Err(internal("descriptors were lost on their way"));
-        }
-        let sockets = descriptors.split_off(document.namespaces.len());
-        let directory = claim_directory(run_dir, document.container)?;
         let spare = directory.try_clone().map_err(internal)?;
-        let clients = wanted.into_iter().zip(sockets).collect();
-        let shim = Self::launch_in(directory, document, (file, signals), descriptors, clients);
+        let wanted = std::mem::take(&mut document.attachments);
+        let shim = if descriptors.len() == document.namespaces.len() + wanted.len() {
+            let sockets = descriptors.split_off(document.namespaces.len());
+            let clients = wanted.into_iter().zip(sockets).collect();
+            Self::launch_in(directory, document, (file, signals), descriptors, clients)
+        } else {
+            Err(internal("descriptors were lost on their way"))
+        };
         if shim.is_err() {
             let _ = spare.remove();
         }
@@ -404,7 +415,8 @@ impl Shim {
         let init = self.init().ok_or(Failure::Ended)?;
         let target = (init.pid, init.pidfd.try_clone().map_err(internal)?);
         let spec = start::spec_of(&self.document).map_err(internal)?;
-        let (executed, ends) = start::exec(document, spec, self.running.cgroup.clone(), target)?;
+        let cgroup = self.running.cgroup.clone();
+        let (executed, ends) = start::exec(document, spec, &self.directory, cgroup, target)?;
         let pid = executed.pid;
         let finish = || -> io::Result<(Child, OwnedFd)> {
             let mut streams = Streams::new(slot, ends, None)?;

@@ -18,6 +18,10 @@ use crate::task::{Adoption, Launch, Task, Tasks};
 use crate::wire::{Answer, Call, LaunchDocument, Outgoing, Request};
 use crate::{Error, reaper, takedown};
 
+/// LIMIT: how often, and how soon, a sweep that failed is tried again; the daemon's start waits for it.
+const SWEEPS: u32 = 5;
+const BETWEEN_SWEEPS: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// How to start [`Shims`].
 #[derive(Clone, Debug)]
 pub struct ShimsOptions {
@@ -266,14 +270,32 @@ impl Tasks for Shims {
         let mut swept = Vec::new();
         for container in found.into_iter().filter(|container| !known.contains(container)) {
             let Ok(_claim) = self.claim(container) else { continue };
-            self.sweep_one(container).await?;
-            swept.push(container);
+            match self.sweep_stubborn(container).await {
+                Ok(()) => swept.push(container),
+                // The others must not stay because of one.
+                Err(error) => {
+                    tracing::warn!(%container, error = rorqual_core::full_message(&error), "cannot sweep");
+                }
+            }
         }
         Ok(swept)
     }
 }
 
 impl Shims {
+    /// Sweeps; more than once, because a shim that is just being born may put files where others are removed.
+    async fn sweep_stubborn(&self, container: ContainerId) -> Result<(), Error> {
+        let mut result = self.sweep_one(container).await;
+        for _ in 0..SWEEPS {
+            if result.is_ok() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_SWEEPS).await;
+            result = self.sweep_one(container).await;
+        }
+        result
+    }
+
     async fn sweep_one(&self, container: ContainerId) -> Result<(), Error> {
         if let Adoption::Running(task) = self.adopt(container).await? {
             task.signal(rorqual_core::Signal::KILL, crate::task::KillReach::All)

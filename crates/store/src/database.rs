@@ -16,6 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 
+mod reserve;
+
+use reserve::Reserve;
+
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -42,7 +46,13 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// The connection and the space set aside for it; fields are dropped in this order.
+struct Held {
+    connection: Connection,
+    reserve: Option<Reserve>,
+}
+
+type Job = Box<dyn FnOnce(&mut Held) + Send>;
 
 /// A handle to the database; clones share it. The last one to be dropped closes it.
 #[derive(Clone, Debug)]
@@ -62,20 +72,26 @@ const SCHEMA: &[&str] = &["CREATE TABLE records (
 impl Database {
     /// Opens or makes the database at `path`. Blocking.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::start(Connection::open(path).map_err(opening)?)
+        let reserve = Reserve::open(path)
+            .map_err(|source| Error::Io { action: format!("open {}", path.display()), source })?;
+        Self::start(Connection::open(path).map_err(opening)?, Some(reserve))
     }
 
     /// Makes a database that lives in memory, for tests.
     pub fn in_memory() -> Result<Self, Error> {
-        Self::start(Connection::open_in_memory().map_err(opening)?)
+        Self::start(Connection::open_in_memory().map_err(opening)?, None)
     }
 
-    fn start(mut connection: Connection) -> Result<Self, Error> {
+    fn start(mut connection: Connection, mut reserve: Option<Reserve>) -> Result<Self, Error> {
         prepare(&mut connection)?;
+        if let Some(reserve) = &mut reserve {
+            reserve.top_up();
+        }
+        let mut held = Held { connection, reserve };
         let (jobs, queue) = mpsc::channel::<Job>();
         let run = move || {
             while let Ok(job) = queue.recv() {
-                job(&mut connection);
+                job(&mut held);
             }
         };
         thread::Builder::new()
@@ -85,17 +101,18 @@ impl Database {
         Ok(Self { jobs })
     }
 
-    /// Runs `work` in one transaction: all of its changes happen, or none when it fails.
+    /// Runs `work` in one transaction: all of its changes happen, or none when it fails. It runs a second time when
+    /// the first found the disk full.
     ///
     /// # Cancellation
     ///
     /// Dropping the future does not stop the transaction: it is committed or not as if awaited.
     pub async fn write<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
     where
-        F: FnOnce(&Records<'_>) -> Result<T, Error> + Send + 'static,
+        F: Fn(&Records<'_>) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(move |connection| transact(connection, durability, work))?
+        self.submit(move |held| transact(held, durability, &work))?
             .await
             .map_err(|_| Error::Closed)?
     }
@@ -106,7 +123,7 @@ impl Database {
         F: FnOnce(&Records<'_>) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(move |connection| work(&Records { connection }))?
+        self.submit(move |held| work(&Records { connection: &held.connection }))?
             .await
             .map_err(|_| Error::Closed)?
     }
@@ -134,13 +151,13 @@ impl Database {
 
     fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<T>, Error>
     where
-        F: FnOnce(&mut Connection) -> T + Send + 'static,
+        F: FnOnce(&mut Held) -> T + Send + 'static,
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job = Box::new(move |held| {
             // The asker may have gone away; the work is done all the same.
-            answer.send(work(connection)).ok();
+            answer.send(work(held)).ok();
         });
         self.jobs.send(job).map_err(|_| Error::Closed)?;
         Ok(receiver)
@@ -179,24 +196,42 @@ fn prepare(connection: &mut Connection) -> Result<(), Error> {
 }
 
 fn transact<T>(
-    connection: &mut Connection,
+    held: &mut Held,
     durability: Durability,
-    work: impl FnOnce(&Records<'_>) -> Result<T, Error>,
+    work: &impl Fn(&Records<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    let connection = &mut held.connection;
     // ORDER: outside of the transaction, inside of it the setting is ignored.
     if durability == Durability::Full {
         connection.pragma_update(None, "synchronous", "FULL").map_err(writing)?;
     }
-    let result = commit(connection, work);
+    let mut result = commit(connection, work);
+    if result.as_ref().is_err_and(disk_is_full) && reuse_log(connection).is_ok() {
+        result = commit(connection, work);
+    }
     if durability == Durability::Full {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(writing)?;
+    }
+    if let Some(reserve) = &mut held.reserve {
+        reserve.note_write();
     }
     result
 }
 
+fn disk_is_full(error: &Error) -> bool {
+    let Error::Database { source, .. } = error else { return false };
+    source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+/// Moves the write-ahead log into the database, so that the next transaction goes to the log's beginning, where there is
+/// space already.
+fn reuse_log(connection: &Connection) -> Result<(), Error> {
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(())).map_err(writing)
+}
+
 fn commit<T>(
     connection: &mut Connection,
-    work: impl FnOnce(&Records<'_>) -> Result<T, Error>,
+    work: &impl Fn(&Records<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 
 /// `MOUNT_ATTR_RDONLY`
@@ -130,6 +131,17 @@ impl FsContext {
         Ok(Self(rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?))
     }
 
+    /// Opens a context that changes the file system behind a descriptor of its mount point.
+    pub fn pick(mount: BorrowedFd<'_>) -> io::Result<Self> {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        Ok(Self(rustix::mount::fspick(mount, "", flags)?))
+    }
+
+    /// Makes the changes to the file system of [`FsContext::pick`].
+    pub fn reconfigure(self) -> io::Result<()> {
+        rustix::mount::fsconfig_reconfigure(&self.0).map_err(|error| self.explain(error))
+    }
+
     /// Sets an option without value.
     pub fn set_flag(&self, key: &str) -> io::Result<()> {
         rustix::mount::fsconfig_set_flag(&self.0, key).map_err(|error| self.explain(error))
@@ -174,6 +186,24 @@ struct ContextError {
     plain: io::Error,
 }
 
+/// Tells whether overlays take their layers one by one (`lowerdir+`), which this kernel's release decides.
+///
+/// Asking the overlay itself would cost every caller a context and leave a line in the kernel's log each time. A kernel
+/// that learnt it earlier by backport only gets the longer way.
+pub fn overlay_takes_layers() -> bool {
+    release_is_at_least(rustix::system::uname().release().to_bytes(), (6, 5))
+}
+
+fn release_is_at_least(release: &[u8], wanted: (u32, u32)) -> bool {
+    let mut numbers = release
+        .split(|byte| !byte.is_ascii_digit())
+        .map(|digits| std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u32>().ok()));
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= wanted,
+        _ => false,
+    }
+}
+
 /// Returns the errno of an error of this module, also of one with an explanation.
 pub fn errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(|| {
@@ -209,6 +239,25 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 pub fn attach_at(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", CWD, target, flags)?)
+}
+
+/// Returns attributes as the flags of [`mount_classic`].
+pub const fn classic_flags(attributes: u64) -> u64 {
+    // The four lowest are the same bits in both interfaces.
+    let mut flags = attributes & (RDONLY | NOSUID | NODEV | NOEXEC);
+    if attributes & NOSYMFOLLOW != 0 {
+        flags |= 1 << 8;
+    }
+    if attributes & NOATIME != 0 {
+        flags |= 1 << 10;
+    }
+    if attributes & NODIRATIME != 0 {
+        flags |= 1 << 11;
+    }
+    if attributes & STRICTATIME != 0 {
+        flags |= 1 << 24;
+    }
+    flags
 }
 
 /// Attaches with `mount(2)`, for options that are too long for the newer calls.
@@ -259,3 +308,6 @@ pub fn handle(path: &Path) -> io::Result<OwnedFd> {
 pub fn file_system_magic(file: BorrowedFd<'_>) -> io::Result<i64> {
     Ok(rustix::fs::fstatfs(file.as_fd())?.f_type)
 }
+
+#[cfg(test)]
+mod tests;

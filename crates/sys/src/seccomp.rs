@@ -9,7 +9,7 @@ mod numbers;
 mod oracle;
 
 pub use compile::{CompileError, compile};
-pub use install::install;
+pub use install::{install, supported};
 pub use numbers::Machine;
 pub use rorqual_core::seccomp::{Action, Arch, Arg, Flag, Op, Profile, Rule};
 

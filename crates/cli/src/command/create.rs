@@ -36,9 +36,8 @@ pub(super) static CREATE: Command = Command {
 };
 
 async fn create(cli: &Cli, matches: &Matches) -> Outcome {
-    let document = request(cli, matches)
-        .map_err(Failure::from)
-        .map_err(|failure| as_own_failure(matches, failure, 125))?;
+    let document =
+        request(cli, matches).map_err(|failure| as_own_failure(matches, failure, 125))?;
     // COMPAT: unlike `run`, what the daemon refuses is told as it is, with the code of all other commands.
     let id = new_container(cli, matches, document).await?;
     cli.line(&id)?;

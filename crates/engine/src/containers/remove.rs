@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use rorqual_core::{Filters, Timestamp, full_message, units};
+use rorqual_core::{Filters, Timestamp, VolumeName, full_message, units};
 
 use super::stop;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
+use crate::execs;
 use crate::phase::{Desired, Happening, Phase};
 use crate::records::ContainerRecord;
 use crate::request::{Pruned, RemoveRequest};
+use crate::undo::Undo;
 use crate::world::World;
 
 /// Removes a container for a user. The caller holds its operation lock.
@@ -42,6 +44,7 @@ pub(super) async fn remove(
         }
         _ => {}
     }
+    container.check_reached()?;
     container.change(|state| state.desired = Desired::Removed);
     stop::call_restart_off(world, container).await?;
     if let Some(task) = container.task() {
@@ -66,6 +69,9 @@ pub(super) async fn auto(world: &Arc<World>, container: &Arc<Container>) {
 /// Goes on with a removal that an earlier daemon began, or that is due.
 pub(crate) async fn finish_removal(world: &Arc<World>, container: &Arc<Container>) {
     let _turn = world.locks.lock(container.id).await;
+    if container.state().gone {
+        return;
+    }
     let volumes = container.definition().spec.auto_remove;
     let result = match container.phase() {
         Phase::Removing => dispose(world, container, volumes).await,
@@ -86,18 +92,28 @@ async fn take_apart(world: &Arc<World>, container: &Arc<Container>, volumes: boo
 /// Removes records and files of a container that is marked for it.
 async fn dispose(world: &Arc<World>, container: &Arc<Container>, volumes: bool) -> Result<()> {
     let definition = container.definition();
-    if let Err(error) = container.erase(&world.parts.database).await {
+    let mut operation = world.operations.begin("container.remove");
+    let erased = async {
+        for name in anonymous(&definition).filter(|_| volumes) {
+            let (name, owner) = (name.clone(), container.id);
+            operation.will_need(Undo::DropVolume { name, owner })?;
+        }
+        container.erase(&world.parts.database).await
+    };
+    if let Err(error) = erased.await {
         let reason = full_message(&error);
+        operation.keep();
         container.apply(Happening::RemovalFailed { reason }, |_| {}).ok();
         return Err(error);
     }
     // The commit point: without a record, whatever is left is swept at the next start.
     world.index.remove(&container.id);
     container.live().waiting.clear();
-    drop_execs(world, container);
+    execs::forget(world, |exec| exec.container.id == container.id);
     if volumes {
         remove_anonymous(world, &definition).await;
     }
+    operation.keep();
     world.container_event(container, "destroy", []);
     container.change(|state| state.gone = true);
     let (world, id) = (Arc::clone(world), container.id);
@@ -110,14 +126,13 @@ async fn dispose(world: &Arc<World>, container: &Arc<Container>, volumes: bool) 
     Ok(())
 }
 
-fn drop_execs(world: &World, container: &Container) {
-    let mut execs = world.execs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    execs.retain(|_, exec| exec.container.id != container.id);
+fn anonymous(definition: &ContainerRecord) -> impl Iterator<Item = &VolumeName> {
+    let mounts = definition.mounts.iter().filter(|mount| mount.anonymous);
+    mounts.filter_map(|mount| mount.name.as_ref())
 }
 
 async fn remove_anonymous(world: &World, definition: &ContainerRecord) {
-    for mount in definition.mounts.iter().filter(|mount| mount.anonymous) {
-        let Some(name) = &mount.name else { continue };
+    for name in anonymous(definition) {
         if !world.index.users_of_volume(name).is_empty() {
             continue;
         }

@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use rorqual_core::full_message;
 use rorqual_shim::{Exit, Task, TaskId};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::{remove, start};
 use crate::container::Container;
 use crate::events::EventKind;
 use crate::health;
-use crate::phase::{Happening, Phase};
+use crate::phase::{Desired, Happening, Phase};
 use crate::restart::{Ended, Verdict, verdict};
 use crate::view::MountPointKind;
-use crate::world::World;
+use crate::world::{self, World};
+
+// LIMIT: how soon a state that could not be written is written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins to watch a run.
 pub(crate) fn accompany(world: &Arc<World>, container: &Arc<Container>, task: &Arc<dyn Task>) {
@@ -52,21 +56,24 @@ pub(crate) async fn ended(
         return;
     }
     let definition = container.definition();
-    if let Err(error) = world.parts.networks.detach(&container.id).await {
+    let aftermath = Arc::clone(&container.aftermath).lock_owned().await;
+    let detached = world::in_time("detach the network", world.parts.networks.detach(&container.id));
+    if let Err(error) = detached.await {
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot detach the network");
     }
     world.volumes.unmount_all(container).await;
     let state = container.state();
     let ran = exit.at.since(state.started_at.unwrap_or(exit.at));
-    let (verdict, stopping) = {
+    let (verdict, stopping, turning) = {
         let mut live = container.live();
         live.task = None;
         live.health = None;
-        let stopping = std::mem::take(&mut live.stopping);
+        let (stopping, turning) = (std::mem::take(&mut live.stopping), live.turning);
+        let desired = if turning { Desired::Stopped } else { state.desired };
         let restarts = state.restart_count;
         let policy = definition.spec.restart;
         let ended = Ended { exit: &exit, ran, restarts };
-        (verdict(policy, state.desired, ended, &mut live.backoff), stopping)
+        (verdict(policy, desired, ended, &mut live.backoff), stopping, turning)
     };
     container.running.send_replace(false);
     announce(world, container, &exit, stopping, ran);
@@ -84,16 +91,57 @@ pub(crate) async fn ended(
     if applied.is_err() {
         return;
     }
-    let automatic = definition.spec.auto_remove && !restart;
-    if !automatic && let Err(error) = container.persist(&world.parts.database).await {
-        // The shim keeps its exit record, so that the next daemon learns of the end.
-        tracing::error!(container = %container.id.short(), error = full_message(&error), "cannot write the exit");
+    if definition.spec.auto_remove && !restart && !turning {
+        // Not worth writing down: should we die here, the next daemon removes it all the same. The removal waits for
+        // its turn, and who has it may wait for the release.
+        let let_go = async {
+            release(world, container, task).await;
+            drop(aftermath);
+        };
+        tokio::join!(let_go, remove::auto(world, container));
         return;
     }
-    if automatic {
-        remove::auto(world, container).await;
+    match container.persist(&world.parts.database).await {
+        Ok(()) => settle(world, container, task, verdict, aftermath).await,
+        Err(error) => {
+            // The shim keeps its exit record until then, so that no daemon misses the end.
+            tracing::error!(container = %container.id.short(), error = full_message(&error), "cannot write the exit");
+            let (world, container, task) =
+                (Arc::clone(world), Arc::clone(container), task.cloned());
+            world.tracker.clone().spawn(async move {
+                if write_at_last(&world, &container).await {
+                    settle(&world, &container, task.as_ref(), verdict, aftermath).await;
+                }
+            });
+        }
     }
+}
+
+/// Tries to write the state until that works; false when the daemon ends first.
+async fn write_at_last(world: &World, container: &Container) -> bool {
+    loop {
+        tokio::select! {
+            biased;
+            () = world.closing.cancelled() => return false,
+            () = tokio::time::sleep(WRITE_AGAIN) => {}
+        }
+        if container.persist(&world.parts.database).await.is_ok() {
+            tracing::info!(container = %container.id.short(), "the exit is written now");
+            return true;
+        }
+    }
+}
+
+/// What follows once the end of a run is written down.
+async fn settle(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    task: Option<&Arc<dyn Task>>,
+    verdict: Verdict,
+    aftermath: OwnedMutexGuard<()>,
+) {
     release(world, container, task).await;
+    drop(aftermath);
     if let Verdict::Restart(pause) = verdict {
         restart_after(world, container, pause);
     }

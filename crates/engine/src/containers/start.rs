@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rorqual_core::{Classify, ErrorKind, full_message};
 use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
@@ -22,7 +23,10 @@ use crate::spec::{IpcMode, NetworkMode, PidMode};
 use crate::undo::{Undo, Undoing};
 use crate::validate;
 use crate::view::MountPointKind;
-use crate::world::World;
+use crate::world::{World, in_time};
+
+// LIMIT: the release of a run takes milliseconds; it takes longer only while its end cannot be written down.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Starts a container for a user. The caller holds its operation lock.
 pub(super) async fn start(world: &Arc<World>, container: &Arc<Container>) -> Result<Changed> {
@@ -55,6 +59,14 @@ pub(super) async fn start(world: &Arc<World>, container: &Arc<Container>) -> Res
 pub(super) async fn launch(world: &Arc<World>, container: &Arc<Container>) -> Result<()> {
     let task = container.state().next_task;
     container.change(|state| state.next_task = TaskId(task.0 + 1));
+    // ORDER: the shim and the record of the last run must be gone before there can be new ones.
+    let settled = tokio::time::timeout(SETTLING, container.aftermath.lock()).await.map(drop);
+    if settled.is_err() {
+        return Err(Error::Unavailable(format!(
+            "cannot start container {}: the end of its last run is not written down yet, see the daemon's log",
+            container.id.short()
+        )));
+    }
     let mut operation = world.operations.begin("container.start");
     let result = steps(world, container, &mut operation, task).await;
     let result = operation.settle(result).await;
@@ -106,14 +118,16 @@ async fn steps(
     let linked = links::find(world, &definition)?;
 
     operation.will_need(Undo::Detach(container.id))?;
-    let sandbox = world.parts.networks.attach(attach(world, &definition, &joined, &linked)?).await;
-    let sandbox = sandbox.map_err(Error::Attach)?;
+    let wanted = attach(world, &definition, &joined, &linked)?;
+    let attached = async { world.parts.networks.attach(wanted).await.map_err(Error::Attach) };
+    let sandbox = in_time("attach the network", attached).await?;
     for mount in &definition.mounts {
         let Some(name) = &mount.name else { continue };
         operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
-        world.volumes.mount(name, container.id).await?;
+        in_time("mount the volume", world.volumes.mount(name, container.id)).await?;
     }
-    let rootfs = world.parts.snapshots.rootfs(&container.id).await?;
+    let rootfs =
+        in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
     let spec = specification(world, &definition, (&joined, &linked), &sandbox)?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
@@ -137,7 +151,8 @@ async fn steps(
         attachments,
     };
     operation.will_need(Undo::EndTask(container.id, id))?;
-    let task = world.parts.tasks.launch(launch).await.map_err(start_failed)?;
+    let launched = async { world.parts.tasks.launch(launch).await.map_err(start_failed) };
+    let task = in_time("start the container", launched).await?;
     log_warnings(container, &task.warnings());
 
     let late = {

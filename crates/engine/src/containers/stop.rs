@@ -21,49 +21,31 @@ fn task_failed(message: String) -> impl FnOnce(rorqual_shim::Error) -> Error {
     move |source| Error::Task { message, source }
 }
 
-/// Stops a container for a user. The caller holds its operation lock.
-pub(super) async fn stop(
+/// A run that was asked to end, and for how long it may take its time.
+pub(super) struct Asked {
+    task: Arc<dyn Task>,
+    patience: StopTimeout,
+    /// False when the signal did not get through.
+    heard: bool,
+}
+
+/// Asks a container to stop, for a user; `Err` tells what is to be answered when there is nothing to wait for.
+/// The caller holds its operation lock, and lets go of it for the wait: nobody else has to wait for a slow program.
+pub(super) async fn ask_to_stop(
     world: &Arc<World>,
     container: &Arc<Container>,
     request: StopRequest,
-) -> Result<Changed> {
+) -> Result<Result<Asked, Changed>> {
+    container.check_reached()?;
     container.change(|state| state.desired = Desired::Stopped);
     if call_restart_off(world, container).await? {
-        return Ok(Changed::Yes);
+        return Ok(Err(Changed::Yes));
     }
     let Some(task) = container.task() else {
         container.persist(&world.parts.database).await?;
-        return Ok(Changed::Already);
+        return Ok(Err(Changed::Already));
     };
-    end(world, container, &task, request).await?;
-    Ok(Changed::Yes)
-}
-
-/// Does `work`, which needs its turn; a stop that has the turn and more patience than this one is cut short.
-pub(super) async fn hastened<T>(
-    world: &World,
-    container: &Container,
-    patience: Option<StopTimeout>,
-    work: impl Future<Output = T>,
-) -> T {
-    let pending = container.task().filter(|_| container.live().stopping);
-    let patience = patience
-        .or(container.definition().effective.stop_timeout)
-        .unwrap_or(StopTimeout::After(world.options.stop_timeout));
-    let hurry = async {
-        if let (Some(task), StopTimeout::After(time)) = (pending, patience) {
-            tokio::time::sleep(time).await;
-            // Whoever waits for the end hears of it; a failure is theirs to tell.
-            task.signal(Signal::KILL, KillReach::All).await.ok();
-        }
-    };
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => return done,
-        () = hurry => {}
-    }
-    work.await
+    Ok(Ok(ask(world, container, task, request).await?))
 }
 
 /// Calls a pending restart off; returns whether there was one.
@@ -78,32 +60,44 @@ pub(super) async fn call_restart_off(world: &World, container: &Container) -> Re
     Ok(off)
 }
 
-/// Ends a run: signal, patience, kill.
-async fn end(
+/// Sends a run the signal to stop.
+async fn ask(
     world: &Arc<World>,
     container: &Arc<Container>,
-    task: &Arc<dyn Task>,
+    task: Arc<dyn Task>,
     request: StopRequest,
-) -> Result<()> {
+) -> Result<Asked> {
     let definition = container.definition();
     let effective = &definition.effective;
     let signal = request.signal.or(effective.stop_signal).unwrap_or(Signal::TERM);
-    let timeout = request
+    let patience = request
         .timeout
         .or(effective.stop_timeout)
         .unwrap_or(StopTimeout::After(world.options.stop_timeout));
     container.live().stopping = true;
-    thaw(container, task).await?;
-    if let Err(error) = send(world, container, task, signal).await {
-        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot signal, killing");
-        return kill_and_wait(world, container, task).await;
+    thaw(container, &task).await?;
+    let sent = send(world, container, &task, signal).await;
+    if let Err(error) = &sent {
+        tracing::warn!(container = %container.id.short(), error = full_message(error), "cannot signal, killing");
+    }
+    Ok(Asked { task, patience, heard: sent.is_ok() })
+}
+
+/// Waits for the end of a run that was asked to stop, and kills it when its time is over. Needs no operation lock.
+pub(super) async fn see_it_end(
+    world: &Arc<World>,
+    container: &Arc<Container>,
+    Asked { task, patience, heard }: Asked,
+) -> Result<()> {
+    if !heard {
+        return kill_and_wait(world, container, &task).await;
     }
     let ended = container.ended(task.id());
-    match timeout {
+    match patience {
         StopTimeout::Never => ended.await,
         StopTimeout::After(patience) => {
             if tokio::time::timeout(patience, ended).await.is_err() {
-                return kill_and_wait(world, container, task).await;
+                return kill_and_wait(world, container, &task).await;
             }
         }
     }
@@ -195,22 +189,27 @@ pub(super) async fn kill(
     }
 }
 
-/// Stops and starts, or starts what is stopped. The caller holds the operation lock.
-pub(super) async fn restart(
+/// Asks a container to stop because it is to be started again; `None` when it does not run. The caller holds the
+/// operation lock for this and for [`restart`], but not in between.
+pub(super) async fn ask_to_turn(
     world: &Arc<World>,
     container: &Arc<Container>,
     request: StopRequest,
-) -> Result<()> {
+) -> Result<Option<Asked>> {
+    container.check_reached()?;
     if matches!(container.phase(), Phase::Removing | Phase::Dead { .. }) {
         return Err(Error::Conflict(
             "container is marked for removal and cannot be started".to_owned(),
         ));
     }
     call_restart_off(world, container).await?;
-    if let Some(task) = container.task() {
-        container.change(|state| state.desired = Desired::Stopped);
-        end(world, container, &task, request).await?;
-    }
+    let Some(task) = container.task() else { return Ok(None) };
+    container.live().turning = true;
+    Ok(Some(ask(world, container, task, request).await?))
+}
+
+/// Starts a container that was stopped for it.
+pub(super) async fn restart(world: &Arc<World>, container: &Arc<Container>) -> Result<()> {
     start::start(world, container).await?;
     world.container_event(container, "restart", []);
     Ok(())
@@ -232,7 +231,12 @@ pub(super) async fn pause(world: &World, container: &Container) -> Result<()> {
         }
         _ => return container.running_task().map(|_| ()),
     };
-    task.pause().await.map_err(task_failed(format!("cannot pause container {}", container.id)))?;
+    // An extra process that is being started is waited for, see `Container::freezing`.
+    let paused = {
+        let _alone = container.freezing.write().await;
+        task.pause().await
+    };
+    paused.map_err(task_failed(format!("cannot pause container {}", container.id)))?;
     if container.apply(Happening::Frozen, |_| {}).is_err() {
         return container.running_task().map(|_| ());
     }

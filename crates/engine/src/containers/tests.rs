@@ -1,5 +1,7 @@
 //! Sabotage: fail at every step, drop at every await, kill at every fault point. Afterwards the host must be clean.
 
+mod endings;
+
 use std::pin::pin;
 use std::sync::Arc;
 

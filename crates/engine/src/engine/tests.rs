@@ -251,6 +251,44 @@ async fn exec_runs_once_and_keeps_its_code() {
 }
 
 #[tokio::test]
+async fn execs_survive_the_daemon() {
+    let host = Host::new().await;
+    let engine = host.boot().await;
+    let web = engine.containers.create(spec("web", &[])).await.unwrap().id;
+    engine.containers.start("web").await.unwrap();
+    let command = |words: &[&str]| ExecSpec {
+        command: words.iter().map(|&word| word.to_owned()).collect(),
+        ..ExecSpec::default()
+    };
+    let mut ids = Vec::new();
+    for words in [&["sleep", "9"][..], &["sleep", "8"], &["sh", "-c", "exit 3"]] {
+        let id = engine.execs.create("web", command(words)).await.unwrap();
+        engine.execs.start(&id.to_string(), ExecStart::default()).await.unwrap();
+        ids.push(id);
+    }
+    let [runs, ends, ended] = ids[..] else { panic!("three") };
+    let code = async |engine: &crate::Engine, id: rorqual_core::ExecId| {
+        engine.execs.inspect(&id.to_string()).await.unwrap().exit_code
+    };
+    eventually("ended", async || code(&engine, ended).await == Some(3)).await;
+    engine.shutdown().await;
+    drop(engine);
+    host.tasks.running(web).unwrap().end_exec(ends, 4);
+
+    let engine = host.boot().await;
+    let view = engine.execs.inspect(&runs.to_string()).await.unwrap();
+    assert!(view.running && view.pid > 0);
+    assert_eq!((view.container, view.spec), (web, command(&["sleep", "9"])));
+    assert_eq!(code(&engine, ended).await, Some(3));
+    eventually("its end is learnt", async || code(&engine, ends).await == Some(4)).await;
+    assert_eq!(engine.containers.inspect("web", false).await.unwrap().execs, [runs]);
+    host.tasks.running(web).unwrap().end_exec(runs, 6);
+    eventually("its end is heard", async || code(&engine, runs).await == Some(6)).await;
+    engine.containers.remove("web", FORCE).await.unwrap();
+    assert!(engine.execs.inspect(&runs.to_string()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_running_container_survives_the_daemon() {
     let host = Host::new().await;
     let engine = host.boot().await;

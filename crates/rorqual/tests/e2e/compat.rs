@@ -10,7 +10,8 @@ fn links_give_names_and_variables() -> TestResult {
         host.cli(["create", "--link", "nobody-here", "busybox", "true"])?
             .exits_with(1)?
             .complains("could not get container for nobody-here: No such container: nobody-here")?;
-        host.cli(["run", "-d", "--name", "db1", "--expose", "80", "-e", "KEY=v", "busybox"])?.ok()?;
+        host.cli(["run", "-d", "--name", "db1", "--expose", "80", "-e", "KEY=v", "busybox"])?
+            .ok()?;
         host.cli(["wait", "db1"])?.ok()?;
         host.cli(["create", "--name", "web", "--link", "db1:my-db", "busybox", "true"])?.ok()?;
         assert_eq!(inspect(host, "web", "{{json .HostConfig.Links}}")?, r#"["/db1:/web/my-db"]"#);
@@ -93,8 +94,17 @@ fn namespaces_are_shared_by_id() -> TestResult {
 #[test]
 fn inspect_tells_where_the_layers_are() -> TestResult {
     scenario(|host| {
-        host.cli(["run", "-d", "--name", "cc", "busybox", "sh", "-c", "echo hi > /new; sleep 1000"])?
-            .ok()?;
+        host.cli([
+            "run",
+            "-d",
+            "--name",
+            "cc",
+            "busybox",
+            "sh",
+            "-c",
+            "echo hi > /new; sleep 1000",
+        ])?
+        .ok()?;
         rorqual_testkit::eventually("the file is there", || {
             host.cli(["exec", "cc", "test", "-e", "/new"]).ok().filter(|done| done.code == 0)
         })?;

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rorqual_testkit::{Host, TestResult, eventually};
+use rorqual_testkit::{Host, HostOptions, TestResult, eventually};
 
-use crate::{RORQUAL, inspect, scenario};
+use crate::{RORQUAL, inspect, scenario, scenario_with};
 
 /// A small generator of numbers, the same in every run.
 struct Numbers(u64);
@@ -139,42 +139,57 @@ fn force_cuts_a_patient_stop_short() -> TestResult {
     })
 }
 
+/// Puts a file system of 16 MiB under the data root.
+fn small_data_root(host: &mut Host) -> TestResult {
+    host.stop_daemon()?;
+    let data = host.folder().join("data");
+    let mount = ["-t", "tmpfs", "-o", "size=16m", "small"];
+    assert!(host.command("mount").args(mount).arg(&data).status()?.success());
+    host.start_daemon()?;
+    host.import_busybox()
+}
+
+/// Writes from inside a container until not a byte is left.
+fn fill_the_disk(host: &Host, container: &str) -> TestResult {
+    let script = "cat /dev/zero >>/big || echo full";
+    host.cli(["exec", container, "sh", "-c", script])?.prints("full")?;
+    Ok(())
+}
+
 #[test]
 fn a_full_disk_is_told_and_survived() -> TestResult {
-    scenario(|host| {
-        host.stop_daemon()?;
-        let data = host.folder().join("data");
-        let mounted = host
-            .command("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m", "small"])
-            .arg(&data)
-            .status()?;
-        assert!(mounted.success());
-        host.start_daemon()?;
-        host.import_busybox()?;
-        host.cli([
-            "run",
-            "-d",
-            "--name",
-            "writer",
-            "busybox",
-            "sh",
-            "-c",
-            "dd if=/dev/zero of=/big bs=64k; sleep 1000",
-        ])?
-        .ok()?;
-        eventually("the disk is full", || {
-            let told = host.cli(["logs", "writer"]).ok()?;
-            let full =
-                host.cli(["exec", "writer", "sh", "-c", "echo x > /more || echo full"]).ok()?;
-            (told.stderr.contains("No space left") || full.stdout.contains("full")).then_some(())
-        })?;
+    let options =
+        HostOptions { flags: vec!["--live-restore".to_owned()], ..HostOptions::default() };
+    scenario_with(options, |host| {
+        small_data_root(host)?;
+        for name in ["writer", "killed", "ends"] {
+            host.cli(["run", "-d", "--name", name, "busybox", "sleep", "1000"])?.ok()?;
+        }
+        for number in 0..10 {
+            host.cli(["create", "--name", &format!("idle{number}"), "busybox", "true"])?.ok()?;
+        }
+        fill_the_disk(host, "writer")?;
         let refused = host.cli(["run", "--rm", "busybox", "echo", "hello"])?;
         assert!(refused.code == 0 || refused.stderr.contains("o space left"), "{refused:?}");
         let load = host.cli_with_input(["import", "-", "second"], &vec![0; 1 << 20])?;
         assert!(load.code != 0 || load.stdout.contains("sha256:"), "{load:?}");
+        fill_the_disk(host, "writer")?;
+        host.cli(["kill", "killed"])?.ok()?;
+        assert_eq!(inspect(host, "killed", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+        host.cli(["exec", "ends", "kill", "-9", "-1"])?;
+        host.cli(["stop", "-t", "0", "ends"])?.ok()?;
+        // A crash and a proper end: both must come up again without a byte of free space.
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        host.stop_daemon()?;
+        host.start_daemon()?;
         assert_eq!(inspect(host, "writer", "{{.State.Status}}")?, "running");
-        host.cli(["exec", "writer", "rm", "/big"])?.ok()?;
+        assert_eq!(inspect(host, "killed", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+        fill_the_disk(host, "writer")?;
+        for number in 0..10 {
+            host.cli(["rm", &format!("idle{number}")])?.ok()?;
+        }
+        host.cli(["rm", "killed", "ends"])?.ok()?;
         host.cli(["rm", "-f", "writer"])?.ok()?;
         eventually("there is space again", || {
             host.cli(["run", "--rm", "busybox", "echo", "hello"])

@@ -13,6 +13,7 @@ pub(super) fn command() -> Command {
         .args(global_flags())
         .subcommands([create(), run(), start(), kill(), delete(), exec(), state(), list(), ps()])
         .subcommands([events(), features(), spec(), update(), pause(), resume()])
+        .subcommands([refused("checkpoint"), refused("restore")])
 }
 
 fn global_flags() -> Vec<Arg> {
@@ -20,17 +21,21 @@ fn global_flags() -> Vec<Arg> {
         switch("debug", "enable debug logging"),
         path("log", "set the log file to write logs to"),
         value("log-format", "set the log format ('text' (default), or 'json')")
+            .value_parser(["text", "json"])
             .default_value("text"),
         path("root", "root directory for storage of container state"),
         // COMPAT: callers name the program for checkpoints whether or not they make any; there is no such command here.
-        path("criu", "accepted for compatibility: there are no checkpoints").hide(true),
+        path("criu", "without effect: there are no checkpoints").hide(true),
         switch(
             "systemd-cgroup",
             "let systemd make the cgroups; cgroupsPath is \"slice:prefix:name\"",
         ),
-        value("rootless", "ignore cgroup permission errors ('true', 'false', or 'auto')")
-            .value_parser(["true", "false", "auto"])
-            .default_value("auto"),
+        value(
+            "rootless",
+            "go without a cgroup where none may be made ('true', 'false', or 'auto')",
+        )
+        .value_parser(["true", "false", "auto"])
+        .default_value("auto"),
     ]
 }
 
@@ -211,6 +216,12 @@ fn update() -> Command {
         ])
         .arg(value("cpuset-cpus", "CPUs to use"))
         .arg(value("cpuset-mems", "memory nodes to use"))
+}
+
+/// A command of other runtimes that this one knows only to refuse.
+fn refused(name: &'static str) -> Command {
+    let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+    Command::new(name).about("not supported").hide(true).arg(rest)
 }
 
 fn pause() -> Command {

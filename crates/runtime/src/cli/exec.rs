@@ -8,8 +8,9 @@ use rorqual_sys::process;
 use serde_json::json;
 
 use super::lifecycle::preserve_fds;
+use super::log::Log;
 use super::state::{Container, Status, write_pid_file};
-use super::{Context, Failure, Outcome, console, seal, text};
+use super::{Context, Failure, Outcome, console, document, seal, text};
 use crate::create::{self, Extras};
 use crate::request::{ExecRequest, ProcessUser, Stdio};
 
@@ -35,13 +36,15 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         return Err(Failure::new("cannot exec in a stopped container"));
     };
     let spec = container.spec()?;
-    let process = new_process(matches, spec.process().as_ref())?;
+    let process = new_process(&context.log, matches, spec.process().as_ref())?;
     let detach = matches.get_flag("detach");
     let terminal = process.terminal() == Some(true);
     let socket = matches.get_one::<PathBuf>("console-socket");
     console::check(terminal, detach, socket)?;
     let foreground = if detach { None } else { Some(console::Foreground::prepare()?) };
     let request = ExecRequest {
+        id: container.record.id.clone(),
+        bundle: container.record.bundle.clone(),
         target_pid: container.record.pid,
         target,
         process,
@@ -50,8 +53,12 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
         stdio: if terminal { Stdio::Terminal { size: (0, 0) } } else { Stdio::Inherit },
         user: ProcessUser::Spec,
     };
-    let extras =
-        Extras { preserve_fds: preserve_fds(matches), outlives_parent: true, ..Extras::default() };
+    let extras = Extras {
+        preserve_fds: preserve_fds(matches),
+        outlives_parent: true,
+        observer: context.observer(),
+        ..Extras::default()
+    };
     let mut executed = create::exec(request, &extras).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(format!("unable to start container process: {}", failure.message))
@@ -74,6 +81,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Outcome {
 /// Appends the sub-cgroups that were asked for to the container's own.
 fn cgroup(matches: &ArgMatches, container: &Container) -> Result<String, Failure> {
     let wanted: Vec<&String> = matches.get_many("cgroup").into_iter().flatten().collect();
+    if container.record.cgroup.is_empty() && wanted.is_empty() {
+        return Ok(String::new());
+    }
     let mut lines: Vec<String> = container.record.cgroup.lines().map(str::to_owned).collect();
     for entry in wanted {
         let (controllers, path) = match entry.split_once(':') {
@@ -98,12 +108,18 @@ fn cgroup(matches: &ArgMatches, container: &Container) -> Result<String, Failure
 }
 
 /// Reads `process.json`, or derives the process from init's and the flags.
-fn new_process(matches: &ArgMatches, init: Option<&Process>) -> Result<Process, Failure> {
+fn new_process(
+    log: &Log,
+    matches: &ArgMatches,
+    init: Option<&Process>,
+) -> Result<Process, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::new(format!("invalid process: {error}"));
     if let Some(path) = matches.get_one::<PathBuf>("process") {
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::io(&format!("cannot read {path:?}"), &error))?;
-        return serde_json::from_slice(&bytes).map_err(|error| bad(&error));
+        let (process, warnings) = document::process(&bytes).map_err(|error| bad(&error))?;
+        log.warnings(&warnings);
+        return Ok(process);
     }
     let args: Vec<&String> = matches.get_many("command").into_iter().flatten().collect();
     if args.is_empty() {

@@ -79,7 +79,7 @@ fn table(rows: &[[String; 6]]) -> String {
 
 pub(super) fn ps(context: &Context, matches: &ArgMatches) -> Outcome {
     let container = context.store.load(text(matches, "id"))?;
-    let pids = container.cgroup()?.processes(true)?;
+    let pids = container.processes()?;
     if text(matches, "format") == "json" {
         return print(&json!(pids).to_string());
     }

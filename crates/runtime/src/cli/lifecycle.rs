@@ -10,12 +10,18 @@ use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{Signal, Timestamp};
 use rorqual_sys::process;
 
-use super::state::{Claim, Container, Record, Status, process_stat, read_spec, write_pid_file};
+use super::state::{
+    Claim, Container, ReadSpec, Record, Status, process_stat, read_spec, write_pid_file,
+};
 use super::{Context, Failure, Outcome, console, seal, text};
 use crate::create::{self, Extras};
 use crate::hooks::{self, HookSet};
 use crate::init::Gate;
+use crate::listener::Agent;
 use crate::request::{Barrier, ContainerRequest, Created, ProcessUser, Stdio};
+
+/// LIMIT: how long the kernel may take to end a process that was killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn create(context: &Context, matches: &ArgMatches) -> Outcome {
     seal::ensure()?;
@@ -61,7 +67,8 @@ fn make(
 ) -> Result<(Claim, Created, Spec), Failure> {
     let id = text(matches, "id").to_owned();
     let bundle = bundle(matches)?;
-    let (spec, bytes) = read_spec(&bundle.join("config.json"))?;
+    let ReadSpec { spec, bytes, warnings } = read_spec(&bundle.join("config.json"))?;
+    context.log.warnings(&warnings);
     let rootfs = rootfs(&spec, &bundle)?;
     let console_socket = matches.get_one::<PathBuf>("console-socket");
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal);
@@ -81,7 +88,8 @@ fn make(
         preserve_fds: preserve_fds(matches),
         outlives_parent: true,
         late_binds: true,
-        cgroup_driver: context.driver,
+        cgroup: context.cgroup,
+        observer: context.observer(),
     };
     let record = new_record(&id, &bundle, &rootfs, &spec);
     let stdio = if terminal { Stdio::Terminal { size: (0, 0) } } else { Stdio::Inherit };
@@ -125,9 +133,7 @@ fn finish(
     created: &mut Created,
     console_socket: Option<&PathBuf>,
 ) -> Result<(), Failure> {
-    for warning in &created.warnings {
-        context.log.warning(warning);
-    }
+    context.log.warnings(&created.warnings);
     if let Some(socket) = console_socket
         && let Some(master) = created.terminal.take()
     {
@@ -200,9 +206,13 @@ pub(super) fn start(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     let spec = container.spec()?;
     let socket = container.connect().map_err(|error| Failure::io("cannot reach init", &error))?;
-    crate::channel::send_order(socket.as_fd(), crate::channel::Order::Start)
-        .map_err(|error| Failure::io("cannot reach init", &error))?;
-    create::await_launch(&socket).map_err(start_failure)?;
+    let Some(init) = container.init() else {
+        return Err(Failure::new("cannot start a container that has stopped"));
+    };
+    let record = &container.record;
+    let set = HookSet::new(&record.id, record.bundle.clone(), &spec);
+    let agent = Agent::new(&spec, set.document("created", record.pid));
+    create::start(&socket, (record.pid, init.as_fd()), agent.as_ref()).map_err(start_failure)?;
     container.started();
     poststart(context, &container, &spec);
     Ok(0)
@@ -225,7 +235,7 @@ pub(super) fn kill(context: &Context, matches: &ArgMatches) -> Outcome {
     let container = context.store.load(text(matches, "id"))?;
     let number = signal.number();
     if matches.get_flag("all") {
-        for pid in container.cgroup()?.processes(true)? {
+        for pid in container.processes()? {
             if let Ok(pidfd) = process::pidfd_open(pid) {
                 // It may have ended meanwhile.
                 let _ = process::pidfd_send_signal(pidfd.as_fd(), number);
@@ -297,6 +307,7 @@ fn destroy(context: &Context, container: &Container) -> Result<(), Failure> {
         let _ = process::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
     }
     match container.cgroup() {
+        _ if record.cgroup.is_empty() => container.await_end(PATIENCE),
         Ok(group) => {
             group.kill_all()?;
             group.delete()?;

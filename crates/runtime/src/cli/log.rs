@@ -8,18 +8,36 @@ use std::time::SystemTime;
 use clap::ArgMatches;
 use rorqual_core::Timestamp;
 
+use super::Failure;
+
 /// Where and how to log.
 pub(super) struct Log {
     file: Option<File>,
     json: bool,
+    debug: bool,
 }
 
 impl Log {
-    pub(super) fn new(matches: &ArgMatches) -> Self {
-        let file = matches
-            .get_one::<PathBuf>("log")
-            .and_then(|path| File::options().append(true).create(true).open(path).ok());
-        Self { file, json: super::text(matches, "log-format") == "json" }
+    pub(super) fn new(matches: &ArgMatches) -> Result<Self, Failure> {
+        let open = |path: &PathBuf| {
+            let file = File::options().append(true).create(true).open(path);
+            file.map_err(|error| Failure::io(&format!("cannot open the log file {path:?}"), &error))
+        };
+        Ok(Self {
+            file: matches.get_one::<PathBuf>("log").map(open).transpose()?,
+            json: super::text(matches, "log-format") == "json",
+            debug: matches.get_flag("debug"),
+        })
+    }
+
+    pub(super) fn wants_debug(&self) -> bool {
+        self.debug
+    }
+
+    pub(super) fn debug(&self, message: &str) {
+        if self.debug {
+            self.line("debug", message);
+        }
     }
 
     pub(super) fn error(&self, message: &str) {
@@ -27,6 +45,12 @@ impl Log {
         if self.file.is_some() {
             // COMPAT: callers show standard error to users and parse the file.
             let _ = writeln!(std::io::stderr(), "{message}");
+        }
+    }
+
+    pub(super) fn warnings(&self, messages: &[String]) {
+        for message in messages {
+            self.warning(message);
         }
     }
 

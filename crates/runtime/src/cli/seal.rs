@@ -42,6 +42,9 @@ fn overlay_view() -> io::Result<OwnedFd> {
     let exe = std::fs::read_link("/proc/self/exe")?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let name = exe.file_name().ok_or(io::ErrorKind::NotFound)?;
+    if !mount::overlay_takes_layers() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let context = FsContext::open("overlay")?;
     // The kernel wants two layers; the second is empty.
     let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;

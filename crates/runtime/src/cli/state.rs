@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::{Failure, document};
 
 const START: &str = "start";
 
@@ -177,7 +177,7 @@ pub(super) struct Container {
 
 impl Container {
     pub(super) fn spec(&self) -> Result<Spec, Failure> {
-        read_spec(&self.path.join("config.json")).map(|(spec, _)| spec)
+        read_spec(&self.path.join("config.json")).map(|read| read.spec)
     }
 
     /// Opens init; `None` when it has ended.
@@ -209,7 +209,19 @@ impl Container {
         if frozen.unwrap_or(false) { Status::Paused } else { Status::Running }
     }
 
+    /// Lists the processes of the container.
+    pub(super) fn processes(&self) -> Result<Vec<i32>, Failure> {
+        if self.record.cgroup.is_empty() {
+            // Only init can be told from others; the rest ends with it where it has a pid namespace of its own.
+            return Ok(self.init().map(|_| self.record.pid).into_iter().collect());
+        }
+        Ok(self.cgroup()?.processes(true)?)
+    }
+
     pub(super) fn cgroup(&self) -> Result<Cgroup, Failure> {
+        if self.record.cgroup.is_empty() {
+            return Err(Failure::new("the container has no control group"));
+        }
         Ok(Cgroup::open(&self.record.cgroup)?)
     }
 
@@ -233,8 +245,15 @@ pub(super) fn process_stat(pid: i32) -> Option<(char, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-/// Reads a specification and its bytes.
-pub(super) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>), Failure> {
+/// A specification, its bytes, and what of it has to be left out.
+pub(super) struct ReadSpec {
+    pub spec: Spec,
+    pub bytes: Vec<u8>,
+    pub warnings: Vec<String>,
+}
+
+/// Reads a specification.
+pub(super) fn read_spec(path: &Path) -> Result<ReadSpec, Failure> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -242,9 +261,9 @@ pub(super) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>), Failure> {
         }
         Err(error) => return Err(Failure::io(&format!("cannot read {path:?}"), &error)),
     };
-    let spec = serde_json::from_slice(&bytes)
+    let (spec, warnings) = document::spec(&bytes)
         .map_err(|error| Failure::new(format!("cannot read {path:?}: {error}")))?;
-    Ok((spec, bytes))
+    Ok(ReadSpec { spec, bytes, warnings })
 }
 
 /// Writes a process id where the caller asked for it, all or nothing.

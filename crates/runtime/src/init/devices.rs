@@ -55,6 +55,7 @@ impl Init<'_> {
             return Err(StepError::new(format!("{}: the host has another device there", what())));
         }
         let target = self.root()?.file(&device.path).tried(what)?;
+        super::mounts::refuse_proc(target.as_fd(), &device.path)?;
         mount::attach(node.as_fd(), target.as_fd()).tried(what)
     }
 

@@ -37,6 +37,7 @@ impl Init<'_> {
             Step::Remount { destination, attributes, recursive } => {
                 self.change(destination, attributes, *recursive)
             }
+            Step::Reconfigure { destination, data } => self.reconfigure(destination, data),
             Step::Propagate { destination, how, recursive } => {
                 let attributes = MountAttributes { propagation: how.bits(), ..Default::default() };
                 self.change(destination, &attributes, *recursive)
@@ -63,7 +64,8 @@ impl Init<'_> {
     /// Looking up absolute host paths still starts below it, so both worlds stay reachable until the pivot.
     fn attach_root(&mut self, source: SourceId, at: &Path) -> Result<(), StepError> {
         let what = || "cannot attach the root file system".to_owned();
-        let root = self.source(source)?;
+        let late = self.late_source(source)?;
+        let root = late.as_ref().map_or_else(|| self.source(source), |fd| Ok(fd.as_fd()))?;
         mount::attach_at(root, at).tried(what)?;
         let root = rustix::io::fcntl_dupfd_cloexec(root, 3).tried(what)?;
         let private =
@@ -79,18 +81,14 @@ impl Init<'_> {
         destination: &Path,
         proc_allowed: bool,
     ) -> Result<(), StepError> {
-        let late = match self.prepared.sources.get(source.0) {
-            Some(None) => Some(self.late_source(source)?),
-            _ => None,
-        };
+        let late = self.late_source(source)?;
         let source = late.as_ref().map_or_else(|| self.source(source), |fd| Ok(fd.as_fd()))?;
         let what = || format!("error mounting to rootfs at {destination:?}");
         let stat = rustix::fs::fstat(source).tried(what)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let target = self.mount_point(destination, directory)?;
-        let in_proc = mount::file_system_magic(target.as_fd()).tried(what)? == PROC_MAGIC;
-        if in_proc {
-            let from_proc = mount::file_system_magic(source).tried(what)? == PROC_MAGIC;
+        if is_proc(target.as_fd()).tried(what)? {
+            let from_proc = is_proc(source).tried(what)?;
             let whole = destination == Path::new("/proc");
             if !proc_allowed || whole && !from_proc {
                 return Err(inside_proc(destination));
@@ -118,23 +116,48 @@ impl Init<'_> {
             self.root()?.open_without_links(destination, OFlags::PATH).map_err(|_| {
                 StepError::new(format!("filesystem {kind:?} must be mounted on ordinary directory"))
             })?;
-        } else if mount::file_system_magic(target.as_fd()).tried(what)? == PROC_MAGIC {
-            return Err(inside_proc(destination));
+        } else {
+            refuse_proc(target.as_fd(), destination)?;
         }
-        if plan.data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > MAX_VALUE)) {
-            return mount_long(plan, target.as_fd()).tried(what);
-        }
-        let made = match make_file_system(plan, target.as_fd()) {
-            Err(error) if mount::errno(&error) == Some(libc::EPERM) => substitute(plan, error),
-            other => other,
+        // ORDER: opened before anything covers it.
+        let original = if plan.copy_up {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            Some(self.root()?.open(destination, flags).tried(what)?)
+        } else {
+            None
         };
-        let made = made.tried(what)?;
-        if plan.copy_up {
-            let original = self.root()?.open(destination, OFlags::RDONLY | OFlags::DIRECTORY);
-            copy_up::copy(&original.tried(what)?, made.as_fd())
+        let long = |value: &Option<String>| value.as_ref().is_some_and(|v| v.len() > MAX_VALUE);
+        let classic = plan.classic != 0 || plan.data.iter().any(|(_, value)| long(value));
+        let made = if classic {
+            mount_classic(plan, target.as_fd()).tried(what)?;
+            self.root()?.open(destination, OFlags::PATH).tried(what)?
+        } else {
+            match make_file_system(plan, target.as_fd()) {
+                Err(error) if mount::errno(&error) == Some(libc::EPERM) => substitute(plan, error),
+                other => other,
+            }
+            .tried(what)?
+        };
+        if let Some(original) = original {
+            copy_up::copy(&original, made.as_fd())
                 .tried(|| format!("cannot copy the content of {destination:?}"))?;
         }
+        if classic {
+            return Ok(());
+        }
         mount::attach(made.as_fd(), target.as_fd()).tried(what)
+    }
+
+    /// Changes options of a file system that is mounted.
+    fn reconfigure(
+        &self,
+        destination: &Path,
+        data: &[(String, Option<String>)],
+    ) -> Result<(), StepError> {
+        let what = || format!("cannot change the file system at {destination:?}");
+        let target = self.root()?.open(destination, OFlags::PATH).tried(what)?;
+        let context = FsContext::pick(target.as_fd()).tried(what)?;
+        configure(&context, data).and_then(|()| context.reconfigure()).tried(what)
     }
 
     fn change(
@@ -224,6 +247,17 @@ fn not_mounted(destination: &Path, error: &io::Error) -> StepError {
     StepError::new(format!("error mounting to rootfs at {shown:?}: {}{hint}", reason(error)))
 }
 
+fn is_proc(file: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(mount::file_system_magic(file)? == PROC_MAGIC)
+}
+
+/// Refuses a place to mount on to which a link in the image has led: what is mounted inside `/proc` could make the runtime
+/// write to files of the container's choice.
+pub(super) fn refuse_proc(target: BorrowedFd<'_>, destination: &Path) -> Result<(), StepError> {
+    let inside = is_proc(target).tried(|| format!("cannot examine {destination:?}"))?;
+    if inside { Err(inside_proc(destination)) } else { Ok(()) }
+}
+
 fn inside_proc(destination: &Path) -> StepError {
     StepError::new(format!("{destination:?} cannot be mounted because it is inside /proc"))
 }
@@ -232,17 +266,26 @@ fn inside_proc(destination: &Path) -> StepError {
 fn make_file_system(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let context = FsContext::open(&plan.kind)?;
     context.set_string("source", plan.source.as_bytes())?;
-    for (key, value) in &plan.data {
-        match value {
-            Some(value) => context.set_string(key, value.as_bytes())?,
-            None => context.set_flag(key)?,
-        }
-    }
-    if plan.kind == "tmpfs" && !plan.data.iter().any(|(key, _)| key == "mode") {
-        let mode = rustix::fs::fstat(target)?.st_mode & 0o7777;
-        context.set_string("mode", format!("{mode:o}").as_bytes())?;
+    configure(&context, &plan.data)?;
+    if let Some(mode) = default_mode(plan, target)? {
+        context.set_string("mode", mode.as_bytes())?;
     }
     context.create(mount_flags(plan.attributes))
+}
+
+fn configure(context: &FsContext, data: &[(String, Option<String>)]) -> io::Result<()> {
+    data.iter().try_for_each(|(key, value)| match value {
+        Some(value) => context.set_string(key, value.as_bytes()),
+        None => context.set_flag(key),
+    })
+}
+
+/// Returns the permissions a tmpfs gets when nobody chose any.
+fn default_mode(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<Option<String>> {
+    if plan.kind != "tmpfs" || plan.data.iter().any(|(key, _)| key == "mode") {
+        return Ok(None);
+    }
+    Ok(Some(format!("{:o}", rustix::fs::fstat(target)?.st_mode & 0o7777)))
 }
 
 /// Some file systems cannot be made in a user namespace without the network or cgroup namespace to match: the host's
@@ -259,15 +302,17 @@ fn substitute(plan: &FsPlan, error: io::Error) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Mounts with `mount(2)`, whose options may be a page long.
-fn mount_long(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<()> {
-    let data: Vec<String> = plan
+/// Mounts with `mount(2)`, whose options may be a page long and which has flags of its own.
+fn mount_classic(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<()> {
+    let mut data: Vec<String> = plan
         .data
         .iter()
         .map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}")))
         .collect();
-    // The four lowest attributes are the same bits in both interfaces.
-    let flags = plan.attributes & 0xf;
+    if let Some(mode) = default_mode(plan, target)? {
+        data.push(format!("mode={mode}"));
+    }
+    let flags = plan.classic | mount::classic_flags(plan.attributes);
     let path = PathBuf::from(format!("/proc/self/fd/{}", target.as_raw_fd()));
     mount::mount_classic(&plan.source, &path, &plan.kind, flags, data.join(",").as_bytes())
 }

@@ -39,6 +39,7 @@ impl Init<'_> {
                 .root()?
                 .file(Path::new("/dev/console"))
                 .tried(|| "cannot create /dev/console".into())?;
+            super::mounts::refuse_proc(target.as_fd(), Path::new("/dev/console"))?;
             let bind = mount::clone_tree_fd(slave.as_fd(), false)
                 .tried(|| "cannot bind the terminal".into())?;
             mount::attach(bind.as_fd(), target.as_fd())

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::namespace::Namespaces;
 
@@ -293,7 +293,7 @@ fn push_root(
     for mount in mounts {
         push_mount(plan, &context, mount)?;
     }
-    push_devices(plan, mounts, linux, wanted.own(Namespaces::USER));
+    push_devices(plan, mounts, linux, wanted.own(Namespaces::USER))?;
     if input.facts.terminal
         && let Some(process) = spec.process().as_ref()
     {
@@ -309,6 +309,7 @@ fn push_hooks_and_pivot(
     wanted: &Wanted,
 ) -> Result<(), Error> {
     let hooks = input.spec.hooks().as_ref();
+    check_hooks(hooks)?;
     let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
     if some(prestart) || some(hooks.and_then(|hooks| hooks.create_runtime().as_ref())) {
         plan.steps.push(Step::Hooks(HookPoint::Runtime));
@@ -326,6 +327,28 @@ fn push_hooks_and_pivot(
             return Err(Error::InvalidSpec(format!("rootfsPropagation={text} is not supported")));
         };
         plan.steps.push(Step::RootPropagation { how, recursive });
+    }
+    Ok(())
+}
+
+fn check_hooks(hooks: Option<&Hooks>) -> Result<(), Error> {
+    let Some(hooks) = hooks else { return Ok(()) };
+    let lists = [
+        hooks.prestart(),
+        hooks.create_runtime(),
+        hooks.create_container(),
+        hooks.start_container(),
+        hooks.poststart(),
+        hooks.poststop(),
+    ];
+    for hook in lists.into_iter().flatten().flatten() {
+        let bad = |what: &str| Error::InvalidSpec(format!("hook {:?} {what}", hook.path()));
+        if !hook.path().is_absolute() {
+            return Err(bad("must be an absolute path"));
+        }
+        if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+            return Err(bad("must have a timeout greater than zero, or none"));
+        }
     }
     Ok(())
 }

@@ -53,6 +53,9 @@ impl Display for FsPlan {
                 None => write!(f, " {key}")?,
             }
         }
+        if self.classic != 0 {
+            write!(f, " flags {:#x}", self.classic)?;
+        }
         if self.copy_up { write!(f, " (copy up)") } else { Ok(()) }
     }
 }

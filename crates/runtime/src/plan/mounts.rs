@@ -42,17 +42,15 @@ pub(super) fn push_mount(
     let options = MountOptions::parse(mount.options().as_ref().unwrap_or(&no_options));
     let kind = mount.typ().as_deref().unwrap_or("");
 
+    refuse_misplaced(mount, kind, &options)?;
     if options.remount {
-        plan.steps.push(Step::Remount {
-            destination: destination.clone(),
-            attributes: options.attributes,
-            recursive: false,
-        });
+        push_remount(plan, &destination, &options);
     } else if options.bind.is_some() || kind == "bind" || kind == "rbind" {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         push_bind(plan, context, mount, (destination, recursive), &options)?;
         return Ok(());
     } else if kind == "cgroup" && !context.facts.unified {
+        warn_without_effect(plan, "cgroup", mount, &options);
         plan.steps.push(Step::CgroupHierarchies {
             destination: destination.clone(),
             attributes: options.attributes.set,
@@ -70,6 +68,52 @@ pub(super) fn push_mount(
     Ok(())
 }
 
+/// Refuses what would silently be missing.
+fn refuse_misplaced(mount: &Mount, kind: &str, options: &MountOptions) -> Result<(), Error> {
+    let bind = options.bind.is_some() || kind == "bind" || kind == "rbind";
+    let destination = mount.destination();
+    let mapped = options.idmap.is_some() || mount.uid_mappings().is_some();
+    if mapped && (!bind || options.remount) {
+        return Err(Error::InvalidSpec(format!(
+            "mount on {destination:?}: ids can only be mapped for bind mounts"
+        )));
+    }
+    if options.subpath.is_some() && !bind {
+        return Err(Error::InvalidSpec(format!(
+            "mount on {destination:?}: a subpath is only for bind mounts"
+        )));
+    }
+    if options.copy_up && !bind && (kind != "tmpfs" || options.remount) {
+        return Err(Error::InvalidSpec(format!(
+            "mount on {destination:?}: tmpcopyup is only for tmpfs"
+        )));
+    }
+    Ok(())
+}
+
+fn push_remount(plan: &mut InitPlan, destination: &Path, options: &MountOptions) {
+    for (attributes, recursive) in [(options.attributes, false), (options.recursive, true)] {
+        if attributes != MountAttributes::default() {
+            let destination = destination.to_owned();
+            plan.steps.push(Step::Remount { destination, attributes, recursive });
+        }
+    }
+    let data = options.for_change();
+    // Of a bind mount only the attributes can change: the file system is somebody else's, too.
+    if options.bind.is_none() && !data.is_empty() {
+        plan.steps.push(Step::Reconfigure { destination: destination.to_owned(), data });
+    }
+}
+
+fn warn_without_effect(plan: &mut InitPlan, kind: &str, mount: &Mount, options: &MountOptions) {
+    let names = options.without_effect_on_binds();
+    if !names.is_empty() {
+        let at = mount.destination();
+        let text = format!("{kind} mount on {at:?}: no effect of options {}", names.join(", "));
+        plan.warnings.push(text);
+    }
+}
+
 fn push_bind(
     plan: &mut InitPlan,
     context: &MountContext<'_>,
@@ -80,6 +124,7 @@ fn push_bind(
     let Some(source) = mount.source().as_ref() else {
         return Err(Error::InvalidSpec(format!("bind mount on {destination:?} has no source")));
     };
+    warn_without_effect(plan, "bind", mount, options);
     let mut attributes = options.attributes;
     let mut recursive_attributes = options.recursive;
     match options.propagation {
@@ -151,7 +196,7 @@ fn push_file_system(
     if late {
         attributes &= !RDONLY;
     }
-    let mut data = options.data.clone();
+    let (mut data, classic) = options.for_new();
     let label = context.linux.mount_label().as_deref().unwrap_or("");
     if context.facts.selinux && !label.is_empty() && !matches!(kind, "proc" | "sysfs" | "cgroup2") {
         data.push(("context".into(), Some(label.to_owned())));
@@ -162,7 +207,8 @@ fn push_file_system(
         destination: destination.clone(),
         attributes,
         data,
-        copy_up: options.copy_up && kind == "tmpfs",
+        classic,
+        copy_up: options.copy_up,
     }));
     if options.recursive != MountAttributes::default() {
         plan.steps.push(Step::Remount {
@@ -203,14 +249,19 @@ const DEFAULT_LINKS: [(&str, &str); 6] = [
 ];
 
 /// Appends device nodes and the links that programs expect, unless `/dev` is the host's.
-pub(super) fn push_devices(plan: &mut InitPlan, mounts: &[Mount], linux: &Linux, bind: bool) {
+pub(super) fn push_devices(
+    plan: &mut InitPlan,
+    mounts: &[Mount],
+    linux: &Linux,
+    bind: bool,
+) -> Result<(), Error> {
     let host_dev = mounts.iter().any(|mount| {
         mount.destination() == Path::new("/dev")
             && (mount.typ().as_deref() == Some("bind")
                 || mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind"))
     });
     if host_dev {
-        return;
+        return Ok(());
     }
     let no_devices = Vec::new();
     let wanted = linux.devices().as_ref().unwrap_or(&no_devices);
@@ -229,28 +280,32 @@ pub(super) fn push_devices(plan: &mut InitPlan, mounts: &[Mount], linux: &Linux,
     for device in wanted {
         // COMPAT: the link to the container's own `pts/ptmx` always wins over a node.
         if device.path() != Path::new("/dev/ptmx") {
-            plan.steps.push(Step::Device(device_plan(device, bind)));
+            plan.steps.push(Step::Device(device_plan(device, bind)?));
         }
     }
     for (path, target) in DEFAULT_LINKS {
         plan.steps.push(Step::Link { path: path.into(), target });
     }
+    Ok(())
 }
 
-fn device_plan(device: &LinuxDevice, bind: bool) -> DevicePlan {
+fn device_plan(device: &LinuxDevice, bind: bool) -> Result<DevicePlan, Error> {
+    let bad = |what: &str| Error::InvalidSpec(format!("device {:?} {what}", device.path()));
     let kind = match device.typ() {
         LinuxDeviceType::B => S_IFBLK,
+        LinuxDeviceType::C | LinuxDeviceType::U => S_IFCHR,
         LinuxDeviceType::P => S_IFIFO,
-        _ => S_IFCHR,
+        LinuxDeviceType::A => return Err(bad("needs the type b, c, u or p")),
     };
-    DevicePlan {
+    let number = |number: i64| u32::try_from(number).map_err(|_| bad("has an impossible number"));
+    Ok(DevicePlan {
         path: Path::new("/").join(device.path()),
         kind,
-        number: (device.major() as u32, device.minor() as u32),
+        number: (number(device.major())?, number(device.minor())?),
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
         bind: bind && kind != S_IFIFO,
-    }
+    })
 }
 
 /// Appends what is hidden or frozen once everything is in place.

@@ -17,11 +17,30 @@ pub(super) struct MountOptions {
     pub attributes: MountAttributes,
     pub recursive: MountAttributes,
     pub propagation: Option<(Propagation, bool)>,
+    /// What concerns the file system rather than the mount: what was switched on or off, under the kernel's names.
+    pub switches: Vec<Switch>,
     /// What is bound lies below the source (our own option `x-rorqual.subpath=PATH`).
     pub subpath: Option<String>,
     /// What is left goes to the file system.
     pub data: Vec<(String, Option<String>)>,
 }
+
+/// An option of every file system, on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Switch {
+    /// The names by which `fsconfig(2)` turns it on and off; none where only `mount(2)` has it.
+    names: Option<(&'static str, &'static str)>,
+    /// `MS_*`
+    flag: u64,
+    on: bool,
+}
+
+const SYNC: (Option<(&str, &str)>, u64) = (Some(("sync", "async")), 1 << 4);
+const MANDATORY: (Option<(&str, &str)>, u64) = (Some(("mand", "nomand")), 1 << 6);
+const DIRSYNC: (Option<(&str, &str)>, u64) = (Some(("dirsync", "dirsync")), 1 << 7);
+const SILENT: (Option<(&str, &str)>, u64) = (None, 1 << 15);
+const VERSIONS: (Option<(&str, &str)>, u64) = (None, 1 << 23);
+const LAZY: (Option<(&str, &str)>, u64) = (Some(("lazytime", "nolazytime")), 1 << 25);
 
 impl MountOptions {
     /// Sorts options; later ones win.
@@ -33,6 +52,37 @@ impl MountOptions {
         parsed
     }
 
+    /// Returns the file system's options as a new one takes them, and the flags that only `mount(2)` takes.
+    pub(super) fn for_new(&self) -> (Vec<(String, Option<String>)>, u64) {
+        let on = || self.switches.iter().filter(|switch| switch.on);
+        let named = on().filter_map(|switch| Some((switch.names?.0.to_owned(), None)));
+        let flags = on().filter(|switch| switch.names.is_none()).map(|switch| switch.flag);
+        (named.chain(self.data.iter().cloned()).collect(), flags.fold(0, |all, one| all | one))
+    }
+
+    /// Returns the file system's options as one that is mounted already takes them.
+    pub(super) fn for_change(&self) -> Vec<(String, Option<String>)> {
+        let name = |switch: &Switch| {
+            let (on, off) = switch.names?;
+            Some((if switch.on { on } else { off }.to_owned(), None))
+        };
+        self.switches.iter().filter_map(name).chain(self.data.iter().cloned()).collect()
+    }
+
+    /// Names what a bind mount, which has no file system of its own, cannot have.
+    pub(super) fn without_effect_on_binds(&self) -> Vec<String> {
+        let text = |(key, value): &(String, Option<String>)| {
+            value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"))
+        };
+        let mut names: Vec<String> = self.data.iter().map(text).collect();
+        let on = self.switches.iter().filter(|switch| switch.on);
+        names.extend(on.filter_map(|switch| Some(switch.names?.0.to_owned())));
+        if self.copy_up {
+            names.push("tmpcopyup".to_owned());
+        }
+        names
+    }
+
     fn take(&mut self, option: &str) {
         if let Some((set, clear)) = attribute(option) {
             apply(&mut self.attributes, set, clear);
@@ -40,6 +90,9 @@ impl MountOptions {
             apply(&mut self.recursive, set, clear);
         } else if let Some(propagation) = propagation(option) {
             self.propagation = Some(propagation);
+        } else if let Some(switch) = switch(option) {
+            self.switches.retain(|known| known.flag != switch.flag);
+            self.switches.push(switch);
         } else {
             self.take_special(option);
         }
@@ -53,9 +106,8 @@ impl MountOptions {
             "tmpcopyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
-            // What a mount has anyway, or what no file system of today looks at.
-            "" | "defaults" | "async" | "nomand" | "noiversion" | "loud" | "nolazytime"
-            | "silent" | "_netdev" | "auto" | "noauto" | "user" | "nouser" => {}
+            // What a mount has anyway, and what mount(8) keeps for itself.
+            "" | "defaults" | "_netdev" | "auto" | "noauto" | "nofail" | "user" | "nouser" => {}
             _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
                 self.subpath = Some(path.to_owned());
             }
@@ -73,6 +125,25 @@ impl MountOptions {
 fn apply(attributes: &mut MountAttributes, set: u64, clear: u64) {
     attributes.set = attributes.set & !clear | set;
     attributes.clear = attributes.clear & !set | clear;
+}
+
+/// Reads the options of every file system that are not attributes of a mount.
+fn switch(option: &str) -> Option<Switch> {
+    let ((names, flag), on) = match option {
+        "sync" => (SYNC, true),
+        "async" => (SYNC, false),
+        "mand" => (MANDATORY, true),
+        "nomand" => (MANDATORY, false),
+        "dirsync" => (DIRSYNC, true),
+        "silent" => (SILENT, true),
+        "loud" => (SILENT, false),
+        "iversion" => (VERSIONS, true),
+        "noiversion" => (VERSIONS, false),
+        "lazytime" => (LAZY, true),
+        "nolazytime" => (LAZY, false),
+        _ => return None,
+    };
+    Some(Switch { names, flag, on })
 }
 
 /// Returns which attributes an option sets and clears.

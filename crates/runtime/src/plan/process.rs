@@ -40,13 +40,14 @@ pub(super) fn push_process(
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::InvalidSpec("process.args must not be empty".into()));
     }
-    push_scheduling(steps, process, context)?;
-    for rlimit in process.rlimits().iter().flatten() {
-        steps.push(Step::Rlimit {
-            resource: rlimit_number(rlimit.typ()),
-            limit: Rlimit { soft: rlimit.soft(), hard: rlimit.hard() },
-        });
+    if !process.cwd().is_absolute() {
+        return Err(Error::InvalidSpec(format!(
+            "process.cwd {:?} must be an absolute path",
+            process.cwd()
+        )));
     }
+    push_scheduling(steps, process, context)?;
+    push_rlimits(steps, process)?;
     let user = process.user();
     steps.push(Step::FindUser {
         user: context.user.clone(),
@@ -87,6 +88,20 @@ pub(super) fn push_process(
     }
     steps.push(Step::SetCapabilities(sets));
     steps.push(Step::Execute);
+    Ok(())
+}
+
+fn push_rlimits(steps: &mut Vec<Step>, process: &Process) -> Result<(), Error> {
+    let mut seen = Vec::new();
+    for rlimit in process.rlimits().iter().flatten() {
+        let resource = rlimit_number(rlimit.typ());
+        if seen.contains(&resource) {
+            return Err(Error::InvalidSpec(format!("process.rlimits has {} twice", rlimit.typ())));
+        }
+        seen.push(resource);
+        let limit = Rlimit { soft: rlimit.soft(), hard: rlimit.hard() };
+        steps.push(Step::Rlimit { resource, limit });
+    }
     Ok(())
 }
 

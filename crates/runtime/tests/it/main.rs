@@ -5,6 +5,10 @@
 #![expect(clippy::print_stderr, reason = "a test program of its own")]
 #![expect(clippy::unwrap_used, reason = "a test program of its own")]
 
+mod listener;
+mod options;
+mod security;
+
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -12,19 +16,23 @@ use std::process::{Command, ExitCode, Output};
 
 use serde_json::{Value, json};
 
-const APPLETS: [&str; 12] = [
+const APPLETS: [&str; 14] = [
     "sh", "ls", "cat", "id", "true", "sleep", "hostname", "grep", "echo", "test", "wc", "readlink",
+    "stat", "touch",
 ];
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new("runtime")) {
         return rorqual_runtime::cli::main(std::env::args_os().skip(1));
     }
+    if std::env::args_os().nth(1).as_deref() == Some(OsStr::new("attack")) {
+        return security::attack();
+    }
     if !rustix::process::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
         eprintln!("skipped: needs root and a static /bin/busybox");
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 11] = [
+    let own: [(&str, Test); 11] = [
         ("runs_and_exits", runs_and_exits),
         ("waits_for_start", waits_for_start),
         ("explains_failures", explains_failures),
@@ -38,7 +46,8 @@ fn main() -> ExitCode {
         ("starts_often", starts_often),
     ];
     let filter = std::env::args().nth(1).unwrap_or_default();
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
+    let others = listener::TESTS.iter().chain(options::TESTS).chain(security::TESTS);
+    for (name, test) in own.iter().chain(others).filter(|(name, _)| name.contains(&filter)) {
         eprintln!("test {name} ...");
         test(&Host::new());
     }

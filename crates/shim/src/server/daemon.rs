@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rorqual_sys::poll::{Interest, Poller};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::token::Token;
 use crate::wire::{self, Call, Incoming, Message, Outgoing};
@@ -66,6 +67,13 @@ impl DaemonLine {
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Tells whether the other end is closed.
+    pub(super) fn has_left(&self) -> bool {
+        let mut line = [PollFd::new(&self.socket, PollFlags::empty())];
+        let polled = rustix::event::poll(&mut line, Some(&Timespec::default()));
+        polled.is_err() || line[0].revents().contains(PollFlags::HUP)
     }
 
     /// Tells whether everything was sent.

@@ -133,6 +133,7 @@ pub(super) fn launch(
 pub(super) fn exec(
     document: ExecDocument,
     spec: Spec,
+    directory: &ShimDirectory,
     cgroup: String,
     (target_pid, target): (i32, OwnedFd),
 ) -> Result<(Executed, Ends), Failure> {
@@ -140,7 +141,11 @@ pub(super) fn exec(
     let stdin = document.attachment.is_some_and(|wanted| wanted.stdin);
     let wish = Wish { terminal: terminal.then_some(document.window), stdin };
     let plumbing = plumb(wish).map_err(internal)?;
+    let bundle = directory.path().to_owned();
     let request = ExecRequest {
+        // The directory has the container's id for a name.
+        id: bundle.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        bundle,
         target_pid,
         target,
         process: document.process,

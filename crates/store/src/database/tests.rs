@@ -94,3 +94,18 @@ async fn a_newer_schema_is_refused() {
     drop(connection);
     assert!(matches!(Database::open(&path), Err(Error::TooNew { found: 99, .. })));
 }
+
+#[tokio::test]
+async fn space_is_set_aside_behind_both_files() {
+    use std::os::unix::fs::MetadataExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let database = Database::open(&path).unwrap();
+    database.put(Durability::Normal, thing("a", 1)).await.unwrap();
+    for name in ["state.db", "state.db-wal"] {
+        let file = directory.path().join(name).metadata().unwrap();
+        assert!(file.blocks() * 512 >= super::reserve::ROOM, "{name}: {file:?}");
+        assert!(file.len() < super::reserve::ROOM, "{name}: {file:?}");
+    }
+}

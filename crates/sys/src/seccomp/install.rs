@@ -36,3 +36,30 @@ pub fn install(program: &Program) -> io::Result<Option<OwnedFd>> {
         _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }
+
+/// Returns which flags of a filter, of those with these names, the running kernel knows.
+pub fn supported<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    names.iter().copied().filter(|name| flag(name).is_some_and(knows)).collect()
+}
+
+fn flag(name: &str) -> Option<libc::c_ulong> {
+    Some(match name {
+        "SECCOMP_FILTER_FLAG_TSYNC" => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        "SECCOMP_FILTER_FLAG_LOG" => libc::SECCOMP_FILTER_FLAG_LOG,
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // The kernel takes it only with a listener.
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+        }
+        _ => return None,
+    })
+}
+
+/// Asks with a filter that is not there: the flags are looked at first.
+fn knows(flags: libc::c_ulong) -> bool {
+    let nothing = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: a null filter is refused before anything is installed.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, nothing) };
+    answer < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}

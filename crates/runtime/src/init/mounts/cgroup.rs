@@ -19,6 +19,7 @@ impl Init<'_> {
     ) -> Result<(), StepError> {
         let what = || format!("cannot mount cgroups on {destination:?}");
         let target = self.mount_point(destination, true)?;
+        super::refuse_proc(target.as_fd(), destination)?;
         let context = FsContext::open("tmpfs").tried(what)?;
         context.set_string("mode", b"755").tried(what)?;
         let base = context.create(NOSUID | NODEV | NOEXEC).tried(what)?;

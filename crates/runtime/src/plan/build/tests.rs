@@ -58,6 +58,32 @@ fn refuses_what_cannot_work() {
         "",
         r#"invalid specification: sysctl "net.ipv4.ip_forward" not allowed in host namespace"#,
     );
+    refused(
+        r#""cwd": "/""#,
+        r#""cwd": "tmp""#,
+        r#"invalid specification: process.cwd "tmp" must be an absolute path"#,
+    );
+    let twice = r#"{"type": "RLIMIT_CORE", "hard": 1, "soft": 1}"#;
+    refused(
+        r#""cwd": "/""#,
+        &format!(r#""cwd": "/", "rlimits": [{twice}, {twice}]"#),
+        "invalid specification: process.rlimits has RLIMIT_CORE twice",
+    );
+    refused(
+        r#""hostname": "name""#,
+        r#""hooks": {"poststop": [{"path": "/bin/true", "timeout": 0}]}"#,
+        r#"invalid specification: hook "/bin/true" must have a timeout greater than zero, or none"#,
+    );
+    refused(
+        r#""hostname": "name""#,
+        r#""hooks": {"prestart": [{"path": "true"}]}"#,
+        r#"invalid specification: hook "true" must be an absolute path"#,
+    );
+    refused(
+        r#""maskedPaths""#,
+        r#""devices": [{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}], "maskedPaths""#,
+        r#"invalid specification: device "/dev/x" needs the type b, c, u or p"#,
+    );
     refused(r#"["true"]"#, "[]", "invalid specification: process.args must not be empty");
     refused(
         r#"{"type": "uts"}"#,
@@ -76,4 +102,35 @@ fn a_shared_mount_namespace_keeps_its_root() {
     let text = plan(&spec(&SMALL.replace(r#"{"type": "mount"},"#, ""))).unwrap().to_string();
     assert!(!text.contains("isolate") && !text.to_lowercase().contains("pivot"), "{text}");
     assert!(text.contains("root from source") && text.contains(" at /"), "{text}");
+}
+
+#[test]
+fn misplaced_mount_options_are_refused_or_told() {
+    let bind = r#"["rbind", "ro", "rslave"]"#;
+    refused(
+        r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#,
+        r#"{"destination": "/proc", "type": "proc", "options": ["idmap"]}"#,
+        r#"invalid specification: mount on "/proc": ids can only be mapped for bind mounts"#,
+    );
+    refused(
+        r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#,
+        r#"{"destination": "/proc", "type": "proc", "options": ["tmpcopyup"]}"#,
+        r#"invalid specification: mount on "/proc": tmpcopyup is only for tmpfs"#,
+    );
+    let told = plan(&spec(&SMALL.replace(bind, r#"["rbind", "sync", "size=3"]"#))).unwrap();
+    assert_eq!(told.warnings, [r#"bind mount on "/data": no effect of options size=3, sync"#]);
+}
+
+#[test]
+fn a_remount_changes_mount_and_file_system() {
+    let steps = |options: &str| -> Vec<String> {
+        let mount = format!(r#"{{"destination": "/proc", "type": "proc", "options": {options}}}"#);
+        let old = r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#;
+        let text = plan(&spec(&SMALL.replace(old, &mount))).unwrap().to_string();
+        let about = |line: &&str| line.starts_with("Remount") || line.starts_with("Reconfigure");
+        text.lines().filter(about).map(|line| line[..6].to_owned()).collect()
+    };
+    assert_eq!(steps(r#"["remount", "nosuid", "hidepid=2"]"#), ["Remoun", "Reconf"]);
+    assert_eq!(steps(r#"["remount", "bind", "nosuid", "hidepid=2"]"#), ["Remoun"]);
+    assert_eq!(steps(r#"["remount", "hidepid=2"]"#), ["Reconf"]);
 }

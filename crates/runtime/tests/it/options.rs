@@ -1,0 +1,110 @@
+//! Mount options as the kernel shows them afterwards.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+
+use serde_json::{Value, json};
+
+use super::{Host, Test, stderr, stdout};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("options_reach_the_file_system", options_reach_the_file_system),
+    ("options_reach_bind_mounts", options_reach_bind_mounts),
+    ("maps_ids_of_mounts", maps_ids_of_mounts),
+    ("copies_up", copies_up),
+];
+
+fn add(spec: &mut Value, mount: Value) {
+    spec["mounts"].as_array_mut().unwrap().push(mount);
+}
+
+fn tmpfs(at: &str, options: &[&str]) -> Value {
+    json!({"destination": at, "type": "tmpfs", "source": "tmpfs", "options": options})
+}
+
+/// Returns the options of a mount: its own, and those of its file system.
+fn options<'a>(mountinfo: &'a str, at: &str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let line = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some(at)).unwrap();
+    let own = line.split(' ').nth(5).unwrap().split(',').collect();
+    (own, line.rsplit(' ').next().unwrap().split(',').collect())
+}
+
+fn options_reach_the_file_system(host: &Host) {
+    host.spec(&["cat", "/proc/self/mountinfo"], |spec| {
+        add(spec, tmpfs("/a", &["sync", "lazytime", "noatime", "size=64k", "nr_inodes=9"]));
+        add(
+            spec,
+            tmpfs("/b", &["iversion", "silent", "dirsync", "noexec", "nodiratime", "size=64k"]),
+        );
+        add(spec, tmpfs("/c", &["sync", "async", "size=64k"]));
+        add(spec, tmpfs("/c", &["remount", "size=128k", "nosuid"]));
+    });
+    let output = host.run();
+    let text = stdout(&output);
+    let has = |at: &str, expected: (&[&str], &[&str])| {
+        let (own, of_system) = options(&text, at);
+        assert!(expected.0.iter().all(|option| own.contains(option)), "{at}: {own:?}");
+        assert!(expected.1.iter().all(|option| of_system.contains(option)), "{at}: {of_system:?}");
+    };
+    has("/a", (&["noatime"], &["sync", "lazytime", "size=64k", "nr_inodes=9"]));
+    has("/b", (&["noexec", "nodiratime"], &["dirsync", "size=64k"]));
+    has("/c", (&["nosuid"], &["size=128k"]));
+    assert!(!options(&text, "/c").1.contains(&"sync"));
+
+    host.spec(&["true"], |spec| add(spec, tmpfs("/a", &["nonsense=1"])));
+    let text = stderr(&host.run());
+    assert!(text.contains("nonsense"), "the kernel names the option: {text}");
+}
+
+fn options_reach_bind_mounts(host: &Host) {
+    std::fs::create_dir_all(host.path("outer/inner")).unwrap();
+    host.spec(&["cat", "/proc/self/mountinfo"], |spec| {
+        add(spec, tmpfs("/a", &[]));
+        add(spec, tmpfs("/a/b", &[]));
+        let bind = |at: &str, options: &[&str]| {
+            json!({"destination": at, "type": "bind", "source": "outer", "options": options})
+        };
+        add(spec, bind("/x", &["rbind", "ro", "nosuid", "odd", "sync"]));
+        add(spec, bind("/y", &["rbind", "rro", "rnodev"]));
+    });
+    let output = host.run();
+    let text = stdout(&output);
+    let (x, y) = (options(&text, "/x").0, options(&text, "/y").0);
+    assert!(x.contains(&"ro") && x.contains(&"nosuid"), "{x:?}");
+    assert!(y.contains(&"ro") && y.contains(&"nodev"), "{y:?}");
+    assert!(stderr(&output).contains("no effect of options odd, sync"), "{output:?}");
+}
+
+fn maps_ids_of_mounts(host: &Host) {
+    std::fs::create_dir(host.path("data")).unwrap();
+    std::fs::write(host.path("data/file"), "").unwrap();
+    chown(host.path("data/file"), Some(3000), Some(4000)).unwrap();
+    for (option, kind) in [("idmap", "bind"), ("ridmap", "rbind")] {
+        host.spec(&["stat", "-c", "%u:%g", "/data/file"], |spec| {
+            let map = |from: u32| json!([{"containerID": from, "hostID": from + 10_000, "size": 1}]);
+            add(
+                spec,
+                json!({
+                    "destination": "/data", "type": "bind", "source": "data", "options": [kind, option],
+                    "uidMappings": map(3000), "gidMappings": map(4000),
+                }),
+            );
+        });
+        let output = host.run();
+        assert_eq!(stdout(&output), "13000:14000\n", "{option}: {output:?}");
+    }
+    assert_eq!(std::fs::metadata(host.path("data/file")).unwrap().uid(), 3000);
+    host.spec(&["true"], |spec| add(spec, tmpfs("/a", &["idmap"])));
+    let text = stderr(&host.run());
+    assert!(text.contains("ids can only be mapped for bind mounts"), "{text}");
+}
+
+/// Also where a flag takes the older call.
+fn copies_up(host: &Host) {
+    std::fs::write(host.path("rootfs/etc/marker"), "here").unwrap();
+    for (more, expected) in [("mode=700", "here700\n"), ("iversion", "here755\n")] {
+        host.spec(&["sh", "-c", "cat /etc/marker; stat -c %a /etc"], |spec| {
+            add(spec, tmpfs("/etc", &["tmpcopyup", more]));
+        });
+        assert_eq!(stdout(&host.run()), expected);
+    }
+}
