@@ -22,9 +22,6 @@ pub(crate) enum BadRequest {
     /// What is asked for is not there.
     #[error("{0}")]
     NotFound(String),
-    /// Not allowed.
-    #[error("{0}")]
-    Forbidden(String),
     /// A part is missing at present.
     #[error("{0}")]
     Unavailable(String),
@@ -36,7 +33,6 @@ impl Classify for BadRequest {
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unavailable(_) => ErrorKind::Unavailable,
         }
     }

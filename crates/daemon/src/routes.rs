@@ -109,10 +109,10 @@ fn other_routes(router: &mut Router<Handler>) {
         DELETE "/volumes/{name:.*}" => volumes::remove;
         GET "/networks" => networks::list;
         GET "/networks/" => networks::list;
-        POST "/networks/create" => refused::network;
+        POST "/networks/create" => networks::create;
         POST "/networks/prune" => networks::prune;
-        POST "/networks/{id}/connect" => refused::network;
-        POST "/networks/{id}/disconnect" => refused::network;
+        POST "/networks/{id}/connect" => networks::connect;
+        POST "/networks/{id}/disconnect" => networks::disconnect;
         GET "/networks/{id}" => networks::inspect;
         DELETE "/networks/{id}" => networks::remove;
     }

@@ -61,7 +61,7 @@ impl Containers {
     }
 
     /// Runs `work` with the container's operation lock held, to its end.
-    async fn locked<T, W, F>(&self, text: &str, work: W) -> Result<T>
+    pub(crate) async fn locked<T, W, F>(&self, text: &str, work: W) -> Result<T>
     where
         W: FnOnce(Arc<World>, Arc<Container>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,

@@ -191,6 +191,8 @@ pub struct NetworkSpec {
     pub mode: NetworkMode,
     /// Settings per network; the one of `mode` is added when it is missing.
     pub endpoints: Vec<EndpointRequest>,
+    /// The container was taken off the network of `mode`, and stays off.
+    pub left_mode: bool,
     /// Ports to publish.
     pub published: Vec<PublishedPort>,
     /// Publish every exposed port on some host port.

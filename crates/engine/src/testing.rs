@@ -14,7 +14,10 @@ use rorqual_content::ImageConfig;
 use rorqual_content::fake::{FakeBlobs, FakeImages};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{ContainerId, DiffId, ErrorKind, NetworkId, Platform};
-use rorqual_network::{Attach, Endpoint, NetworkRecord, Networks, Sandbox, SandboxKind};
+use rorqual_network::{
+    Attach, Endpoint, EndpointRequest, NetworkRecord, NetworkRequest, Networks, Sandbox,
+    SandboxKind,
+};
 use rorqual_shim::fake::FakeTasks;
 use rorqual_shim::log::{LogQuery, LogTarget};
 use rorqual_shim::{Adoption, Launch, Task, Tasks};
@@ -74,8 +77,10 @@ fn bridge() -> NetworkRecord {
         subnets: Vec::new(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        ipv4: true,
         ipv6: false,
         internal: false,
+        attachable: false,
     }
 }
 
@@ -86,6 +91,31 @@ impl Networks for Nets {
     }
     async fn find(&self, _text: &str) -> Result<NetworkRecord, rorqual_network::Error> {
         Ok(bridge())
+    }
+    async fn create(
+        &self,
+        _request: NetworkRequest,
+    ) -> Result<NetworkRecord, rorqual_network::Error> {
+        Err(rorqual_network::Error::Unsupported("these networks stay as they are".to_owned()))
+    }
+    async fn remove(&self, network: &NetworkId) -> Result<(), rorqual_network::Error> {
+        Err(rorqual_network::Error::NoSuchNetwork(network.to_string()))
+    }
+    async fn connect(
+        &self,
+        _container: &ContainerId,
+        _pid: i32,
+        _request: EndpointRequest,
+    ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
+        Err(rorqual_network::Error::Unsupported("these networks stay as they are".to_owned()))
+    }
+    async fn disconnect(
+        &self,
+        _container: &ContainerId,
+        _pid: i32,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
+        Err(rorqual_network::Error::NoSuchNetwork(network.to_string()))
     }
     async fn endpoints(
         &self,
@@ -112,6 +142,8 @@ impl Networks for Nets {
             gateway: None,
             ipv6: None,
             gateway6: None,
+            aliases: Vec::new(),
+            gateway_priority: 0,
         };
         Ok(Sandbox {
             namespace,

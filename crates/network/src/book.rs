@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use rorqual_core::{ContainerId, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Attach, Endpoint, EndpointRequest, Error, NetworkRecord, PublishedPort, SandboxKind};
+use crate::cidr::Cidr;
+use crate::{
+    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, PublishedPort, SandboxKind, Subnet,
+};
 
 /// A container's share of the networks; written to disk so that the next daemon can take over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +25,27 @@ pub(crate) struct Attached {
     pub(crate) ports: Vec<PublishedPort>,
     /// Where its files are.
     pub(crate) directory: PathBuf,
-    /// The host's ends of its links.
+    /// The host's ends of its links, in the order of the endpoints.
     pub(crate) links: Vec<String>,
+    /// What its files are made from; unknown when it was learnt from the kernel.
+    #[serde(default)]
+    pub(crate) request: Option<Attach>,
+    /// The resolver serves it.
+    #[serde(default)]
+    pub(crate) resolver: bool,
+}
+
+/// Finds the endpoint that has the default gateway of a family: the highest priority, then the first name.
+// COMPAT: dockerd chooses so.
+pub(crate) fn gateway_endpoint(
+    endpoints: &[Endpoint],
+    has_gateway: impl Fn(&Endpoint) -> bool,
+) -> Option<&Endpoint> {
+    let candidates = endpoints.iter().filter(|endpoint| has_gateway(endpoint));
+    candidates.min_by(|a, b| {
+        let by_name = || a.network_name.cmp(&b.network_name);
+        b.gateway_priority.cmp(&a.gateway_priority).then_with(by_name)
+    })
 }
 
 /// Networks and attachments.
@@ -73,61 +95,187 @@ impl Book {
         Ok(all.filter(|(_, _, endpoint)| endpoint.network == *network).collect())
     }
 
-    /// Checks an attachment and finds the bridge network it asks for, if any.
+    /// Checks an attachment and finds the networks it asks for, in the order asked for.
     ///
     /// # Errors
     /// `Conflict` when the container is attached already, else what is wrong with the request.
     pub(crate) fn plan<'a>(
         &self,
         attach: &'a Attach,
-    ) -> Result<Option<(NetworkRecord, &'a EndpointRequest)>, Error> {
+    ) -> Result<Vec<(NetworkRecord, &'a EndpointRequest)>, Error> {
         if self.attached.contains_key(&attach.container) {
             return Err(Error::Conflict(format!(
                 "container {} is attached to its networks already",
                 attach.container.short()
             )));
         }
-        let SandboxKind::Own(requests) = &attach.kind else { return Ok(None) };
-        let mut found = None;
+        let SandboxKind::Own(requests) = &attach.kind else { return Ok(Vec::new()) };
+        let mut found = Vec::<(NetworkRecord, &EndpointRequest)>::new();
         for request in requests {
             let network = self.find(&request.network)?;
             match network.driver.as_str() {
                 "null" if requests.len() == 1 => {}
-                "bridge" if found.is_none() => found = Some((network.clone(), request)),
-                "bridge" => {
-                    return Err(Error::Unsupported(
-                        "a container on several networks is not supported yet".to_owned(),
-                    ));
+                "null" | "host" => return Err(cannot_mix()),
+                _ if found.iter().any(|(other, _)| other.id == network.id) => {
+                    return Err(Error::InvalidArgument(format!(
+                        "network {} is asked for more than once",
+                        network.name
+                    )));
                 }
-                // COMPAT: dockerd's words.
                 _ => {
-                    return Err(Error::InvalidArgument(
-                        "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+                    check_request(network, request)?;
+                    found.push((network.clone(), request));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Checks whether an attached container can join one more network, and finds that.
+    pub(crate) fn plan_connection(
+        &self,
+        container: &ContainerId,
+        request: &EndpointRequest,
+    ) -> Result<NetworkRecord, Error> {
+        let network = self.find(&request.network)?;
+        let attached = self.attached(container)?;
+        match &attached.kind {
+            // COMPAT: dockerd's words.
+            SandboxKind::Host | SandboxKind::Container(..) => {
+                return Err(Error::Forbidden(
+                    "container sharing network namespace with another container or host cannot be connected to any \
+                     other network"
+                        .to_owned(),
+                ));
+            }
+            SandboxKind::Own(requests) => {
+                let lonely = requests.iter().any(|request| request.network == "none");
+                if lonely || matches!(network.driver.as_str(), "null" | "host") {
+                    return Err(Error::Forbidden(
+                        "container cannot be connected to multiple networks with one of the networks in private \
+                         (none) mode"
                             .to_owned(),
                     ));
                 }
             }
         }
-        if let Some((network, request)) = &found {
-            check_request(network, request)?;
+        if attached.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
+            // COMPAT: dockerd's words.
+            return Err(Error::Forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                attached.name, network.name
+            )));
         }
-        Ok(found)
+        check_request(network, request)?;
+        Ok(network.clone())
+    }
+
+    /// Finds an attached container.
+    pub(crate) fn attached(&self, container: &ContainerId) -> Result<&Attached, Error> {
+        self.attached.get(container).ok_or_else(|| {
+            Error::Conflict(format!("container {} is not attached to networks", container.short()))
+        })
+    }
+
+    /// Checks whether a network may go.
+    pub(crate) fn check_removal(&self, network: &NetworkId) -> Result<&NetworkRecord, Error> {
+        let found = self.networks.iter().find(|known| known.id == *network);
+        let record = found.ok_or_else(|| Error::NoSuchNetwork(network.to_string()))?;
+        if record.is_predefined() {
+            // COMPAT: dockerd's words.
+            return Err(Error::Forbidden(format!(
+                "{} is a pre-defined network and cannot be removed",
+                record.name
+            )));
+        }
+        let users = self.endpoints(network)?;
+        if !users.is_empty() {
+            let users =
+                users.iter().map(|(id, name, _)| format!("name:{name:?} id:{:?}", id.short()));
+            // COMPAT: dockerd's words.
+            return Err(Error::Forbidden(format!(
+                "error while removing network: network {} has active endpoints ({})",
+                record.name,
+                users.collect::<Vec<_>>().join(", ")
+            )));
+        }
+        Ok(record)
+    }
+
+    /// Checks whether the name of a network is free.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), Error> {
+        let users = self.networks.iter().filter(|network| !network.is_predefined());
+        if users.into_iter().any(|network| network.name == name) {
+            // COMPAT: clients look for this text.
+            return Err(Error::Conflict(format!("network with name {name} already exists")));
+        }
+        Ok(())
+    }
+
+    /// Lists the subnets of all networks.
+    pub(crate) fn subnets(&self) -> Vec<Cidr> {
+        let all = self.networks.iter().flat_map(|network| &network.subnets);
+        all.filter_map(|subnet| subnet.cidr().ok()).collect()
     }
 }
 
+fn cannot_mix() -> Error {
+    // COMPAT: dockerd's words.
+    Error::InvalidArgument(
+        "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+            .to_owned(),
+    )
+}
+
 fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(), Error> {
-    if network.name == "bridge" && (request.ipv4.is_some() || request.ipv6.is_some()) {
+    let invalid = |what: &str| {
         // COMPAT: dockerd's words.
-        return Err(Error::InvalidArgument(
-            "user specified IP address is supported only when connecting to networks with user configured subnets"
-                .to_owned(),
-        ));
+        Error::InvalidArgument(format!(
+            "invalid config for network {}: invalid endpoint settings:\n{what}",
+            network.name
+        ))
+    };
+    if network.name == "bridge" {
+        if request.ipv4.is_some() || request.ipv6.is_some() {
+            return Err(invalid(
+                "user specified IP address is supported on user defined networks only",
+            ));
+        }
+        if !request.aliases.is_empty() {
+            return Err(invalid(
+                "network-scoped aliases are only supported for user-defined networks",
+            ));
+        }
     }
-    if network.name == "bridge" && !request.aliases.is_empty() {
-        // COMPAT: dockerd's words.
-        return Err(Error::InvalidArgument(
-            "network-scoped aliases are only supported for user-defined networks".to_owned(),
-        ));
+    let wanted = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
+    for address in wanted.into_iter().flatten() {
+        let of_family = |cidr: Cidr| matches!(cidr, Cidr::V4(_)) == address.is_ipv4();
+        let subnets =
+            network.subnets.iter().filter_map(|subnet| Some((subnet, subnet.cidr().ok()?)));
+        match subnets.into_iter().find(|(_, cidr)| of_family(*cidr)) {
+            Some((subnet, _)) if !subnet.configured => {
+                return Err(invalid(
+                    "user specified IP address is supported only when connecting to networks with user configured subnets",
+                ));
+            }
+            Some((_, cidr)) if cidr.contains(address) => {}
+            _ => {
+                return Err(invalid(&format!(
+                    "no configured subnet or ip-range contain the IP address {address}"
+                )));
+            }
+        }
+    }
+    request.aliases.iter().try_for_each(|alias| check_alias(alias))
+}
+
+/// LIMIT: as long as a DNS name may be.
+const LONGEST_ALIAS: usize = 253;
+
+fn check_alias(alias: &str) -> Result<(), Error> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#';
+    if alias.is_empty() || alias.len() > LONGEST_ALIAS || alias.contains(bad) {
+        return Err(Error::InvalidArgument(format!("invalid network alias {alias:?}")));
     }
     Ok(())
 }
@@ -144,11 +292,19 @@ pub(crate) fn bridge_record(
         name: "bridge".to_owned(),
         driver: "bridge".to_owned(),
         created,
-        subnets: vec![(subnet.0, IpAddr::V4(subnet.1))],
+        subnets: vec![Subnet {
+            subnet: subnet.0,
+            range: String::new(),
+            gateway: Some(IpAddr::V4(subnet.1)),
+            auxiliary: BTreeMap::new(),
+            configured: false,
+        }],
         options,
         labels: BTreeMap::new(),
+        ipv4: true,
         ipv6: false,
         internal: false,
+        attachable: false,
     }
 }
 
@@ -167,7 +323,9 @@ pub(crate) fn plain_record(
         subnets: Vec::new(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        ipv4: true,
         ipv6: false,
         internal: false,
+        attachable: false,
     }
 }

@@ -1,4 +1,4 @@
-//! Sets up the default bridge on the host: interface, address, kernel settings. Does not deal with containers.
+//! Sets up bridges on the host: interface, addresses, kernel settings. Does not deal with containers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rorqual_sys::net::{self, Address, Batch, Change, Link, LinkRef, NetlinkError, Socket};
 
-use crate::Error;
-use crate::cidr::Cidr4;
+use crate::cidr::{Cidr, Cidr4, Cidr6};
+use crate::design;
 use crate::files::HostSide;
 use crate::firewall::Router;
-use crate::ipam::{AddressPool, SubnetPool, default_pools, free_subnet};
+use crate::ipam::{AddressPool, Pools, SubnetPool, default_pools, free_subnet};
 use crate::names::{Tag, random};
+use crate::{Error, NetworkRecord, Subnet};
 
 /// Whether there is a default bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +88,16 @@ impl BridgeOptions {
     }
 }
 
-/// The default bridge, ready.
+/// A bridge, ready.
 #[derive(Debug)]
 pub(crate) struct Bridge {
     pub(crate) name: String,
     pub(crate) index: u32,
-    pub(crate) subnet: Cidr4,
-    pub(crate) gateway: Ipv4Addr,
-    pub(crate) addresses: AddressPool,
+    /// Its own address with its subnet's prefix.
+    pub(crate) own: Option<Cidr4>,
+    /// The same for IPv6.
+    pub(crate) own6: Option<Cidr6>,
+    pub(crate) addresses: Pools,
 }
 
 pub(crate) fn failed(action: impl Into<String>) -> impl FnOnce(NetlinkError) -> Error {
@@ -119,16 +122,112 @@ pub(crate) fn set_up(
     let own = ensure_address(&link, options, socket)?;
     let subnet = own.subnet();
     let range = options.fixed_cidr.unwrap_or(subnet);
-    let addresses = AddressPool::new(subnet, range, &[own.address])?;
-    Ok(Bridge { name: link.name, index: link.index, subnet, gateway: own.address, addresses })
+    let addresses = Pools { v4: Some(AddressPool::new(subnet, range, &[own.address])?), v6: None };
+    Ok(Bridge { name: link.name, index: link.index, own: Some(own), own6: None, addresses })
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+/// Makes the bridge of a user's network, or takes the one that an earlier daemon made.
+pub(crate) fn set_up_network(
+    record: &NetworkRecord,
+    options: &BridgeOptions,
+    tag: &Tag,
+    socket: &mut Socket,
+) -> Result<Bridge, Error> {
+    let addresses = Pools::of(record)?;
+    let name = interface_of(record);
+    check_name(&name)?;
+    let mtu = design::mtu(&record.options)?.unwrap_or(options.mtu);
+    let (link, fresh) = match find_bridge(&name, socket)? {
+        Some(link) => (link, false),
+        None => (make_link(&name, mtu, tag, socket)?, true),
+    };
+    give_addresses(record, &link, socket).inspect_err(|_| {
+        if fresh && let Err(error) = take_down(&name, tag, socket) {
+            let error = rorqual_core::full_message(&error);
+            tracing::warn!(error, bridge = name, "a half-made bridge stays");
+        }
+    })?;
+    let (mut own, mut own6) = (None, None);
+    for (address, prefix) in own_addresses(record)? {
+        match Cidr::new(address, prefix) {
+            Cidr::V4(cidr) => own = Some(cidr),
+            Cidr::V6(cidr) => own6 = Some(cidr),
+        }
+    }
+    Ok(Bridge { name: link.name, index: link.index, own, own6, addresses })
+}
+
+/// Returns the name of a network's interface.
+// COMPAT: `br-` and the short id, where the user wants no other.
+pub(crate) fn interface_of(record: &NetworkRecord) -> String {
+    let wanted = record.options.get(design::BRIDGE_NAME).filter(|name| !name.is_empty());
+    wanted.cloned().unwrap_or_else(|| format!("br-{}", record.id.short()))
+}
+
+fn own_addresses(record: &NetworkRecord) -> Result<Vec<(IpAddr, u8)>, Error> {
+    let own = |subnet: &Subnet| -> Result<_, Error> {
+        let prefix = subnet.cidr()?.prefix();
+        Ok(subnet.gateway.map(|gateway| (gateway, prefix)))
+    };
+    record.subnets.iter().filter_map(|subnet| own(subnet).transpose()).collect()
+}
+
+fn give_addresses(record: &NetworkRecord, link: &Link, socket: &mut Socket) -> Result<(), Error> {
+    let ignored = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if record.ipv6 {
+        let set = |key: [&str; 4], value: &str| {
+            net::set_sysctl(&key, value).map_err(failed_io(format!("set net.{}", key.join("."))))
+        };
+        set(["ipv6", "conf", &link.name, "disable_ipv6"], "0")?;
+        // The network is ours to describe; nobody in it tells the host of routes.
+        set(["ipv6", "conf", &link.name, "accept_ra"], "0")?;
+    } else if let Err(error) = net::set_sysctl(&["ipv6", "conf", &link.name, "disable_ipv6"], "1")
+        && !ignored(&error)
+    {
+        return Err(failed_io(format!("switch IPv6 off on bridge {}", link.name))(error));
+    }
+    let present = net::addresses(socket).map_err(failed("list addresses"))?;
+    let mut batch = Batch::new();
+    for (address, prefix) in own_addresses(record)? {
+        let own = Address { link: link.index, address, prefix };
+        if !present.contains(&own) {
+            net::add_address(&mut batch, &own);
+        }
+    }
+    // ORDER: addresses before the link is up, so that it never answers without them.
+    let up = Change { up: Some(true), ..Change::default() };
+    net::change_link(&mut batch, LinkRef::Index(link.index), &up);
+    socket.transact(&batch).map_err(failed(format!("set up bridge {}", link.name)))
+}
+
+/// Deletes a bridge that this daemon made; one that was there before stays.
+pub(crate) fn take_down(name: &str, tag: &Tag, socket: &mut Socket) -> Result<(), Error> {
+    let Some(link) = find_bridge(name, socket)? else { return Ok(()) };
+    if link.alias != tag.bridge_alias() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    net::delete_link(&mut batch, LinkRef::Index(link.index));
+    match socket.transact(&batch) {
+        Err(error) if error.is(rustix::io::Errno::NODEV) => Ok(()),
+        other => other.map_err(failed(format!("delete bridge {name}"))),
+    }
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let fine = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
     if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || !name.chars().all(fine) {
         return Err(Error::InvalidArgument(format!("invalid name of a bridge: {name:?}")));
     }
     Ok(())
+}
+
+fn find_bridge(name: &str, socket: &mut Socket) -> Result<Option<Link>, Error> {
+    let found = net::find_link(socket, name).map_err(failed(format!("look up bridge {name}")))?;
+    if found.as_ref().is_some_and(|link| link.kind != "bridge") {
+        return Err(Error::InvalidArgument(format!("interface {name:?} is not a bridge")));
+    }
+    Ok(found)
 }
 
 fn ensure_link(
@@ -137,26 +236,27 @@ fn ensure_link(
     tag: &Tag,
     socket: &mut Socket,
 ) -> Result<Link, Error> {
-    let find = |socket: &mut Socket| {
-        net::find_link(socket, name).map_err(failed(format!("look up bridge {name}")))
+    let link = match find_bridge(name, socket)? {
+        Some(link) => link,
+        None => make_link(name, options.mtu, tag, socket)?,
     };
-    let up = Change { up: Some(true), ..Change::default() };
     let mut batch = Batch::new();
-    if let Some(link) = find(socket)? {
-        if link.kind != "bridge" {
-            return Err(Error::InvalidArgument(format!("interface {name:?} is not a bridge")));
-        }
-        net::change_link(&mut batch, LinkRef::Name(name), &up);
-        socket.transact(&batch).map_err(failed(format!("bring up bridge {name}")))?;
-        return Ok(link);
-    }
+    let up = Change { up: Some(true), ..Change::default() };
+    net::change_link(&mut batch, LinkRef::Name(name), &up);
+    socket.transact(&batch).map_err(failed(format!("bring up bridge {name}")))?;
+    Ok(link)
+}
+
+/// Makes a bridge that is down.
+fn make_link(name: &str, mtu: u32, tag: &Tag, socket: &mut Socket) -> Result<Link, Error> {
+    let mut batch = Batch::new();
     let [a, b, c, d] = random();
     net::add_bridge(&mut batch, name, [0x02, 0x42, a, b, c, d]);
     let alias = tag.bridge_alias();
-    let change = Change { mtu: Some(options.mtu), alias: Some(&alias), ..up };
+    let change = Change { mtu: Some(mtu), alias: Some(&alias), ..Change::default() };
     net::change_link(&mut batch, LinkRef::Name(name), &change);
     socket.transact(&batch).map_err(failed(format!("create bridge {name}")))?;
-    find(socket)?.ok_or_else(|| Error::Conflict(format!("bridge {name} vanished")))
+    find_bridge(name, socket)?.ok_or_else(|| Error::Conflict(format!("bridge {name} vanished")))
 }
 
 /// Gives the bridge its address: the one asked for, else the one it has, else one that is free.
@@ -197,6 +297,15 @@ fn ensure_address(
     Ok(wanted)
 }
 
+/// Lists what the host reaches by routes of its own, the default route left out, and the addresses it has.
+pub(crate) fn host_routes(socket: &mut Socket) -> Result<Vec<Cidr>, Error> {
+    let routes = net::routes(socket).map_err(failed("list routes"))?;
+    let addresses = net::addresses(socket).map_err(failed("list addresses"))?;
+    let destinations = routes.iter().filter_map(|route| route.destination);
+    let own = addresses.iter().map(|address| (address.address, address.prefix));
+    Ok(destinations.chain(own).map(|(address, prefix)| Cidr::new(address, prefix)).collect())
+}
+
 fn cidr_of(address: &Address) -> Option<Cidr4> {
     cidr((address.address, address.prefix))
 }
@@ -212,10 +321,14 @@ fn cidr((address, prefix): (IpAddr, u8)) -> Option<Cidr4> {
 ///
 /// Both are settings of the namespace, so they are left as they are when the daemon ends.
 pub(crate) fn tune(bridge: &Bridge, traffic: Traffic, run_dir: &Path) -> Result<Router, Error> {
-    if traffic.firewall {
+    if traffic.firewall && bridge.own.is_some() {
         // ORDER: nothing is published yet, and the firewall drops loopback addresses from bridges before it is.
         let key = ["ipv4", "conf", &bridge.name, "route_localnet"];
         net::set_sysctl(&key, "1").map_err(failed_io(format!("set net.{}", key.join("."))))?;
+    }
+    if traffic.ip_forward && bridge.own6.is_some() {
+        let key = ["ipv6", "conf", "all", "forwarding"];
+        net::set_sysctl(&key, "1").map_err(failed_io("switch IPv6 forwarding on"))?;
     }
     if !traffic.ip_forward {
         return Ok(Router::AsItWas);

@@ -4,12 +4,17 @@
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
 mod attach;
+mod join;
+mod manage;
 mod records;
 mod recover;
+mod resolve;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use rorqual_core::{ContainerId, NetworkId};
@@ -18,12 +23,13 @@ use rorqual_sys::net::{Protocol, Socket};
 use crate::book::Book;
 use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
 use crate::firewall::{BridgePolicy, Firewall, Router};
-use crate::ipam::AddressPool;
 use crate::janitor::Janitor;
 use crate::names::Tag;
 use crate::ports::PortTable;
 use crate::warm::{Plan, WarmPool};
-use crate::{Attach, Endpoint, Error, NetworkRecord, Networks, Sandbox};
+use crate::{
+    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
+};
 
 use records::Records;
 use watch::Watchman;
@@ -33,16 +39,25 @@ use watch::Watchman;
 struct State {
     book: Book,
     /// The socket keeps the port from others; without one, another program had it when the daemon came back.
-    ports: PortTable<Option<OwnedFd>>,
+    ports: PortTable<Vec<OwnedFd>>,
+    /// Bridges by network.
+    bridges: BTreeMap<NetworkId, Arc<BridgeNetwork>>,
 }
 
-/// The default bridge's fixed facts, and its pool.
+/// A bridge's fixed facts, and its pools.
 #[derive(Debug)]
 struct BridgeNetwork {
-    subnet: crate::Cidr4,
-    gateway: std::net::Ipv4Addr,
-    addresses: Arc<Mutex<AddressPool>>,
-    pool: WarmPool,
+    plan: Plan,
+    policy: BridgePolicy,
+    /// The containers' way out, where there is one.
+    gateway: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
+    /// How interfaces inside are called, without their number.
+    prefix: String,
+    /// Address that ports are published on unless the user says otherwise.
+    publish_on: Option<IpAddr>,
+    /// Namespaces made in advance; for the default bridge only.
+    pool: Option<WarmPool>,
 }
 
 #[derive(Debug)]
@@ -50,10 +65,14 @@ struct Inner {
     options: BridgeOptions,
     tag: Tag,
     records: Records,
-    bridge: Option<BridgeNetwork>,
+    /// The default bridge.
+    bridge: Option<Arc<BridgeNetwork>>,
+    /// Read while somebody joins networks, written while networks come and go.
+    shape: RwLock<()>,
     state: Mutex<State>,
     route: Mutex<Socket>,
     firewall: Option<Arc<Mutex<Firewall>>>,
+    resolver: Mutex<resolve::Resolver>,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -83,7 +102,7 @@ impl Bridges {
         let attached = records.load()?;
         recover::delete_unclaimed(&mut route, &tag, &attached)?;
 
-        let (made, router) = match &options.bridge {
+        let (made, mut router) = match &options.bridge {
             DefaultBridge::Off => (None, Router::AsItWas),
             DefaultBridge::Named(name) => {
                 let made = bridge::set_up(name, &options, &tag, &mut route)?;
@@ -91,29 +110,57 @@ impl Bridges {
                 (Some(made), router)
             }
         };
-        let networks = records.predefined(made.as_ref(), &options)?;
-        let mut state = State { book: Book { networks, attached }, ports: PortTable::default() };
-        let policy = made.as_ref().map(|made| policy(made, &options));
-        let bridge = made.map(|made| start_bridge(made, &options, &tag, &state)).transpose()?;
+        let mut networks = records.predefined(made.as_ref(), &options)?;
+        let users = records.networks()?;
+        networks.extend(users.iter().cloned());
+        let mut state = State {
+            book: Book { networks, attached },
+            ports: PortTable::default(),
+            bridges: BTreeMap::new(),
+        };
+        let default = state.book.find("bridge").ok().map(|record| record.id);
+        let bridge = made
+            .zip(default)
+            .map(|(made, id)| start_default(made, id, &options, &tag, &state).map(Arc::new))
+            .transpose()?;
+        state.bridges.extend(default.zip(bridge.clone()));
+        for record in &users {
+            match manage::start_network(record, &options, &tag, &mut route) {
+                Ok((started, found)) => {
+                    recover::retake_addresses(&state.book, &record.id, &started.plan.addresses);
+                    if found == Router::OnlyBridges {
+                        router = found;
+                    }
+                    state.bridges.insert(record.id, Arc::new(started));
+                }
+                Err(error) => {
+                    let error = rorqual_core::full_message(&error);
+                    tracing::error!(network = record.name, error, "a network cannot be set up");
+                }
+            }
+        }
         recover::retake_ports(&mut state);
 
         let firewall = if options.traffic.firewall {
             let mut firewall = Firewall::open(tag.table(), router)?;
-            firewall.expect(policy.into_iter().collect(), recover::published(&state.book));
+            firewall.expect(policies(&state), recover::published(&state.book));
             firewall.restore()?;
             Some(Arc::new(Mutex::new(firewall)))
         } else {
             None
         };
+        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
         Ok(Self(Arc::new(Inner {
             options,
             tag,
             records,
             bridge,
+            shape: RwLock::new(()),
             state: Mutex::new(state),
             route: Mutex::new(route),
             firewall,
+            resolver,
             _watchman: watchman,
             janitor: Janitor::start()?,
         })))
@@ -145,36 +192,52 @@ impl Bridges {
     }
 }
 
-fn policy(bridge: &Bridge, options: &BridgeOptions) -> BridgePolicy {
-    BridgePolicy {
-        name: bridge.name.clone(),
-        subnet: bridge.subnet,
-        masquerade: options.traffic.ip_masq,
-        icc: options.traffic.icc,
-    }
+fn policies(state: &State) -> Vec<BridgePolicy> {
+    state.bridges.values().map(|bridge| bridge.policy.clone()).collect()
 }
 
-fn start_bridge(
+/// Starts the default bridge, whose namespaces are made in advance.
+fn start_default(
     made: Bridge,
+    id: NetworkId,
     options: &BridgeOptions,
     tag: &Tag,
     state: &State,
 ) -> Result<BridgeNetwork, Error> {
-    let mut addresses = made.addresses;
+    let Some(own) = made.own else {
+        return Err(Error::InvalidArgument("the default bridge has no IPv4 address".to_owned()));
+    };
+    let addresses = Arc::new(Mutex::new(made.addresses));
     // ORDER: before the pool draws its own.
-    recover::retake_addresses(&state.book, &mut addresses);
-    let addresses = Arc::new(Mutex::new(addresses));
+    recover::retake_addresses(&state.book, &id, &addresses);
     let plan = Plan {
         bridge: made.index,
         mtu: options.mtu,
         isolated: !options.traffic.icc,
         tag: tag.clone(),
-        prefix: made.subnet.prefix,
-        gateway: made.gateway,
-        addresses: Arc::clone(&addresses),
+        prefix: own.prefix,
+        prefix6: 0,
+        gateway: own.address,
+        addresses,
     };
-    let pool = WarmPool::start(plan, options.warm)?;
-    Ok(BridgeNetwork { subnet: made.subnet, gateway: made.gateway, addresses, pool })
+    let pool = WarmPool::start(plan.clone(), options.warm)?;
+    let policy = BridgePolicy {
+        name: made.name,
+        subnet: Some(own.subnet()),
+        subnet6: None,
+        internal: false,
+        masquerade: options.traffic.ip_masq,
+        icc: options.traffic.icc,
+    };
+    Ok(BridgeNetwork {
+        plan,
+        policy,
+        gateway: Some(own.address),
+        gateway6: None,
+        prefix: "eth".to_owned(),
+        publish_on: options.publish_on,
+        pool: Some(pool),
+    })
 }
 
 #[async_trait]
@@ -185,6 +248,35 @@ impl Networks for Bridges {
 
     async fn find(&self, text: &str) -> Result<NetworkRecord, Error> {
         lock(&self.0.state).book.find(text).cloned()
+    }
+
+    async fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
+        self.blocking(move |inner| inner.create(request)).await
+    }
+
+    async fn remove(&self, network: &NetworkId) -> Result<(), Error> {
+        let network = *network;
+        self.blocking(move |inner| inner.remove(&network)).await
+    }
+
+    async fn connect(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        request: EndpointRequest,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let container = *container;
+        self.blocking(move |inner| inner.connect_running(&container, pid, &request)).await
+    }
+
+    async fn disconnect(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let (container, network) = (*container, *network);
+        self.blocking(move |inner| inner.disconnect_running(&container, pid, &network)).await
     }
 
     async fn endpoints(

@@ -1,7 +1,7 @@
-//! IPv4 subnets in CIDR form. Does not know who uses which.
+//! Subnets in CIDR form. Does not know who uses which.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A text that is not `address/prefix length`.
@@ -80,6 +80,150 @@ impl FromStr for Cidr4 {
             let (address, prefix) = text.split_once('/')?;
             let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
             Some(Self { address: address.parse().ok()?, prefix })
+        };
+        parse().ok_or_else(|| InvalidCidr(text.to_owned()))
+    }
+}
+
+/// An IPv6 address with the length of its network's prefix, such as `fd00::1/64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr6 {
+    /// The address; host bits may be set.
+    pub address: Ipv6Addr,
+    /// 0 to 128.
+    pub prefix: u8,
+}
+
+impl Cidr6 {
+    /// Makes one; a prefix beyond 128 counts as 128.
+    pub const fn new(address: Ipv6Addr, prefix: u8) -> Self {
+        Self { address, prefix: if prefix > 128 { 128 } else { prefix } }
+    }
+
+    const fn mask(self) -> u128 {
+        if self.prefix == 0 { 0 } else { u128::MAX << (128 - self.prefix) }
+    }
+
+    /// Returns the first address.
+    pub const fn first(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.address.to_bits() & self.mask())
+    }
+
+    /// Returns the last address.
+    pub const fn last(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
+    /// Returns the subnet without host bits.
+    #[must_use]
+    pub const fn subnet(self) -> Self {
+        Self { address: self.first(), prefix: self.prefix }
+    }
+
+    /// Tells whether `address` lies inside.
+    pub const fn contains(self, address: Ipv6Addr) -> bool {
+        address.to_bits() & self.mask() == self.address.to_bits() & self.mask()
+    }
+
+    /// Tells whether some address lies in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        let mask = self.mask() & other.mask();
+        self.address.to_bits() & mask == other.address.to_bits() & mask
+    }
+}
+
+impl fmt::Display for Cidr6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// A subnet of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cidr {
+    /// IPv4
+    V4(Cidr4),
+    /// IPv6
+    V6(Cidr6),
+}
+
+impl Cidr {
+    /// Makes one; a prefix beyond the family's length counts as that.
+    pub const fn new(address: IpAddr, prefix: u8) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(Cidr4::new(address, prefix)),
+            IpAddr::V6(address) => Self::V6(Cidr6::new(address, prefix)),
+        }
+    }
+
+    /// Tells whether `address` lies inside.
+    pub const fn contains(self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Self::V4(subnet), IpAddr::V4(address)) => subnet.contains(address),
+            (Self::V6(subnet), IpAddr::V6(address)) => subnet.contains(address),
+            _ => false,
+        }
+    }
+
+    /// Tells whether some address lies in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::V4(one), Self::V4(other)) => one.overlaps(other),
+            (Self::V6(one), Self::V6(other)) => one.overlaps(other),
+            _ => false,
+        }
+    }
+
+    /// Returns the subnet without host bits.
+    #[must_use]
+    pub const fn subnet(self) -> Self {
+        match self {
+            Self::V4(subnet) => Self::V4(subnet.subnet()),
+            Self::V6(subnet) => Self::V6(subnet.subnet()),
+        }
+    }
+
+    /// Returns the length of the prefix.
+    pub const fn prefix(self) -> u8 {
+        match self {
+            Self::V4(subnet) => subnet.prefix,
+            Self::V6(subnet) => subnet.prefix,
+        }
+    }
+
+    /// Returns the address behind the first one, as gateways have it.
+    pub const fn second(self) -> IpAddr {
+        match self {
+            Self::V4(subnet) => {
+                IpAddr::V4(Ipv4Addr::from_bits(subnet.first().to_bits().wrapping_add(1)))
+            }
+            Self::V6(subnet) => {
+                IpAddr::V6(Ipv6Addr::from_bits(subnet.first().to_bits().wrapping_add(1)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(subnet) => subnet.fmt(f),
+            Self::V6(subnet) => subnet.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = InvalidCidr;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCidr> {
+        let parse = || {
+            let (address, prefix) = text.split_once('/')?;
+            let address = address.parse::<IpAddr>().ok()?;
+            let longest = if address.is_ipv4() { 32 } else { 128 };
+            let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+            let prefix = prefix.parse().ok().filter(|prefix| digits && *prefix <= longest)?;
+            Some(Self::new(address, prefix))
         };
         parse().ok_or_else(|| InvalidCidr(text.to_owned()))
     }

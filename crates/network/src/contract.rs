@@ -13,6 +13,8 @@ use async_trait::async_trait;
 use rorqual_core::{BoxError, Classify, ContainerId, ErrorKind, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::cidr::{Cidr, InvalidCidr};
+
 /// A failure of networking.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,6 +22,10 @@ pub enum Error {
     // COMPAT: clients look for this text.
     #[error("network {0} not found")]
     NoSuchNetwork(String),
+    /// No such driver.
+    // COMPAT: dockerd's words.
+    #[error("plugin {0:?} not found")]
+    NoSuchDriver(String),
     /// The request asks for something impossible.
     #[error("{0}")]
     InvalidArgument(String),
@@ -49,7 +55,7 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchNetwork(_) => ErrorKind::NotFound,
+            Self::NoSuchNetwork(_) | Self::NoSuchDriver(_) => ErrorKind::NotFound,
             Self::InvalidArgument(_) => ErrorKind::InvalidArgument,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
@@ -57,6 +63,71 @@ impl Classify for Error {
             Self::PortTaken(_) | Self::Os { .. } => ErrorKind::Internal,
         }
     }
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// In CIDR form.
+    pub subnet: String,
+    /// Part of it that addresses are given out from, in CIDR form; empty: all.
+    pub range: String,
+    /// The host's address in it, and the containers' way out.
+    pub gateway: Option<IpAddr>,
+    /// Addresses that are never given out, by what they are for.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+    /// The user chose it, and may choose addresses in it.
+    pub configured: bool,
+}
+
+impl Subnet {
+    /// Reads the subnet.
+    pub(crate) fn cidr(&self) -> Result<Cidr, Error> {
+        self.subnet.parse().map_err(|error: InvalidCidr| Error::InvalidArgument(error.to_string()))
+    }
+
+    /// Reads the range.
+    pub(crate) fn range_cidr(&self) -> Result<Option<Cidr>, Error> {
+        let parse = |text: &str| text.parse();
+        let range = (!self.range.is_empty()).then(|| parse(&self.range)).transpose();
+        range.map_err(|error: InvalidCidr| Error::InvalidArgument(error.to_string()))
+    }
+}
+
+/// A network to be made, as the user describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkRequest {
+    /// Name.
+    pub name: String,
+    /// Driver; empty: `bridge`.
+    pub driver: String,
+    /// Give IPv4 addresses away.
+    pub ipv4: bool,
+    /// Give IPv6 addresses away.
+    pub ipv6: bool,
+    /// No way out.
+    pub internal: bool,
+    /// Said to be open to containers of others; without a meaning for networks of one host.
+    pub attachable: bool,
+    /// Subnets; for a family without one, a free one is chosen.
+    pub subnets: Vec<SubnetRequest>,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A subnet as the user describes it; empty texts leave the choice open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubnetRequest {
+    /// In CIDR form.
+    pub subnet: String,
+    /// Part of it that addresses are given out from, in CIDR form.
+    pub range: String,
+    /// Address of the gateway.
+    pub gateway: String,
+    /// Addresses that are never given out, by what they are for.
+    pub auxiliary: BTreeMap<String, String>,
 }
 
 /// A network as `inspect` shows it.
@@ -70,16 +141,27 @@ pub struct NetworkRecord {
     pub driver: String,
     /// When it was made.
     pub created: Timestamp,
-    /// `(subnet in CIDR form, gateway)`
-    pub subnets: Vec<(String, IpAddr)>,
+    /// Subnets, at most one of each family.
+    pub subnets: Vec<Subnet>,
     /// Driver options as shown.
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// IPv4 is on.
+    pub ipv4: bool,
     /// IPv6 is on.
     pub ipv6: bool,
     /// No way out.
     pub internal: bool,
+    /// As asked for.
+    pub attachable: bool,
+}
+
+impl NetworkRecord {
+    /// Tells whether it is there without anybody having made it.
+    pub fn is_predefined(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
 }
 
 /// `tcp`, `udp`, `sctp`
@@ -120,6 +202,9 @@ pub struct EndpointRequest {
     pub mac: Option<String>,
     /// Further names on this network.
     pub aliases: Vec<String>,
+    /// The network of the highest number has the default gateway.
+    #[serde(default)]
+    pub gateway_priority: i64,
 }
 
 /// Which network namespace the container gets.
@@ -134,7 +219,7 @@ pub enum SandboxKind {
 }
 
 /// A container to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
     /// Which.
     pub container: ContainerId,
@@ -181,6 +266,12 @@ pub struct Endpoint {
     pub ipv6: Option<(Ipv6Addr, u8)>,
     /// Gateway.
     pub gateway6: Option<Ipv6Addr>,
+    /// Further names on this network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// The network of the highest number has the default gateway.
+    #[serde(default)]
+    pub gateway_priority: i64,
 }
 
 /// Files to bind into the container.
@@ -216,6 +307,10 @@ pub trait Networks: Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<NetworkRecord>, Error>;
     /// Finds a network by name, id or unambiguous id prefix.
     async fn find(&self, text: &str) -> Result<NetworkRecord, Error>;
+    /// Makes a network, which outlives the daemon; all of it or, on failure, none of it.
+    async fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error>;
+    /// Removes a network that nobody is attached to.
+    async fn remove(&self, network: &NetworkId) -> Result<(), Error>;
     /// Lists endpoints of a network with their containers.
     async fn endpoints(
         &self,
@@ -223,6 +318,22 @@ pub trait Networks: Send + Sync + 'static {
     ) -> Result<Vec<(ContainerId, String, Endpoint)>, Error>;
     /// Makes a namespace ready; all of it or, on failure, none of it.
     async fn attach(&self, attach: Attach) -> Result<Sandbox, Error>;
+    /// Connects a container that is attached, and whose init has this process id, to one more network.
+    ///
+    /// Returns its endpoints. All of it or, on failure, nothing changes.
+    async fn connect(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        request: EndpointRequest,
+    ) -> Result<Vec<Endpoint>, Error>;
+    /// Takes one endpoint of an attached container back; returns those that remain.
+    async fn disconnect(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error>;
     /// Takes a container's endpoints, addresses, ports and rules back. Idempotent. Returns before the kernel has finished.
     async fn detach(&self, container: &ContainerId) -> Result<(), Error>;
     /// Takes over the endpoints of a container that runs already.

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use rorqual_core::{ContainerId, NetworkId, Timestamp};
 
 use crate::book::{Attached, Book, bridge_record, plain_record};
-use crate::cidr::Cidr4;
+use crate::cidr::{Cidr, Cidr4};
+use crate::design::{self, Surroundings};
 use crate::files::{self, HostSide};
-use crate::ipam::{AddressPool, mac_of, mac_text, parse_mac};
+use crate::ipam::{Pools, default_pools, mac_of, mac_text, parse_mac};
 use crate::ports::PortTable;
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, Networks, PublishedPort, Sandbox,
-    SandboxKind,
+    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks,
+    PublishedPort, Sandbox, SandboxKind,
 };
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
@@ -25,7 +26,7 @@ const SUBNET: Cidr4 = Cidr4::new(Ipv4Addr::new(172, 17, 0, 0), 16);
 #[derive(Debug)]
 struct State {
     book: Book,
-    addresses: AddressPool,
+    pools: BTreeMap<NetworkId, Pools>,
     ports: PortTable<()>,
     /// What happened, in order.
     log: Vec<String>,
@@ -58,10 +59,10 @@ impl FakeNetworks {
             plain_record(host.0, host.1, "host", "host"),
             plain_record(none.0, none.1, "none", "null"),
         ];
+        let pools = Pools::of(&networks[0]).expect("a /16 holds its own range");
         Self(Arc::new(Mutex::new(State {
             book: Book { networks, attached: BTreeMap::new() },
-            addresses: AddressPool::new(SUBNET, SUBNET, &[GATEWAY])
-                .expect("a /16 holds its own range"),
+            pools: BTreeMap::from([(bridge.0, pools)]),
             ports: PortTable::default(),
             log: Vec::new(),
             failure: None,
@@ -96,22 +97,38 @@ impl State {
         request: &EndpointRequest,
     ) -> Result<Endpoint, Error> {
         let wanted = request.mac.as_deref().map(parse_mac).transpose()?;
-        let address = match request.ipv4 {
-            Some(address) => self.addresses.claim(address).map(|()| address)?,
-            None => self.addresses.allocate()?,
-        };
+        let missing = || Error::NoSuchNetwork(network.name.clone());
+        let pools = self.pools.get_mut(&network.id).ok_or_else(missing)?;
+        let (ipv4, ipv6) = pools.take(request.ipv4, request.ipv6)?;
         self.drawn += 1;
-        Ok(Endpoint {
+        let mut endpoint = Endpoint {
             network: network.id,
             network_name: network.name.clone(),
             id: format!("{:064x}", self.drawn),
-            interface: "eth0".to_owned(),
-            mac: mac_text(wanted.unwrap_or_else(|| mac_of(address))),
-            ipv4: Some((address, SUBNET.prefix)),
-            gateway: Some(GATEWAY),
+            interface: String::new(),
+            mac: mac_text(wanted.or(ipv4.map(mac_of)).unwrap_or_default()),
+            ipv4: None,
+            gateway: None,
             ipv6: None,
             gateway6: None,
-        })
+            aliases: request.aliases.clone(),
+            gateway_priority: request.gateway_priority,
+        };
+        for subnet in &network.subnets {
+            let gateway = subnet.gateway.filter(|_| !network.internal);
+            match (subnet.cidr()?, gateway) {
+                (Cidr::V4(cidr), gateway) => {
+                    endpoint.ipv4 = ipv4.map(|address| (address, cidr.prefix));
+                    endpoint.gateway = gateway.and_then(|gateway| gateway.to_string().parse().ok());
+                }
+                (Cidr::V6(cidr), gateway) => {
+                    endpoint.ipv6 = ipv6.map(|address| (address, cidr.prefix));
+                    endpoint.gateway6 =
+                        gateway.and_then(|gateway| gateway.to_string().parse().ok());
+                }
+            }
+        }
+        Ok(endpoint)
     }
 
     fn publish(&mut self, wanted: &[PublishedPort]) -> Result<Vec<PublishedPort>, Error> {
@@ -130,9 +147,19 @@ impl State {
 
     fn attach(&mut self, attach: &Attach) -> Result<Attached, Error> {
         let plan = self.book.plan(attach)?;
-        let endpoint =
-            plan.map(|(network, request)| self.endpoint(&network, request)).transpose()?;
-        let endpoints = endpoint.into_iter().collect::<Vec<_>>();
+        let mut endpoints = Vec::new();
+        for (number, (network, request)) in plan.iter().enumerate() {
+            match self.endpoint(network, request) {
+                Ok(endpoint) => {
+                    let interface = format!("eth{number}");
+                    endpoints.push(Endpoint { interface, ..endpoint });
+                }
+                Err(error) => {
+                    self.free(&endpoints);
+                    return Err(error);
+                }
+            }
+        }
         let wanted = if endpoints.is_empty() { &[][..] } else { &attach.ports };
         let ports = self.publish(wanted).inspect_err(|_| self.free(&endpoints))?;
         let attached = Attached {
@@ -142,15 +169,92 @@ impl State {
             ports,
             directory: attach.directory.clone(),
             links: Vec::new(),
+            request: Some(attach.clone()),
+            resolver: false,
         };
         self.book.attached.insert(attach.container, attached.clone());
         Ok(attached)
     }
 
     fn free(&mut self, endpoints: &[Endpoint]) {
-        for (address, _) in endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
-            self.addresses.release(address);
+        for endpoint in endpoints {
+            if let Some(pools) = self.pools.get_mut(&endpoint.network) {
+                pools.give_back(endpoint.ipv4.map(|(ip, _)| ip), endpoint.ipv6.map(|(ip, _)| ip));
+            }
         }
+    }
+
+    fn create(&mut self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
+        self.book.check_name(&request.name)?;
+        self.drawn += 1;
+        let drawn = self.drawn;
+        let mut bits = [0xee; 32];
+        bits[..8].copy_from_slice(&drawn.to_le_bytes());
+        let around = Surroundings {
+            pools: &default_pools(),
+            networks: self.book.subnets(),
+            routes: Vec::new(),
+        };
+        let (id, created) = (NetworkId::from_random(bits), Timestamp::from_nanos(drawn));
+        let random = || [1, 2, 3, 4, 5, 6, 7];
+        let record = design::network(request, id, created, &around, random)?;
+        self.pools.insert(record.id, Pools::of(&record)?);
+        self.book.networks.push(record.clone());
+        self.log.push(format!("create {}", record.name));
+        Ok(record)
+    }
+
+    fn remove(&mut self, network: &NetworkId) -> Result<(), Error> {
+        let name = self.book.check_removal(network)?.name.clone();
+        self.book.networks.retain(|record| record.id != *network);
+        self.pools.remove(network);
+        self.log.push(format!("remove {name}"));
+        Ok(())
+    }
+
+    fn connect(
+        &mut self,
+        container: &ContainerId,
+        request: &EndpointRequest,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let network = self.book.plan_connection(container, request)?;
+        let endpoint = self.endpoint(&network, request)?;
+        let endpoints = self.endpoints_of(container);
+        let number = free_number(&endpoints);
+        let interface = format!("eth{number}");
+        self.log.push(format!("connect {} {}", container.short(), network.name));
+        let endpoints = self.endpoints_mut(container);
+        endpoints.push(Endpoint { interface, ..endpoint });
+        Ok(endpoints.clone())
+    }
+
+    fn endpoints_of(&self, container: &ContainerId) -> Vec<Endpoint> {
+        let attached = self.book.attached.get(container);
+        attached.map(|attached| attached.endpoints.clone()).unwrap_or_default()
+    }
+
+    #[expect(clippy::expect_used, reason = "the callers have checked that it is attached")]
+    fn endpoints_mut(&mut self, container: &ContainerId) -> &mut Vec<Endpoint> {
+        &mut self.book.attached.get_mut(container).expect("it is attached").endpoints
+    }
+
+    fn disconnect(
+        &mut self,
+        container: &ContainerId,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error> {
+        self.book.attached(container)?;
+        let endpoints = self.endpoints_mut(container);
+        let Some(at) = endpoints.iter().position(|one| one.network == *network) else {
+            return Err(Error::Forbidden(format!(
+                "container {container} is not connected to network {network}"
+            )));
+        };
+        let gone = endpoints.remove(at);
+        let left = endpoints.clone();
+        self.log.push(format!("disconnect {} {}", container.short(), gone.network_name));
+        self.free(&[gone]);
+        Ok(left)
     }
 
     fn detach(&mut self, container: &ContainerId) {
@@ -160,6 +264,12 @@ impl State {
             self.log.push(format!("detach {}", container.short()));
         }
     }
+}
+
+/// Finds the first number that no interface of these has.
+fn free_number(endpoints: &[Endpoint]) -> usize {
+    let taken = |number: usize| endpoints.iter().any(|one| one.interface == format!("eth{number}"));
+    (0..endpoints.len()).find(|number| !taken(*number)).unwrap_or(endpoints.len())
 }
 
 fn own_namespace() -> Result<OwnedFd, Error> {
@@ -178,6 +288,32 @@ impl Networks for FakeNetworks {
 
     async fn find(&self, text: &str) -> Result<NetworkRecord, Error> {
         self.state().book.find(text).cloned()
+    }
+
+    async fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
+        self.state().create(request)
+    }
+
+    async fn remove(&self, network: &NetworkId) -> Result<(), Error> {
+        self.state().remove(network)
+    }
+
+    async fn connect(
+        &self,
+        container: &ContainerId,
+        _pid: i32,
+        request: EndpointRequest,
+    ) -> Result<Vec<Endpoint>, Error> {
+        self.state().connect(container, &request)
+    }
+
+    async fn disconnect(
+        &self,
+        container: &ContainerId,
+        _pid: i32,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error> {
+        self.state().disconnect(container, network)
     }
 
     async fn endpoints(

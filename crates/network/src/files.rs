@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::dns::Upstream;
 use crate::{Attach, Endpoint, Error, HostFiles, SandboxKind};
 
 /// LIMIT: the resolver library reads far less; a larger file is damage.
@@ -56,16 +57,48 @@ pub(crate) fn write(
     let on_host = attach.kind == SandboxKind::Host;
     let base = if on_host { read_bounded(&host.hosts, MAX_HOSTS) } else { HOSTS_BASE.to_owned() };
     let hosts = hosts_text(&base, attach, endpoints, host.gateway)?;
-    let resolver = Resolver::parse(&host_resolv_conf(host));
-    let ipv6 = on_host || endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
-    let resolver = if on_host { resolver } else { resolver.for_container(ipv6) };
-    let resolver = resolver.overridden_by(attach);
-
     let files = paths(&attach.directory);
     write_in_place(&files.hosts, &hosts)?;
     write_in_place(&files.hostname, &format!("{}\n", attach.hostname))?;
-    write_in_place(&files.resolv_conf, &resolver.text())?;
+    write_in_place(&files.resolv_conf, &resolver_text(attach, endpoints, host))?;
     Ok(files)
+}
+
+fn resolver_text(attach: &Attach, endpoints: &[Endpoint], host: &HostSide) -> String {
+    let on_host = attach.kind == SandboxKind::Host;
+    if !on_host && endpoints.iter().any(|endpoint| endpoint.network_name != "bridge") {
+        return embedded(attach, host).text();
+    }
+    let resolver = Resolver::parse(&host_resolv_conf(host));
+    let ipv6 = on_host || endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
+    let resolver = if on_host { resolver } else { resolver.for_container(ipv6) };
+    resolver.overridden_by(attach).text()
+}
+
+/// Brings the files of a running container in line with its endpoints.
+///
+/// Of the hosts file only the lines of endpoints change, and `resolv.conf` only if nobody has edited it.
+pub(crate) fn update(
+    attach: &Attach,
+    before: &[Endpoint],
+    now: &[Endpoint],
+    host: &HostSide,
+) -> Result<(), Error> {
+    let files = paths(&attach.directory);
+    let text = read_bounded(&files.hosts, MAX_HOSTS);
+    let (old, new) = (own_lines(attach, before), own_lines(attach, now));
+    let gone = old.iter().filter(|line| !new.contains(line)).collect::<Vec<_>>();
+    let kept = text.lines().filter(|line| !gone.iter().any(|gone| gone.trim_end() == *line));
+    let added = new.iter().filter(|line| !old.contains(line)).map(|line| line.trim_end());
+    let lines = kept.chain(added).map(|line| format!("{line}\n"));
+    // ORDER: in place, since the container has this very file mounted.
+    write_in_place(&files.hosts, &lines.collect::<String>())?;
+    let resolver = |endpoints: &[Endpoint]| resolver_text(attach, endpoints, host);
+    let (old, new) = (resolver(before), resolver(now));
+    if old != new && read_bounded(&files.resolv_conf, MAX_RESOLV_CONF) == old {
+        write_in_place(&files.resolv_conf, &new)?;
+    }
+    Ok(())
 }
 
 /// Tells where [`write`] puts the files of a container whose directory this is.
@@ -99,6 +132,12 @@ fn hosts_text(
         let (name, address) = extra_host(line, gateway)?;
         push_line(&mut text, format_args!("{address}\t{name}\n"));
     }
+    text.push_str(&own_lines(attach, endpoints).concat());
+    Ok(text)
+}
+
+/// Writes the lines of a container's own name.
+fn own_lines(attach: &Attach, endpoints: &[Endpoint]) -> Vec<String> {
     let name = if attach.domainname.is_empty() {
         attach.hostname.clone()
     } else {
@@ -109,15 +148,11 @@ fn hosts_text(
         Some((first, _)) if !first.is_empty() => format!("{name} {first}"),
         _ => name,
     };
-    for endpoint in endpoints {
-        if let Some((address, _)) = endpoint.ipv4 {
-            push_line(&mut text, format_args!("{address}\t{name}\n"));
-        }
-        if let Some((address, _)) = endpoint.ipv6 {
-            push_line(&mut text, format_args!("{address}\t{name}\n"));
-        }
-    }
-    Ok(text)
+    let addresses = endpoints.iter().flat_map(|endpoint| {
+        let v4 = endpoint.ipv4.map(|(address, _)| IpAddr::V4(address));
+        v4.into_iter().chain(endpoint.ipv6.map(|(address, _)| IpAddr::V6(address)))
+    });
+    addresses.map(|address| format!("{address}\t{name}\n")).collect()
 }
 
 fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
@@ -222,6 +257,29 @@ impl Resolver {
         }
         text
     }
+}
+
+/// What a container is told whose names the resolver of this host serves.
+fn embedded(attach: &Attach, host: &HostSide) -> Resolver {
+    let mut resolver = Resolver::parse(&host_resolv_conf(host)).overridden_by(attach);
+    resolver.servers = vec![IpAddr::V4(crate::dns::ADDRESS)];
+    // COMPAT: names without a dot are names of containers first.
+    if !resolver.options.iter().any(|option| option.starts_with("ndots:")) {
+        resolver.options.push("ndots:0".to_owned());
+    }
+    resolver
+}
+
+/// Whom the resolver asks for a container; the host's own loopback is reached from the host only.
+pub(crate) fn upstream(attach: &Attach, host: &HostSide, way_out: bool) -> Vec<Upstream> {
+    let of_host = Resolver::parse(&read_bounded(&host.resolv_conf, MAX_RESOLV_CONF)).servers;
+    let own = !attach.dns.is_empty();
+    let servers = if own { attach.dns.clone() } else { of_host };
+    let each = servers
+        .into_iter()
+        .map(|address| Upstream { address, on_host: !own && address.is_loopback() });
+    // An internal network has no way out, so the host must not be one either.
+    each.filter(|server| way_out || !server.on_host).collect()
 }
 
 fn read_bounded(path: &Path, limit: u64) -> String {

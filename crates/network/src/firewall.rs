@@ -7,12 +7,12 @@
 mod rules;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rorqual_sys::net::{NetlinkError, Protocol, Socket};
 use rorqual_sys::nft::{Element, ElementData, Transaction, Watch};
 
-use crate::cidr::Cidr4;
+use crate::cidr::{Cidr4, Cidr6};
 use crate::ports::protocol_number;
 use crate::{Error, PublishedPort};
 
@@ -22,11 +22,24 @@ pub(crate) struct BridgePolicy {
     /// Interface.
     pub(crate) name: String,
     /// Its containers' addresses.
-    pub(crate) subnet: Cidr4,
+    pub(crate) subnet: Option<Cidr4>,
+    /// Its containers' IPv6 addresses.
+    pub(crate) subnet6: Option<Cidr6>,
+    /// Nothing leaves it, and nothing of elsewhere enters.
+    pub(crate) internal: bool,
     /// Outgoing connections get the host's address.
     pub(crate) masquerade: bool,
     /// Containers may talk to each other.
     pub(crate) icc: bool,
+}
+
+/// Where published ports of a container lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Its IPv4 address.
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 /// Rules that concern the whole host.
@@ -45,7 +58,7 @@ pub(crate) struct Firewall {
     socket: Socket,
     router: Router,
     bridges: Vec<BridgePolicy>,
-    published: BTreeMap<PublishedPort, Ipv4Addr>,
+    published: BTreeMap<PublishedPort, Target>,
 }
 
 fn failed(action: &str) -> impl FnOnce(NetlinkError) -> Error + use<'_> {
@@ -69,7 +82,7 @@ impl Firewall {
     pub(crate) fn expect(
         &mut self,
         bridges: Vec<BridgePolicy>,
-        published: impl IntoIterator<Item = (PublishedPort, Ipv4Addr)>,
+        published: impl IntoIterator<Item = (PublishedPort, Target)>,
     ) {
         self.bridges = bridges;
         self.published = published.into_iter().collect();
@@ -80,9 +93,9 @@ impl Firewall {
         let mut all = Transaction::new();
         all.delete_table(&self.table);
         rules::put_skeleton(&mut all, &self.table, &self.bridges, self.router);
-        let (any, one) = elements(self.published.iter());
-        all.add_elements(&self.table, rules::PUBLISHED.name, &any);
-        all.add_elements(&self.table, rules::PUBLISHED_ON.name, &one);
+        for (map, elements) in elements(self.published.iter()) {
+            all.add_elements(&self.table, map, &elements);
+        }
         all.commit(&mut self.socket).map_err(failed("set up"))
     }
 
@@ -94,60 +107,88 @@ impl Firewall {
     }
 
     /// Leads ports of the host to a container.
-    pub(crate) fn publish(&mut self, ports: &[PublishedPort], to: Ipv4Addr) -> Result<(), Error> {
+    pub(crate) fn publish(&mut self, ports: &[PublishedPort], to: Target) -> Result<(), Error> {
         if ports.is_empty() {
             return Ok(());
         }
         self.published.extend(ports.iter().map(|port| (port.clone(), to)));
-        self.change(ports, to, Transaction::add_elements)
+        self.change(elements(ports.iter().map(|port| (port, &to))), Transaction::add_elements)
     }
 
     /// Takes published ports back; those that are not published are left alone.
     pub(crate) fn unpublish(&mut self, ports: &[PublishedPort]) -> Result<(), Error> {
-        let mut gone = BTreeMap::<Ipv4Addr, Vec<PublishedPort>>::new();
-        for port in ports {
-            if let Some(to) = self.published.remove(port) {
-                gone.entry(to).or_default().push(port.clone());
-            }
+        let gone = ports.iter().filter_map(|port| self.published.remove_entry(port));
+        let gone = gone.collect::<Vec<_>>();
+        if gone.is_empty() {
+            return Ok(());
         }
-        gone.into_iter()
-            .try_for_each(|(to, ports)| self.change(&ports, to, Transaction::delete_elements))
+        let gone = gone.iter().map(|(port, to)| (port, to));
+        self.change(elements(gone), Transaction::delete_elements)
+    }
+
+    /// Sets which bridges there are, and notes if forwarding was switched on for them.
+    pub(crate) fn set_bridges(
+        &mut self,
+        bridges: Vec<BridgePolicy>,
+        router: Router,
+    ) -> Result<(), Error> {
+        self.bridges = bridges;
+        if router == Router::OnlyBridges {
+            self.router = router;
+        }
+        self.restore()
     }
 
     fn change(
         &mut self,
-        ports: &[PublishedPort],
-        to: Ipv4Addr,
+        elements: [(&'static str, Vec<Element>); 4],
         how: impl Fn(&mut Transaction, &str, &str, &[Element]),
     ) -> Result<(), Error> {
-        let (any, one) = elements(ports.iter().map(|port| (port, &to)));
         let mut change = Transaction::new();
-        how(&mut change, &self.table, rules::PUBLISHED.name, &any);
-        how(&mut change, &self.table, rules::PUBLISHED_ON.name, &one);
+        for (map, elements) in &elements {
+            how(&mut change, &self.table, map, elements);
+        }
         // A table that lost something does not take the change; what was wanted is part of a restored one.
         change.commit(&mut self.socket).or_else(|_| self.restore())
     }
 }
 
-/// Makes the elements for all addresses and those for a single one.
+/// Makes the elements of each map: per family, those for all addresses and those for a single one.
 fn elements<'a>(
-    ports: impl Iterator<Item = (&'a PublishedPort, &'a Ipv4Addr)>,
-) -> (Vec<Element>, Vec<Element>) {
-    let (mut any, mut one) = (Vec::new(), Vec::new());
+    ports: impl Iterator<Item = (&'a PublishedPort, &'a Target)>,
+) -> [(&'static str, Vec<Element>); 4] {
+    let (mut any, mut one, mut any6, mut one6) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (port, to) in ports {
-        let mut value = to.octets().to_vec();
-        value.extend(port.container.to_be_bytes());
-        value.extend([0; 2]);
-        let mut key = vec![protocol_number(port.protocol), 0, 0, 0];
-        key.extend(port.host.0.to_be_bytes());
-        key.extend([0; 2]);
-        match port.host_ip {
-            Some(IpAddr::V4(address)) if !address.is_unspecified() => {
-                let key = [&address.octets()[..], &key].concat();
-                one.push(Element { key, data: ElementData::Value(value) });
+        let value = |address: &[u8]| {
+            let port = port.container.to_be_bytes();
+            ElementData::Value([address, &port, &[0; 2]].concat())
+        };
+        let key = |on: &[u8]| {
+            let protocol = [protocol_number(port.protocol), 0, 0, 0];
+            [on, &protocol, &port.host.0.to_be_bytes(), &[0; 2]].concat()
+        };
+        let on = port.host_ip.filter(|address| !address.is_unspecified());
+        let v4 = !matches!(port.host_ip, Some(IpAddr::V6(_)));
+        let v6 = !matches!(port.host_ip, Some(IpAddr::V4(_)));
+        if let Some(to) = to.ipv4.filter(|_| v4) {
+            let data = value(&to.octets());
+            match on {
+                Some(IpAddr::V4(on)) => one.push(Element { key: key(&on.octets()), data }),
+                _ => any.push(Element { key: key(&[]), data }),
             }
-            _ => any.push(Element { key, data: ElementData::Value(value) }),
+        }
+        if let Some(to) = to.ipv6.filter(|_| v6) {
+            let data = value(&to.octets());
+            match on {
+                Some(IpAddr::V6(on)) => one6.push(Element { key: key(&on.octets()), data }),
+                _ => any6.push(Element { key: key(&[]), data }),
+            }
         }
     }
-    (any, one)
+    [
+        (rules::PUBLISHED.name, any),
+        (rules::PUBLISHED_ON.name, one),
+        (rules::PUBLISHED6.name, any6),
+        (rules::PUBLISHED6_ON.name, one6),
+    ]
 }

@@ -1,10 +1,10 @@
 //! Address management: which subnet a network gets, and which address an endpoint gets. Pure; touches no interface.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::Error;
-use crate::cidr::Cidr4;
+use crate::cidr::{Cidr, Cidr4, Cidr6};
+use crate::{Error, NetworkRecord};
 
 /// Address space that networks are cut from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,20 @@ pub fn default_pools() -> Vec<SubnetPool> {
     });
     let narrow = SubnetPool { base: Cidr4::new(Ipv4Addr::new(192, 168, 0, 0), 16), size: 20 };
     wide.chain([narrow]).collect()
+}
+
+/// Makes up a subnet of unique local addresses from random bits, and tells them from those of `taken`.
+pub(crate) fn free_subnet6(taken: &[Cidr6], mut random: impl FnMut() -> [u8; 7]) -> Cidr6 {
+    loop {
+        // Forty random bits of a site, sixteen of a subnet.
+        let mut bytes = [0; 16];
+        bytes[0] = 0xfd;
+        bytes[1..8].copy_from_slice(&random());
+        let subnet = Cidr6::new(Ipv6Addr::from(bytes), 64);
+        if !taken.iter().any(|other| subnet.overlaps(*other)) {
+            return subnet;
+        }
+    }
 }
 
 /// Picks the first subnet of `pools` that overlaps none of `taken`.
@@ -70,9 +84,7 @@ impl AddressPool {
     pub(crate) fn new(subnet: Cidr4, range: Cidr4, reserved: &[Ipv4Addr]) -> Result<Self, Error> {
         let (subnet, range) = (subnet.subnet(), range.subnet());
         if !subnet.contains(range.first()) || range.prefix < subnet.prefix {
-            return Err(Error::InvalidArgument(format!(
-                "range {range} is not inside subnet {subnet}"
-            )));
+            return Err(outside_subnet(&range, &subnet));
         }
         if range.prefix < LARGEST {
             return Err(Error::InvalidArgument(format!("subnet {range} is too large")));
@@ -135,15 +147,9 @@ impl AddressPool {
     /// `InvalidArgument` outside the subnet or when reserved; `Conflict` when taken.
     pub(crate) fn claim(&mut self, address: Ipv4Addr) -> Result<(), Error> {
         if !self.subnet.contains(address) {
-            return Err(Error::InvalidArgument(format!(
-                "invalid address {address}: it does not belong to subnet {}",
-                self.subnet
-            )));
+            return Err(not_of_subnet(&address, &self.subnet));
         }
-        let taken = || {
-            // COMPAT: dockerd's words.
-            Error::Conflict("Address already in use".to_owned())
-        };
+        let taken = address_taken;
         if self.reserved.contains(&address) {
             return Err(taken());
         }
@@ -168,6 +174,176 @@ impl AddressPool {
         } else {
             self.outside.remove(&address);
         }
+    }
+}
+
+/// The IPv6 addresses of one network, given out lowest first.
+///
+/// LIMIT: takes memory for what is given out only, since a subnet has more addresses than there is memory.
+#[derive(Debug)]
+pub(crate) struct AddressPool6 {
+    range: Cidr6,
+    subnet: Cidr6,
+    reserved: Vec<Ipv6Addr>,
+    used: BTreeSet<Ipv6Addr>,
+    /// Nothing before it is free.
+    hint: Ipv6Addr,
+}
+
+impl AddressPool6 {
+    /// Makes a pool of `subnet` that gives out addresses of `range` only; `reserved` are never given out.
+    pub(crate) fn new(subnet: Cidr6, range: Cidr6, reserved: &[Ipv6Addr]) -> Result<Self, Error> {
+        let (subnet, range) = (subnet.subnet(), range.subnet());
+        if !subnet.contains(range.first()) || range.prefix < subnet.prefix {
+            return Err(outside_subnet(&range, &subnet));
+        }
+        let mut reserved = reserved.to_vec();
+        // All routers of a subnet listen to its first address.
+        reserved.push(subnet.first());
+        Ok(Self { range, subnet, reserved, used: BTreeSet::new(), hint: range.first() })
+    }
+
+    /// Gives out the lowest free address.
+    pub(crate) fn allocate(&mut self) -> Result<Ipv6Addr, Error> {
+        let mut address = self.hint;
+        while self.range.contains(address) {
+            if !self.used.contains(&address) && !self.reserved.contains(&address) {
+                self.used.insert(address);
+                self.hint = address;
+                return Ok(address);
+            }
+            if address == self.range.last() {
+                break;
+            }
+            address = Ipv6Addr::from_bits(address.to_bits() + 1);
+        }
+        Err(Error::Conflict(
+            "no available IPv6 addresses on this network's address pools".to_owned(),
+        ))
+    }
+
+    /// Gives out `address` itself.
+    pub(crate) fn claim(&mut self, address: Ipv6Addr) -> Result<(), Error> {
+        if !self.subnet.contains(address) {
+            return Err(not_of_subnet(&address, &self.subnet));
+        }
+        if self.reserved.contains(&address) || !self.used.insert(address) {
+            return Err(address_taken());
+        }
+        Ok(())
+    }
+
+    /// Takes an address back; one that was never given out is left alone.
+    pub(crate) fn release(&mut self, address: Ipv6Addr) {
+        if self.used.remove(&address) && self.range.contains(address) {
+            self.hint = self.hint.min(address);
+        }
+    }
+}
+
+fn outside_subnet(range: &dyn std::fmt::Display, subnet: &dyn std::fmt::Display) -> Error {
+    Error::InvalidArgument(format!("range {range} is not inside subnet {subnet}"))
+}
+
+fn not_of_subnet(address: &dyn std::fmt::Display, subnet: &dyn std::fmt::Display) -> Error {
+    Error::InvalidArgument(format!(
+        "invalid address {address}: it does not belong to subnet {subnet}"
+    ))
+}
+
+fn address_taken() -> Error {
+    // COMPAT: dockerd's words.
+    Error::Conflict("Address already in use".to_owned())
+}
+
+/// The pools of a network, one per family that it has.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    pub(crate) v4: Option<AddressPool>,
+    pub(crate) v6: Option<AddressPool6>,
+}
+
+impl Pools {
+    /// Makes the pools of a network as its record says.
+    pub(crate) fn of(record: &NetworkRecord) -> Result<Self, Error> {
+        let mut pools = Self::default();
+        for subnet in &record.subnets {
+            let whole = subnet.cidr()?;
+            let range = subnet.range_cidr()?.unwrap_or(whole);
+            let reserved = || subnet.gateway.into_iter().chain(subnet.auxiliary.values().copied());
+            match (whole, range) {
+                (Cidr::V4(whole), Cidr::V4(range)) => {
+                    let reserved = reserved().filter_map(v4).collect::<Vec<_>>();
+                    pools.v4 = Some(AddressPool::new(whole, range, &reserved)?);
+                }
+                (Cidr::V6(whole), Cidr::V6(range)) => {
+                    let reserved = reserved().filter_map(v6).collect::<Vec<_>>();
+                    pools.v6 = Some(AddressPool6::new(whole, range, &reserved)?);
+                }
+                _ => return Err(outside_subnet(&range, &whole)),
+            }
+        }
+        Ok(pools)
+    }
+
+    /// Takes one address of each family, both or none: those asked for, else the lowest.
+    pub(crate) fn take(
+        &mut self,
+        ipv4: Option<Ipv4Addr>,
+        ipv6: Option<Ipv6Addr>,
+    ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), Error> {
+        let taken = match (&mut self.v4, ipv4) {
+            (None, _) => None,
+            (Some(pool), Some(address)) => Some(pool.claim(address).map(|()| address)?),
+            (Some(pool), None) => Some(pool.allocate()?),
+        };
+        let also = match (&mut self.v6, ipv6) {
+            (None, _) => Ok(None),
+            (Some(pool), Some(address)) => pool.claim(address).map(|()| Some(address)),
+            (Some(pool), None) => pool.allocate().map(Some),
+        };
+        match also {
+            Ok(also) => Ok((taken, also)),
+            Err(error) => {
+                self.give_back(taken, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes just these addresses again, as an earlier daemon gave them out.
+    pub(crate) fn retake(
+        &mut self,
+        ipv4: Option<Ipv4Addr>,
+        ipv6: Option<Ipv6Addr>,
+    ) -> Result<(), Error> {
+        let four = self.v4.as_mut().zip(ipv4).map_or(Ok(()), |(pool, address)| pool.claim(address));
+        let six = self.v6.as_mut().zip(ipv6).map_or(Ok(()), |(pool, address)| pool.claim(address));
+        four.and(six)
+    }
+
+    /// Takes addresses back.
+    pub(crate) fn give_back(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
+        if let (Some(pool), Some(address)) = (&mut self.v4, ipv4) {
+            pool.release(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.v6, ipv6) {
+            pool.release(address);
+        }
+    }
+}
+
+const fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
     }
 }
 

@@ -7,6 +7,8 @@ mod bridge;
 mod bridges;
 mod cidr;
 mod contract;
+mod design;
+mod dns;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod files;
@@ -23,10 +25,11 @@ mod warm;
 
 pub use bridge::{BridgeOptions, DefaultBridge, Traffic};
 pub use bridges::Bridges;
-pub use cidr::{Cidr4, InvalidCidr};
+pub use cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 pub use contract::{
-    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, Networks, PortProtocol,
-    PublishedPort, Sandbox, SandboxKind,
+    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, NetworkRequest, Networks,
+    PortProtocol, PublishedPort, Sandbox, SandboxKind, Subnet, SubnetRequest,
 };
+pub use dns::{ROLE as RESOLVER_ROLE, main as resolver_main};
 pub use files::HostSide;
 pub use ipam::{SubnetPool, default_pools};

@@ -3,12 +3,14 @@
 //! Each function starts and ends with nothing attached.
 #![expect(clippy::expect_used, reason = "an obligation that is not met must stop the test")]
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use rorqual_core::{Classify as _, ContainerId, ErrorKind};
 
 use crate::{
-    Attach, EndpointRequest, Error, Networks, PortProtocol, PublishedPort, Sandbox, SandboxKind,
+    Attach, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, PortProtocol,
+    PublishedPort, Sandbox, SandboxKind, SubnetRequest,
 };
 
 /// Runs every obligation; containers' files go below `directory`.
@@ -24,6 +26,203 @@ pub async fn all(networks: &dyn Networks, directory: &Path) {
     published_ports_are_exclusive(networks, directory).await;
     other_kinds(networks, directory).await;
     sweep_keeps_the_known(networks, directory).await;
+    networks_come_and_go(networks).await;
+    bad_networks_are_refused(networks).await;
+    several_networks_at_once(networks, directory).await;
+    chosen_addresses_are_kept(networks, directory).await;
+    connect_and_disconnect(networks, directory).await;
+}
+
+fn network(name: &str, subnet: &str) -> NetworkRequest {
+    let subnets = if subnet.is_empty() {
+        Vec::new()
+    } else {
+        vec![SubnetRequest { subnet: subnet.to_owned(), ..SubnetRequest::default() }]
+    };
+    NetworkRequest { name: name.to_owned(), ipv4: true, subnets, ..NetworkRequest::default() }
+}
+
+async fn must_create(networks: &dyn Networks, request: NetworkRequest) -> NetworkRecord {
+    networks.create(request).await.expect("the network can be made")
+}
+
+async fn networks_come_and_go(networks: &dyn Networks) {
+    let request = NetworkRequest { ipv6: true, ..network("first", "") };
+    let first = must_create(networks, request).await;
+    let second = must_create(networks, network("second", "10.123.0.0/24")).await;
+    assert_eq!(first.subnets.len(), 2, "one of each family");
+    assert!(first.subnets[1].subnet.starts_with("fd"), "a unique local subnet");
+    assert_ne!(first.subnets[0].subnet, second.subnets[0].subnet);
+    assert_eq!(second.subnets[0].gateway.map(|ip| ip.to_string()).as_deref(), Some("10.123.0.1"));
+    assert_eq!(networks.find("second").await.expect("it is there"), second);
+    assert_eq!(networks.find(&first.id.to_string()[..12]).await.expect("it is there"), first);
+    for record in [&first, &second] {
+        networks.remove(&record.id).await.expect("nobody uses it");
+        let gone = networks.find(&record.name).await.expect_err("it is gone");
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
+    let error = networks.remove(&first.id).await.expect_err("it is gone");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+async fn bad_networks_are_refused(networks: &dyn Networks) {
+    let kept = must_create(networks, network("kept", "10.123.0.0/24")).await;
+    let gateway = |gateway: &str| {
+        let mut request = network("bad", "10.124.0.0/24");
+        gateway.clone_into(&mut request.subnets[0].gateway);
+        request
+    };
+    let driver = |driver: &str| NetworkRequest { driver: driver.to_owned(), ..network("bad", "") };
+    for (request, kind) in [
+        (network("kept", ""), ErrorKind::Conflict),
+        (network("bridge", ""), ErrorKind::Forbidden),
+        (network("", ""), ErrorKind::InvalidArgument),
+        (network("a/b", ""), ErrorKind::InvalidArgument),
+        (network("bad", "10.123.0.128/25"), ErrorKind::Forbidden),
+        (network("bad", "10.124.0.1/24"), ErrorKind::InvalidArgument),
+        (network("bad", "10.124.0.0"), ErrorKind::InvalidArgument),
+        (network("bad", "10.124.0.0/32"), ErrorKind::InvalidArgument),
+        (network("bad", "fd00:1::/64"), ErrorKind::InvalidArgument),
+        (gateway("10.125.0.1"), ErrorKind::InvalidArgument),
+        (driver("nothing"), ErrorKind::NotFound),
+        (driver("host"), ErrorKind::Forbidden),
+        (NetworkRequest { ipv4: false, ..network("bad", "") }, ErrorKind::InvalidArgument),
+    ] {
+        let error = networks.create(request.clone()).await.expect_err("this cannot be");
+        assert_eq!(error.kind(), kind, "{request:?}: {error}");
+    }
+    let bridge = networks.find("bridge").await.expect("it is always there");
+    let error = networks.remove(&bridge.id).await.expect_err("it stays");
+    assert_eq!(error.to_string(), "bridge is a pre-defined network and cannot be removed");
+    networks.remove(&kept.id).await.expect("nobody uses it");
+    assert_eq!(networks.list().await.expect("listing works").len(), 3);
+}
+
+fn on(attach: &mut Attach, requests: Vec<EndpointRequest>) {
+    attach.kind = SandboxKind::Own(requests);
+}
+
+fn endpoint(network: &str) -> EndpointRequest {
+    EndpointRequest { network: network.to_owned(), ..EndpointRequest::default() }
+}
+
+async fn several_networks_at_once(networks: &dyn Networks, directory: &Path) {
+    let one = must_create(networks, NetworkRequest { ipv6: true, ..network("one", "") }).await;
+    let internal = NetworkRequest { internal: true, ..network("two", "") };
+    let two = must_create(networks, internal).await;
+    let mut attach = request("bridge", 11, directory);
+    let aliased = EndpointRequest { aliases: vec!["db".to_owned()], ..endpoint("one") };
+    on(&mut attach, vec![endpoint("bridge"), aliased, endpoint("two")]);
+    let sandbox = must_attach(networks, &attach).await;
+    let interfaces = sandbox.endpoints.iter().map(|one| one.interface.as_str());
+    assert_eq!(interfaces.collect::<Vec<_>>(), ["eth0", "eth1", "eth2"]);
+    assert!(sandbox.endpoints[1].ipv6.is_some() && sandbox.endpoints[1].gateway6.is_some());
+    assert_eq!(sandbox.endpoints[1].aliases, ["db"]);
+    assert_eq!(sandbox.endpoints[2].gateway, None, "an internal network has no way out");
+    let hosts = std::fs::read_to_string(&sandbox.files.hosts).expect("there is a hosts file");
+    assert_eq!(hosts.matches("\th11\n").count(), 4, "{hosts}");
+
+    let error = networks.remove(&one.id).await.expect_err("it is in use");
+    assert_eq!(error.kind(), ErrorKind::Forbidden);
+    assert!(error.to_string().contains("has active endpoints (name:\"c11\""), "{error}");
+    must_detach(networks, &attach).await;
+    for record in [one, two] {
+        networks.remove(&record.id).await.expect("nobody uses it");
+    }
+}
+
+async fn chosen_addresses_are_kept(networks: &dyn Networks, directory: &Path) {
+    let record = must_create(networks, network("chosen", "10.123.0.0/24")).await;
+    let free = must_create(networks, network("free", "")).await;
+    let mut attach = request("bridge", 12, directory);
+    let wanted = EndpointRequest {
+        ipv4: Some("10.123.0.77".parse().expect("an address")),
+        mac: Some("02:00:00:00:00:07".to_owned()),
+        ..endpoint("chosen")
+    };
+    on(&mut attach, vec![wanted.clone()]);
+    let sandbox = must_attach(networks, &attach).await;
+    assert_eq!(sandbox.endpoints[0].ipv4, Some(("10.123.0.77".parse().expect("an address"), 24)));
+    assert_eq!(sandbox.endpoints[0].mac, "02:00:00:00:00:07");
+    let mut second = request("bridge", 13, directory);
+    on(&mut second, vec![wanted.clone()]);
+    assert_eq!(attach_error(networks, &second).await, ErrorKind::Conflict);
+    let outside = EndpointRequest { ipv4: Some([10, 1, 2, 3].into()), ..endpoint("chosen") };
+    on(&mut second, vec![outside]);
+    assert_eq!(attach_error(networks, &second).await, ErrorKind::InvalidArgument);
+    on(&mut second, vec![EndpointRequest { network: "free".to_owned(), ..wanted }]);
+    assert_eq!(attach_error(networks, &second).await, ErrorKind::InvalidArgument);
+    must_detach(networks, &attach).await;
+    for record in [record, free] {
+        networks.remove(&record.id).await.expect("nobody uses it");
+    }
+}
+
+/// The container of this obligation lives in the caller's namespace only where that is the namespace handed out, so its
+/// first process is a thread that enters the sandbox.
+async fn connect_and_disconnect(networks: &dyn Networks, directory: &Path) {
+    let one = must_create(networks, network("one", "")).await;
+    let two = must_create(networks, network("two", "")).await;
+    let attach = request("one", 14, directory);
+    let sandbox = must_attach(networks, &attach).await;
+    let resident = Resident::in_namespace(&sandbox);
+    let connected = networks.connect(&attach.container, resident.id, endpoint("two")).await;
+    let connected = connected.expect("connecting works");
+    assert_eq!(connected.len(), 2);
+    assert_eq!(connected[1].interface, "eth1");
+    let listed = networks.endpoints(&two.id).await.expect("listing works");
+    assert_eq!(listed, [(attach.container, "c14".to_owned(), connected[1].clone())]);
+    let again = networks.connect(&attach.container, resident.id, endpoint("two")).await;
+    let again = again.expect_err("it is connected");
+    assert_eq!(again.to_string(), "endpoint with name c14 already exists in network two");
+    let none = networks.connect(&attach.container, resident.id, endpoint("none")).await;
+    assert_eq!(none.expect_err("this cannot be").kind(), ErrorKind::Forbidden);
+
+    let left = networks.disconnect(&attach.container, resident.id, &one.id).await;
+    assert_eq!(left.expect("disconnecting works"), connected[1..]);
+    let twice = networks.disconnect(&attach.container, resident.id, &one.id).await;
+    assert_eq!(twice.expect_err("it is not connected").kind(), ErrorKind::Forbidden);
+    networks.remove(&one.id).await.expect("nobody uses it");
+    drop(resident);
+    must_detach(networks, &attach).await;
+    networks.remove(&two.id).await.expect("nobody uses it");
+}
+
+/// A thread in a sandbox's namespace, which stands for a container's first process.
+struct Resident {
+    id: i32,
+    leave: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Resident {
+    fn in_namespace(sandbox: &Sandbox) -> Self {
+        let namespace = sandbox.namespace.as_ref().expect("it has a namespace of its own");
+        let namespace = namespace.try_clone().expect("descriptors can be doubled");
+        let (tell, told) = std::sync::mpsc::channel();
+        let (leave, left) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let stay = move || {
+                let id = rustix::thread::gettid().as_raw_nonzero().get();
+                tell.send(id).map_err(std::io::Error::other)?;
+                // Ends when the other side is dropped.
+                let _closed = left.recv();
+                Ok(())
+            };
+            rorqual_sys::net::run_in_namespace(namespace.as_fd(), stay).expect("it can be entered");
+        });
+        let id = told.recv().expect("the thread tells its number");
+        Self { id, leave: Some(leave), thread: Some(thread) }
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        drop(self.leave.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the thread ends in order");
+        }
+    }
 }
 
 fn request(name: &str, number: u8, directory: &Path) -> Attach {

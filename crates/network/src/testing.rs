@@ -41,5 +41,7 @@ pub(crate) fn endpoint(address: Ipv4Addr) -> Endpoint {
         gateway: None,
         ipv6: None,
         gateway6: None,
+        aliases: Vec::new(),
+        gateway_priority: 0,
     }
 }

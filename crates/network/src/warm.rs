@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rorqual_sys::net::{
 
 use crate::Error;
 use crate::bridge::failed;
-use crate::ipam::{AddressPool, mac_of};
+use crate::ipam::{Pools, mac_of};
 use crate::names::{Tag, random};
 
 /// Interface inside.
@@ -44,12 +44,35 @@ pub(crate) struct Plan {
     pub(crate) isolated: bool,
     /// Whose they are.
     pub(crate) tag: Tag,
-    /// Length of the subnet's prefix.
+    /// Length of the IPv4 subnet's prefix.
     pub(crate) prefix: u8,
-    /// The bridge's address.
+    /// Length of the IPv6 subnet's prefix.
+    pub(crate) prefix6: u8,
+    /// The bridge's address, by which containers of the pool reach everything else.
     pub(crate) gateway: Ipv4Addr,
     /// Where addresses come from.
-    pub(crate) addresses: Arc<Mutex<AddressPool>>,
+    pub(crate) addresses: Arc<Mutex<Pools>>,
+}
+
+/// An interface to be, inside.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    /// Its name.
+    pub(crate) interface: String,
+    /// Its hardware address.
+    pub(crate) mac: [u8; 6],
+    /// Its addresses.
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+}
+
+/// A link that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Wired {
+    /// The host's end.
+    pub(crate) link: String,
+    /// Number of the inner end.
+    pub(crate) inner: u32,
 }
 
 /// A namespace with a link to the bridge, ready for use. Its address is the holder's to give back.
@@ -101,59 +124,140 @@ fn cannot_make(source: io::Error) -> Error {
 }
 
 /// Makes a namespace with a link; `host` talks to the namespace of the bridge.
-fn prepare(plan: &Plan, host: &Mutex<Socket>, wanted: Option<Ipv4Addr>) -> Result<Prepared, Error> {
-    let mut addresses = plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = match wanted {
-        Some(address) => addresses.claim(address).map(|()| address)?,
-        None => addresses.allocate()?,
+fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Error> {
+    let addresses = || plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+    let (address, _) = addresses().take(None, None)?;
+    let Some(address) = address else {
+        return Err(Error::InvalidArgument("the default bridge has no IPv4 subnet".to_owned()));
     };
-    drop(addresses);
-    connect(plan, host, address).inspect_err(|_| {
-        plan.addresses.lock().unwrap_or_else(PoisonError::into_inner).release(address);
-    })
+    connect(plan, host, address).inspect_err(|_| addresses().give_back(Some(address), None))
 }
 
 fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepared, Error> {
-    let link = plan.tag.link(u64::from_ne_bytes(random()));
+    let slot = Slot {
+        interface: INSIDE.to_owned(),
+        mac: mac_of(address),
+        ipv4: Some(address),
+        ipv6: None,
+    };
     let made = net::new_namespace(|namespace| {
         let mut socket = Socket::open(Protocol::Route)?;
         let mut batch = Batch::new();
-        let veth = Veth {
-            name: &link,
-            master: plan.bridge,
-            mtu: plan.mtu,
-            peer_name: INSIDE,
-            peer_namespace: namespace,
-        };
-        net::add_veth(&mut batch, &veth);
-        // Where bridged frames pass the firewall too, a container that asks for its own published port is answered
-        // through the port it came by.
-        let change =
-            Change { isolated: Some(plan.isolated), hairpin: Some(true), ..Change::default() };
-        net::change_link(&mut batch, LinkRef::Name(&link), &change);
-        host.lock().unwrap_or_else(PoisonError::into_inner).transact(&batch).map_err(io_error)?;
-        // ORDER: before the link is up, or it would get a link-local address at once.
-        // COMPAT: only the links of networks without IPv6 lose it, the loopback keeps ::1.
-        match net::set_sysctl(&["ipv6", "conf", INSIDE, "disable_ipv6"], "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let inner = net::find_link(&mut socket, INSIDE).map_err(io_error)?;
-        let inner = inner.ok_or(io::ErrorKind::NotFound)?.index;
-        let mut batch = Batch::new();
         put_up(&mut batch, LinkRef::Name("lo"));
-        let change = Change { up: Some(true), mac: Some(mac_of(address)), ..Change::default() };
-        net::change_link(&mut batch, LinkRef::Index(inner), &change);
-        let own = Address { link: inner, address: IpAddr::V4(address), prefix: plan.prefix };
-        net::add_address(&mut batch, &own);
-        let gateway = Some(IpAddr::V4(plan.gateway));
-        net::add_route(&mut batch, &Route { destination: None, gateway, link: inner });
         socket.transact(&batch).map_err(io_error)?;
-        wait_for_bridge(host, &link)?;
-        Ok((socket, inner))
+        let wired = wire(plan, host, namespace, &mut socket, &slot)?;
+        let mut batch = Batch::new();
+        let gateway = Some(IpAddr::V4(plan.gateway));
+        net::add_route(&mut batch, &Route { destination: None, gateway, link: wired.inner });
+        socket.transact(&batch).map_err(io_error)?;
+        wait_for_bridge(host, &wired.link)?;
+        Ok((socket, wired))
     });
-    let (namespace, (socket, inner)) = made.map_err(cannot_make)?;
-    Ok(Prepared { namespace, socket, link, inner, address })
+    let (namespace, (socket, wired)) = made.map_err(cannot_make)?;
+    Ok(Prepared { namespace, socket, link: wired.link, inner: wired.inner, address })
+}
+
+/// Adds a link to a namespace that exists; the container in it may run already.
+pub(crate) fn join(
+    plan: &Plan,
+    host: &Mutex<Socket>,
+    namespace: BorrowedFd<'_>,
+    slot: &Slot,
+) -> Result<Wired, Error> {
+    let joined = net::run_in_namespace(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let wired = wire(plan, host, namespace, &mut socket, slot)?;
+        wait_for_bridge(host, &wired.link)?;
+        Ok(wired)
+    });
+    joined.map_err(|source| Error::Os {
+        action: format!("add interface {} to a container", slot.interface),
+        source: source.into(),
+    })
+}
+
+/// Makes a link with all but its routes; the calling thread is in the namespace. Leaves nothing behind on failure.
+fn wire(
+    plan: &Plan,
+    host: &Mutex<Socket>,
+    namespace: BorrowedFd<'_>,
+    socket: &mut Socket,
+    slot: &Slot,
+) -> io::Result<Wired> {
+    let link = plan.tag.link(u64::from_ne_bytes(random()));
+    let mut batch = Batch::new();
+    let veth = Veth {
+        name: &link,
+        master: plan.bridge,
+        mtu: plan.mtu,
+        peer_name: &slot.interface,
+        peer_namespace: namespace,
+    };
+    net::add_veth(&mut batch, &veth);
+    // Where bridged frames pass the firewall too, a container that asks for its own published port is answered
+    // through the port it came by.
+    let change = Change { isolated: Some(plan.isolated), hairpin: Some(true), ..Change::default() };
+    net::change_link(&mut batch, LinkRef::Name(&link), &change);
+    let on_host = || host.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = on_host().transact(&batch).map_err(io_error);
+    made.and_then(|()| set_up_inside(plan, socket, slot))
+        .map(|inner| Wired { link: link.clone(), inner })
+        .inspect_err(|_| {
+            let mut batch = Batch::new();
+            net::delete_link(&mut batch, LinkRef::Name(&link));
+            // Mostly it was never made; one that stays is swept at the next start.
+            if let Err(error) = on_host().transact(&batch) {
+                tracing::debug!(%error, link, "a half-made link is not there to be deleted");
+            }
+        })
+}
+
+fn set_up_inside(plan: &Plan, socket: &mut Socket, slot: &Slot) -> io::Result<u32> {
+    // ORDER: before the link is up, or it would get a link-local address at once.
+    // COMPAT: only the links of networks without IPv6 lose it, the loopback keeps ::1.
+    let disabled = if slot.ipv6.is_some() { "0" } else { "1" };
+    match net::set_sysctl(&["ipv6", "conf", &slot.interface, "disable_ipv6"], disabled) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && slot.ipv6.is_none() => {}
+        other => other?,
+    }
+    let inner = net::find_link(socket, &slot.interface).map_err(io_error)?;
+    let inner = inner.ok_or(io::ErrorKind::NotFound)?.index;
+    let mut batch = Batch::new();
+    let change = Change { up: Some(true), mac: Some(slot.mac), ..Change::default() };
+    net::change_link(&mut batch, LinkRef::Index(inner), &change);
+    let v4 = slot.ipv4.map(|address| (IpAddr::V4(address), plan.prefix));
+    let v6 = slot.ipv6.map(|address| (IpAddr::V6(address), plan.prefix6));
+    for (address, prefix) in v4.into_iter().chain(v6) {
+        net::add_address(&mut batch, &Address { link: inner, address, prefix });
+    }
+    socket.transact(&batch).map_err(io_error)?;
+    Ok(inner)
+}
+
+/// Makes these the default routes of a namespace, one per family, as `(interface, gateway)`; the others go.
+pub(crate) fn set_default_routes(
+    namespace: BorrowedFd<'_>,
+    wanted: &[(String, IpAddr)],
+) -> Result<(), Error> {
+    let changed = net::run_in_namespace(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let present = net::routes(&mut socket).map_err(io_error)?;
+        let mut batch = Batch::new();
+        let defaults =
+            present.iter().filter(|route| route.destination.is_none() && route.gateway.is_some());
+        defaults.for_each(|route| net::delete_route(&mut batch, route));
+        for (interface, gateway) in wanted {
+            let link = net::find_link(&mut socket, interface).map_err(io_error)?;
+            let link = link.ok_or(io::ErrorKind::NotFound)?.index;
+            let route = Route { destination: None, gateway: Some(*gateway), link };
+            net::add_route(&mut batch, &route);
+        }
+        if batch.is_empty() { Ok(()) } else { socket.transact(&batch).map_err(io_error) }
+    });
+    changed.map_err(|source| Error::Os {
+        action: "set the default route of a container".to_owned(),
+        source: source.into(),
+    })
 }
 
 /// Waits until frames pass, which the kernel arranges on a thread of its own; a packet sent before would be lost, and sent
@@ -226,21 +330,20 @@ impl WarmPool {
         Ok(Self { shared, thread })
     }
 
-    /// Hands out a prepared namespace, or makes one; one with a certain address is always made.
-    pub(crate) fn take(&self, wanted: Option<Ipv4Addr>) -> Result<Prepared, Error> {
+    /// Hands out a prepared namespace, or makes one.
+    pub(crate) fn take(&self) -> Result<Prepared, Error> {
         let mut stock = self.shared.lock();
         stock.last_use = Instant::now();
         // The member that is being made comes sooner than one that would only be begun now.
-        if wanted.is_none() && stock.members.is_empty() && stock.making && !stock.awaited {
+        if stock.members.is_empty() && stock.making && !stock.awaited {
             stock.awaited = true;
             let made = self.shared.changed.wait_while(stock, |stock| stock.making);
             stock = made.unwrap_or_else(PoisonError::into_inner);
             stock.awaited = false;
         }
-        let member = if wanted.is_none() { stock.members.pop_front() } else { None };
+        let member = stock.members.pop_front();
         drop(stock);
-        let taken =
-            member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host, wanted), Ok);
+        let taken = member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host), Ok);
         // ORDER: filling up must not be in the way of the one who waits, nor take the lower address.
         self.open();
         taken
@@ -262,7 +365,8 @@ impl WarmPool {
         }
         drop(stock);
         let addresses = &self.shared.plan.addresses;
-        addresses.lock().unwrap_or_else(PoisonError::into_inner).claim(address)
+        let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.retake(Some(address), None)
     }
 
     /// Returns how many members are ready.
@@ -287,7 +391,7 @@ impl Shared {
     fn give_back(&self, members: VecDeque<Prepared>) {
         let mut addresses = self.plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         for member in members {
-            addresses.release(member.address);
+            addresses.give_back(Some(member.address), None);
         }
     }
 
@@ -325,7 +429,7 @@ impl Shared {
             }
             stock.making = true;
             drop(stock);
-            let made = prepare(&self.plan, &self.host, None);
+            let made = prepare(&self.plan, &self.host);
             stock = self.lock();
             stock.making = false;
             match made {

@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         Some(rorqual_shim::launcher::ROLE) => {
             rorqual_shim::launcher::main(rest.into_iter().skip(1))
         }
+        Some(rorqual_network::RESOLVER_ROLE) => {
+            rorqual_network::resolver_main(rest.into_iter().skip(1))
+        }
         _ => rorqual_cli::main(rest, &name),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Report {
     Terminal(OwnedFd),
     /// Hooks of the runtime are due.
     HooksDue,
+    /// Network devices are due.
+    DevicesDue,
     /// The child waits at the barrier.
     Ready,
     /// Nothing can fail any more but `execve(2)` and the filter.
@@ -48,6 +50,8 @@ pub(crate) enum Report {
 pub(crate) enum Order {
     /// The id maps are written.
     IdMapsWritten,
+    /// The network devices are there.
+    DevicesMoved,
     /// The hooks have run.
     HooksDone,
     /// The listener of the filter is with its agent.
@@ -60,6 +64,7 @@ impl Order {
     const fn byte(self) -> u8 {
         match self {
             Self::IdMapsWritten => b'm',
+            Self::DevicesMoved => b'd',
             Self::HooksDone => b'h',
             Self::ListenerTaken => b'l',
             Self::Start => b's',
@@ -127,6 +132,7 @@ pub(crate) fn send_report(socket: BorrowedFd<'_>, report: &Report) -> io::Result
             return Ok(());
         }
         Report::HooksDue => bytes.push(b'H'),
+        Report::DevicesDue => bytes.push(b'D'),
         Report::Ready => bytes.push(b'R'),
         Report::Launching => bytes.push(b'X'),
         Report::Closed => return Ok(()),
@@ -190,6 +196,7 @@ fn parse_report(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         b'S' => Report::SourceDue(u32::from_le_bytes(rest.try_into().ok()?)),
         b'L' => Report::Listener(i32::from_le_bytes(rest.try_into().ok()?)),
         b'H' => Report::HooksDue,
+        b'D' => Report::DevicesDue,
         b'R' => Report::Ready,
         b'X' => Report::Launching,
         _ => return None,

@@ -15,11 +15,11 @@ use crate::channel::{self, Order, Report};
 use crate::hooks::{self, HookSet};
 use crate::init::{Gate, Prepared};
 use crate::listener::Agent;
-use crate::plan::{Facts, InitPlan, PlanInput, SourcePlan, exec_plan, id_map, init_plan};
+use crate::plan::{Facts, InitPlan, PlanInput, SourcePlan, Step, exec_plan, id_map, init_plan};
 use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Stdio};
 use crate::seccomp::Filter;
 use crate::sources::{self, Opening};
-use crate::{Error, StartFailure, cgroup};
+use crate::{Error, StartFailure, cgroup, netdev};
 use launch::{differing_namespaces, launch, open_own_pid_namespace};
 
 /// What only the command line asks for.
@@ -320,6 +320,14 @@ impl Child {
                     let state = set.state("creating", self.pid);
                     hooks::run("createRuntime", &set.create_runtime, &state).map_err(failed)?;
                     self.order(Order::HooksDone)?;
+                }
+                Report::DevicesDue => {
+                    for step in &prepared.plan.steps {
+                        let Step::NetworkDevices(devices) = step else { continue };
+                        netdev::move_all(self.pid, devices)
+                            .map_err(os("move devices to the container's network"))?;
+                    }
+                    self.order(Order::DevicesMoved)?;
                 }
                 Report::SourceDue(index) => {
                     let plan = prepared.plan.sources.get(index as usize);

@@ -147,6 +147,7 @@ impl Init<'_> {
             | Step::TimeOffsets(_)
             | Step::EnterCgroup
             | Step::Loopback
+            | Step::NetworkDevices(_)
             | Step::Sysctl { .. }
             | Step::Hostname(_)
             | Step::Domainname(_) => self.namespaces(step),
@@ -193,6 +194,10 @@ impl Init<'_> {
             Step::TimeOffsets(offsets) => enter_time_namespace(offsets),
             Step::Loopback => {
                 namespace::bring_up_loopback().tried(|| "cannot bring up loopback".into())
+            }
+            Step::NetworkDevices(_) => {
+                self.tell(&Report::DevicesDue)?;
+                self.await_order(Order::DevicesMoved)
             }
             Step::Sysctl { name, value } => std::fs::write(format!("/proc/sys/{name}"), value)
                 .tried(|| format!("cannot set sysctl {name} to {value:?}")),

@@ -16,6 +16,7 @@ mod hooks;
 mod init;
 mod inroot;
 mod listener;
+mod netdev;
 mod passwd;
 pub mod pid1;
 mod plan;

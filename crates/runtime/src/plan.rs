@@ -156,6 +156,15 @@ pub(crate) struct DevicePlan {
     pub bind: bool,
 }
 
+/// A network device that changes its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetDevicePlan {
+    /// Name where the caller is.
+    pub host: String,
+    /// Name in the container; with `%d` a template.
+    pub inside: String,
+}
+
 /// When hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookPoint {
@@ -194,6 +203,8 @@ pub(crate) enum Step {
     EnterCgroup,
     /// Brings `lo` up.
     Loopback,
+    /// Has the parent move network devices here.
+    NetworkDevices(Vec<NetDevicePlan>),
     /// A kernel parameter of the new namespaces.
     Sysctl { name: String, value: String },
     /// Host name.

@@ -13,7 +13,7 @@ mod socket;
 
 pub use address::{
     Address, Neighbour, Route, add_address, add_neighbour, add_route, addresses, delete_address,
-    routes,
+    delete_route, lasting_addresses, routes,
 };
 pub use link::{
     Change, Link, LinkRef, Veth, add_bridge, add_dummy, add_veth, change_link, delete_link,
@@ -24,7 +24,7 @@ pub(crate) use message::{attributes, text};
 pub use namespace::{
     new_namespace, own_namespace, process_namespace, read_sysctl, run_in_namespace, set_sysctl,
 };
-pub use reserve::{Transport, reserve_port};
+pub use reserve::{Transport, connect_later, reserve_port};
 pub(crate) use socket::Answers;
 pub use socket::{NetlinkError, Protocol, Socket};
 

@@ -28,7 +28,7 @@ pub const ALLOWED: [(&str, &str); 20] = [
     ("daemon", "core api http sys store content snapshot network volume shim transfer engine"),
     ("testkit", "core api client sys"),
     ("bench", "testkit"),
-    ("rorqual", "core cli client daemon runtime shim sys"),
+    ("rorqual", "core cli client daemon network runtime shim sys"),
     ("xtask", ""),
 ];
 

@@ -145,6 +145,7 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
         },
     };
     let network = NetworkSpec {
+        left_mode: false,
         mode: network_mode_of(&network_mode)?,
         endpoints: Vec::new(),
         published: network::published(port_bindings.unwrap_or_default())?,

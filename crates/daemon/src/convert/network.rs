@@ -10,7 +10,9 @@ use rorqual_api::network::{
 };
 use rorqual_engine::NetworkView;
 use rorqual_engine::spec::NetworkMode;
-use rorqual_network::{Endpoint, EndpointRequest, PortProtocol, PublishedPort};
+use rorqual_network::{
+    Endpoint, EndpointRequest, NetworkRequest, PortProtocol, PublishedPort, SubnetRequest,
+};
 
 use crate::convert::non_empty;
 use crate::error::{BadRequest, invalid, unsupported};
@@ -180,7 +182,11 @@ pub(crate) fn endpoints(
     Ok(endpoints)
 }
 
-fn endpoint(name: String, settings: EndpointSettings) -> Result<EndpointRequest, BadRequest> {
+/// Reads the settings of one network.
+pub(crate) fn endpoint(
+    name: String,
+    settings: EndpointSettings,
+) -> Result<EndpointRequest, BadRequest> {
     let EndpointSettings {
         ipam_config,
         links,
@@ -204,7 +210,6 @@ fn endpoint(name: String, settings: EndpointSettings) -> Result<EndpointRequest,
     let refused = [
         ("Links", links.is_some_and(|list| !list.is_empty())),
         ("DriverOpts", driver_opts.is_some_and(|options| !options.is_empty())),
-        ("GwPriority", gw_priority != 0),
         ("LinkLocalIPs", !link_local_ips.is_empty()),
     ];
     if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
@@ -222,13 +227,78 @@ fn endpoint(name: String, settings: EndpointSettings) -> Result<EndpointRequest,
         ipv6: parse6(ipv6_address)?,
         mac: non_empty(mac_address),
         aliases: aliases.unwrap_or_default(),
+        gateway_priority: gw_priority,
+    })
+}
+
+/// Reads what a network shall be.
+pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkRequest, BadRequest> {
+    let wire::CreateRequest {
+        name,
+        // COMPAT: names are always unique.
+        check_duplicate: _,
+        driver,
+        scope,
+        enable_ipv4,
+        enable_ipv6,
+        ipam,
+        internal,
+        attachable,
+        ingress,
+        config_only,
+        config_from,
+        options,
+        labels,
+    } = request;
+    let from_another = config_from.is_some_and(|from| !from.network.is_empty());
+    let swarm = ingress || matches!(scope.as_str(), "swarm" | "global");
+    let refused = [("Scope", swarm), ("ConfigOnly", config_only), ("ConfigFrom", from_another)];
+    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
+        return Err(unsupported(format!("{field} of networks is not supported yet")));
+    }
+    let Ipam { driver: ipam_driver, options: ipam_options, config } = ipam.unwrap_or_default();
+    if !matches!(ipam_driver.as_str(), "" | "default") {
+        return Err(BadRequest::NotFound(format!("plugin {ipam_driver:?} not found")));
+    }
+    if ipam_options.is_some_and(|options| !options.is_empty()) {
+        return Err(unsupported("options of the IPAM driver are not supported yet"));
+    }
+    let subnet = |config: IpamConfig| {
+        let IpamConfig { subnet, ip_range, gateway, aux_address } = config;
+        SubnetRequest { subnet, range: ip_range, gateway, auxiliary: aux_address }
+    };
+    let described = config.unwrap_or_default().into_iter().map(subnet).filter(|subnet| {
+        // Clients send an empty one for "any".
+        *subnet != SubnetRequest::default()
+    });
+    Ok(NetworkRequest {
+        name,
+        driver,
+        ipv4: enable_ipv4.unwrap_or(true),
+        ipv6: enable_ipv6.unwrap_or(false),
+        internal,
+        attachable,
+        subnets: described.collect(),
+        options: options.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
     })
 }
 
 /// Writes an endpoint.
 pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
-    let Endpoint { network, network_name: _, id, interface: _, mac, ipv4, gateway, ipv6, gateway6 } =
-        endpoint;
+    let Endpoint {
+        network,
+        network_name: _,
+        id,
+        interface: _,
+        mac,
+        ipv4,
+        gateway,
+        ipv6,
+        gateway6,
+        aliases: _,
+        gateway_priority,
+    } = endpoint;
     EndpointSettings {
         mac_address: mac.clone(),
         network_id: network.to_string(),
@@ -239,6 +309,7 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
         ipv6_gateway: gateway6.map(|address| address.to_string()).unwrap_or_default(),
         global_ipv6_address: ipv6.map(|(address, _)| address.to_string()).unwrap_or_default(),
         global_ipv6_prefix_len: ipv6.map(|(_, length)| i64::from(length)).unwrap_or_default(),
+        gw_priority: *gateway_priority,
         ..EndpointSettings::default()
     }
 }
@@ -246,10 +317,15 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
 /// Writes a network; lists leave the containers out.
 pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wire::Inspect {
     let NetworkView { record, containers } = view;
-    let config = record.subnets.iter().map(|(subnet, gateway)| IpamConfig {
-        subnet: subnet.clone(),
-        gateway: gateway.to_string(),
-        ..IpamConfig::default()
+    let config = record.subnets.iter().map(|subnet| IpamConfig {
+        subnet: subnet.subnet.clone(),
+        ip_range: subnet.range.clone(),
+        gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        aux_address: subnet
+            .auxiliary
+            .iter()
+            .map(|(name, ip)| (name.clone(), ip.to_string()))
+            .collect(),
     });
     let resource = |name: &String, endpoint: &Endpoint| EndpointResource {
         name: name.clone(),
@@ -271,15 +347,16 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         created: record.created.to_string(),
         scope: "local".to_owned(),
         driver: record.driver.clone(),
-        enable_ipv4: true,
+        enable_ipv4: record.ipv4,
         enable_ipv6: record.ipv6,
         ipam: Ipam {
             driver: "default".to_owned(),
-            options: None,
+            // COMPAT: an empty object for networks that users make.
+            options: (!record.is_predefined()).then(BTreeMap::new),
             config: (!record.subnets.is_empty()).then(|| config.collect()),
         },
         internal: record.internal,
-        attachable: false,
+        attachable: record.attachable,
         ingress: false,
         config_from: wire::ConfigReference::default(),
         config_only: false,

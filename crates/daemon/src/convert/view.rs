@@ -8,13 +8,13 @@ use rorqual_api::container::{
     NetworkSettings, PortSummary, Summary, SummaryHostConfig, SummaryNetworkSettings,
 };
 use rorqual_api::host_config::{HostConfig, LogConfig};
-use rorqual_api::network::EndpointSettings;
+use rorqual_api::network::{EndpointIpamConfig, EndpointSettings};
 use rorqual_api::{Empty, StrSlice};
 use rorqual_core::Timestamp;
 use rorqual_core::mount::RootfsPlan;
 use rorqual_engine::spec::{HealthSpec, HealthTest, IpcMode, NetworkMode, PidMode, StopTimeout};
 use rorqual_engine::{ContainerView, Effective, HealthPlan, MountPoint, MountPointKind};
-use rorqual_network::PortProtocol;
+use rorqual_network::{EndpointRequest, PortProtocol};
 use rorqual_shim::log::LogTarget;
 
 use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
@@ -346,34 +346,18 @@ fn mount_document(mount: &MountPoint) -> MountDocument {
 
 /// Networks by name: connected ones, else those that the container will join.
 fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
-    let request: CreateRequest =
-        rorqual_api::from_value(view.spec.echo.0.clone()).unwrap_or_default();
-    let asked = request.networking_config.unwrap_or_default().endpoints_config;
-    let mut networks: BTreeMap<String, EndpointSettings> = asked
-        .into_iter()
-        .map(|(name, settings)| {
-            let name = if name == "default" { "bridge".to_owned() } else { name };
-            let settings = settings.unwrap_or_default();
-            let kept = EndpointSettings {
-                ipam_config: settings.ipam_config,
-                links: settings.links,
-                aliases: settings.aliases,
-                driver_opts: settings.driver_opts,
-                gw_priority: settings.gw_priority,
-                mac_address: settings.mac_address,
-                ..EndpointSettings::default()
-            };
-            (name, kept)
-        })
-        .collect();
-    let main = match &view.spec.network.mode {
+    let spec = &view.spec.network;
+    let asked = spec.endpoints.iter();
+    let mut networks: BTreeMap<String, EndpointSettings> =
+        asked.map(|asked| (asked.network.clone(), asked_document(asked))).collect();
+    let main = match &spec.mode {
         NetworkMode::Default => Some("bridge"),
         NetworkMode::None => Some("none"),
         NetworkMode::Host => Some("host"),
         NetworkMode::Network(name) => Some(name.as_str()),
         NetworkMode::Container(_) => None,
     };
-    if let Some(main) = main
+    if let Some(main) = main.filter(|_| !spec.left_mode)
         && !view.endpoints.iter().any(|endpoint| endpoint.network.to_string().starts_with(main))
     {
         networks.entry(main.to_owned()).or_default();
@@ -392,6 +376,25 @@ fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
         };
     }
     networks
+}
+
+/// Writes what was asked of a network.
+fn asked_document(asked: &EndpointRequest) -> EndpointSettings {
+    let EndpointRequest { network: _, ipv4, ipv6, mac: _, aliases, gateway_priority } = asked;
+    let text = |address: Option<std::net::IpAddr>| {
+        address.map(|address| address.to_string()).unwrap_or_default()
+    };
+    let addresses = EndpointIpamConfig {
+        ipv4_address: text(ipv4.map(Into::into)),
+        ipv6_address: text(ipv6.map(Into::into)),
+        link_local_ips: Vec::new(),
+    };
+    EndpointSettings {
+        ipam_config: (addresses != EndpointIpamConfig::default()).then_some(addresses),
+        aliases: (!aliases.is_empty()).then(|| aliases.clone()),
+        gw_priority: *gateway_priority,
+        ..EndpointSettings::default()
+    }
 }
 
 /// Names that the embedded DNS answers to; the default network has none.

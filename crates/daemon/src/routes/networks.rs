@@ -1,4 +1,4 @@
-//! Networks: showing them. Changing them is not built yet.
+//! Networks.
 
 use std::sync::Arc;
 
@@ -7,9 +7,8 @@ use rorqual_api::compat::Document;
 use rorqual_api::network as wire;
 
 use crate::context::Context;
-use crate::convert::network::network_document;
-use crate::error::{BadRequest, unsupported};
-use crate::request::{ApiRequest, Result, json, refuse};
+use crate::convert::network::{endpoint, network_document, network_request};
+use crate::request::{ApiRequest, Result, empty, json};
 
 /// `GET /networks`
 pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
@@ -24,23 +23,41 @@ pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Resul
     request.answer(Document::Network, &network_document(&view, true))
 }
 
-/// `DELETE /networks/{id}`
-pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
-    let view = context.engine.networks.inspect(request.param("id")).await?;
-    let name = view.record.name;
-    refuse(match name.as_str() {
-        // COMPAT: dockerd's text.
-        "bridge" | "host" | "none" => {
-            BadRequest::Forbidden(format!("{name} is a pre-defined network and cannot be removed"))
-        }
-        _ => unsupported("removing networks is not supported yet"),
-    })
+/// `POST /networks/create`
+pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
+    let wanted = network_request(request.json(None).await?)?;
+    let record = context.engine.networks.create(wanted).await?;
+    let answer = wire::CreateResponse { id: record.id.to_string(), warning: String::new() };
+    json(StatusCode::CREATED, &answer)
 }
 
-/// `POST /networks/prune`: only predefined networks exist, and those stay.
-pub(super) async fn prune(_: Arc<Context>, request: ApiRequest) -> Result {
-    let filters = request.filters()?;
-    let known = filters.check_keys(&["until", "label", "label!"]);
-    known.map_err(|error| crate::error::invalid(error.to_string()))?;
-    json(StatusCode::OK, &wire::PruneReport::default())
+/// `DELETE /networks/{id}`
+pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
+    context.engine.networks.remove(request.param("id")).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// `POST /networks/{id}/connect`
+pub(super) async fn connect(context: Arc<Context>, mut request: ApiRequest) -> Result {
+    let wire::ConnectRequest { container, endpoint_config } = request.json(None).await?;
+    let network = request.param("id").to_owned();
+    let endpoint = endpoint(network.clone(), endpoint_config.unwrap_or_default())?;
+    context.engine.networks.connect(&network, &container, endpoint).await?;
+    empty(StatusCode::OK)
+}
+
+/// `POST /networks/{id}/disconnect`
+pub(super) async fn disconnect(context: Arc<Context>, mut request: ApiRequest) -> Result {
+    // A container that is gone has nothing left here, so there is nothing to force.
+    let wire::DisconnectRequest { container, force: _ } = request.json(None).await?;
+    let network = request.param("id");
+    context.engine.networks.disconnect(network, &container).await?;
+    empty(StatusCode::OK)
+}
+
+/// `POST /networks/prune`
+pub(super) async fn prune(context: Arc<Context>, request: ApiRequest) -> Result {
+    let gone = context.engine.networks.prune(request.filters()?).await?;
+    let networks_deleted = (!gone.is_empty()).then_some(gone);
+    json(StatusCode::OK, &wire::PruneReport { networks_deleted })
 }

@@ -14,13 +14,6 @@ pub(super) async fn registry(_: Arc<Context>, _: ApiRequest) -> Result {
     refuse(unsupported("registries are not supported yet: move images with save, load and import"))
 }
 
-/// Changing networks.
-pub(super) async fn network(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported(
-        "making and changing networks is not supported yet: bridge, host and none are there",
-    ))
-}
-
 /// Building images.
 pub(super) async fn build(_: Arc<Context>, _: ApiRequest) -> Result {
     refuse(unsupported("building images is not supported yet"))

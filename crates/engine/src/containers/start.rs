@@ -366,6 +366,7 @@ fn endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
             mode.clone_into(&mut first.network);
             all.insert(0, first);
         }
+        None if definition.spec.network.left_mode => {}
         None => {
             all.insert(
                 0,

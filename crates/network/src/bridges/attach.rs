@@ -1,19 +1,19 @@
 //! Attaching and detaching.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::PoisonError;
 
 use rorqual_core::ContainerId;
 use rorqual_sys::net::{self, Transport};
 
-use super::{BridgeNetwork, Inner, State, lock};
+use super::{BridgeNetwork, Inner, State, join, lock};
 use crate::book::Attached;
-use crate::files;
-use crate::ipam::{AddressPool, mac_of, mac_text, parse_mac};
+use crate::files::{self, HostSide};
+use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::names::random;
 use crate::ports::Refusal;
-use crate::warm;
+use crate::warm::{self, WarmPool};
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PortProtocol,
     PublishedPort, Sandbox, SandboxKind,
@@ -22,8 +22,9 @@ use crate::{
 impl Inner {
     /// Attaches a container, or leaves everything as it was.
     pub(super) fn attach(&self, attach: &Attach) -> Result<Sandbox, Error> {
+        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let plan = self.reserve(attach)?;
-        self.realise(attach, plan).inspect_err(|_| {
+        self.realise(attach, &plan).inspect_err(|_| {
             if let Err(error) = self.detach(&attach.container) {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(error, container = attach.container.short(), "not taken back whole");
@@ -35,11 +36,16 @@ impl Inner {
     fn reserve<'a>(
         &self,
         attach: &'a Attach,
-    ) -> Result<Option<(NetworkRecord, &'a EndpointRequest)>, Error> {
+    ) -> Result<Vec<(NetworkRecord, &'a EndpointRequest)>, Error> {
         let mut state = lock(&self.state);
         let plan = state.book.plan(attach)?;
-        let wanted = if plan.is_some() { &attach.ports } else { &[][..] };
-        let ports = self.reserve_ports(&mut state, wanted)?;
+        // COMPAT: nothing is published without a way out.
+        let way_out = way_out(&plan);
+        let wanted = if way_out.is_some() { &attach.ports } else { &[][..] };
+        let bridge = way_out.and_then(|network| state.bridges.get(&network.id));
+        let publish_on = bridge.and_then(|bridge| bridge.publish_on);
+        let ipv6 = plan.iter().any(|(network, _)| network.ipv6 && !network.internal);
+        let ports = self.reserve_ports(&mut state, wanted, publish_on, ipv6)?;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
@@ -47,6 +53,8 @@ impl Inner {
             ports,
             directory: attach.directory.clone(),
             links: Vec::new(),
+            request: Some(attach.clone()),
+            resolver: false,
         };
         state.book.attached.insert(attach.container, attached);
         Ok(plan)
@@ -56,6 +64,8 @@ impl Inner {
         &self,
         state: &mut State,
         wanted: &[PublishedPort],
+        publish_on: Option<IpAddr>,
+        ipv6: bool,
     ) -> Result<Vec<PublishedPort>, Error> {
         if !wanted.is_empty() && self.firewall.is_none() {
             return Err(Error::Unsupported(
@@ -64,9 +74,10 @@ impl Inner {
         }
         let mut ports = Vec::new();
         for port in wanted {
-            let host_ip = port.host_ip.or(self.options.publish_on);
+            let host_ip = port.host_ip.or(publish_on);
             let port = PublishedPort { host_ip, ..port.clone() };
-            match check_port(&port).and_then(|()| state.ports.acquire(&port, hold)) {
+            let usable = check_port(&port, ipv6);
+            match usable.and_then(|()| state.ports.acquire(&port, |port| hold(port, ipv6))) {
                 Ok(port) => ports.push(port),
                 Err(error) => {
                     state.ports.release(&ports);
@@ -81,16 +92,19 @@ impl Inner {
     fn realise(
         &self,
         attach: &Attach,
-        plan: Option<(NetworkRecord, &EndpointRequest)>,
+        plan: &[(NetworkRecord, &EndpointRequest)],
     ) -> Result<Sandbox, Error> {
-        let namespace = match (&attach.kind, &self.bridge, plan) {
-            (SandboxKind::Host, ..) => None,
-            (SandboxKind::Container(owner, pid), ..) => self.namespace_of(owner, *pid)?,
-            (SandboxKind::Own(_), Some(bridge), Some((network, request))) => {
-                Some(self.connect(&attach.container, bridge, &network, request)?)
-            }
-            (SandboxKind::Own(_), ..) => Some(warm::lonely()?),
+        let namespace = match &attach.kind {
+            SandboxKind::Host => None,
+            SandboxKind::Container(owner, pid) => self.namespace_of(owner, *pid)?,
+            SandboxKind::Own(_) => Some(self.build(&attach.container, plan)?),
         };
+        if let Some(namespace) = &namespace
+            && plan.iter().any(|(network, _)| !network.is_predefined())
+        {
+            // ORDER: served before the container can ask.
+            self.serve(&attach.container, namespace.as_fd())?;
+        }
         let attached = lock(&self.state).book.attached.get(&attach.container).cloned();
         let attached = attached.ok_or_else(|| {
             Error::Conflict(format!("container {} was detached", attach.container.short()))
@@ -98,30 +112,55 @@ impl Inner {
         let files = self.write_files(attach, &attached.endpoints)?;
         // ORDER: on disk before the container can run, so that a new daemon knows whose link this is.
         self.records.save(&attach.container, &attached)?;
-        if let Some(link) = attached.links.first() {
+        for link in &attached.links {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
-        let address = attached.endpoints.first().and_then(|endpoint| endpoint.ipv4);
-        if let (Some(firewall), Some((address, _))) = (&self.firewall, address) {
+        if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
-            lock(firewall).publish(&attached.ports, address)?;
+            lock(firewall).publish(&attached.ports, join::target(&attached.endpoints))?;
         }
         let (endpoints, ports) = (attached.endpoints, attached.ports);
         Ok(Sandbox { namespace, endpoints, ports, files, warnings: Vec::new() })
     }
 
+    /// Makes a namespace with all its links and routes.
+    fn build(
+        &self,
+        container: &ContainerId,
+        plan: &[(NetworkRecord, &EndpointRequest)],
+    ) -> Result<OwnedFd, Error> {
+        let [first, others @ ..] = plan else { return warm::lonely() };
+        let bridge = self.bridge_of(&first.0)?;
+        let (namespace, others) = match &bridge.pool {
+            Some(pool) => {
+                let namespace = self.take_warm(container, &bridge, pool, first)?;
+                if others.is_empty() {
+                    return Ok(namespace);
+                }
+                (namespace, others)
+            }
+            None => (warm::lonely()?, plan),
+        };
+        for (network, request) in others {
+            self.join(container, namespace.as_fd(), network, request)?;
+        }
+        let endpoints = lock(&self.state).book.attached(container)?.endpoints.clone();
+        join::route(namespace.as_fd(), &endpoints)?;
+        Ok(namespace)
+    }
+
     /// Takes a connected namespace for a container and notes whose it is.
-    fn connect(
+    fn take_warm(
         &self,
         container: &ContainerId,
         bridge: &BridgeNetwork,
-        network: &NetworkRecord,
-        request: &EndpointRequest,
+        pool: &WarmPool,
+        (network, request): &(NetworkRecord, &EndpointRequest),
     ) -> Result<OwnedFd, Error> {
         let mac = request.mac.as_deref().map(parse_mac).transpose()?;
-        let mut prepared = match bridge.pool.take(request.ipv4) {
+        let mut prepared = match pool.take() {
             // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_)) if self.janitor.flush() => bridge.pool.take(request.ipv4)?,
+            Err(Error::Conflict(_)) if self.janitor.flush() => pool.take()?,
             other => other?,
         };
         let endpoint = Endpoint {
@@ -130,16 +169,15 @@ impl Inner {
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
             interface: warm::INSIDE.to_owned(),
             mac: mac_text(mac.unwrap_or_else(|| mac_of(prepared.address))),
-            ipv4: Some((prepared.address, bridge.subnet.prefix)),
-            gateway: Some(bridge.gateway),
+            ipv4: Some((prepared.address, bridge.plan.prefix)),
+            gateway: bridge.gateway,
             ipv6: None,
             gateway6: None,
+            aliases: Vec::new(),
+            gateway_priority: request.gateway_priority,
         };
         // ORDER: noted before anything can fail, so that `detach` takes it back.
-        if let Some(known) = lock(&self.state).book.attached.get_mut(container) {
-            known.endpoints.push(endpoint);
-            known.links.push(prepared.link.clone());
-        }
+        self.note(container, endpoint, prepared.link.clone(), bridge)?;
         if let Some(mac) = mac {
             prepared.set_mac(mac)?;
         }
@@ -152,10 +190,15 @@ impl Inner {
         {
             return Ok(files::paths(&owner.directory));
         }
+        files::write(attach, endpoints, &self.host_side())
+    }
+
+    /// Returns what of the host goes into containers' files.
+    pub(super) fn host_side(&self) -> HostSide {
         let mut host = self.options.host.clone();
-        let gateway = self.bridge.as_ref().map(|bridge| IpAddr::V4(bridge.gateway));
+        let gateway = self.bridge.as_ref().and_then(|bridge| bridge.gateway).map(IpAddr::V4);
         host.gateway = host.gateway.or(gateway);
-        files::write(attach, endpoints, &host)
+        host
     }
 
     fn namespace_of(&self, owner: &ContainerId, pid: i32) -> Result<Option<OwnedFd>, Error> {
@@ -185,46 +228,52 @@ impl Inner {
             None => Ok(()),
         };
         lock(&self.state).ports.release(&attached.ports);
-        let endpoints = attached.endpoints;
-        let addresses = self.bridge.as_ref().map(|bridge| Arc::clone(&bridge.addresses));
-        let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoints));
-        match attached.links.into_iter().next() {
-            Some(link) => self.janitor.remove(link, then),
-            None => then(),
+        if attached.resolver {
+            self.serve_no_more(container);
         }
+        self.give_back(attached);
         self.records.remove(container).and(unpublished)
     }
 }
 
-/// Gives addresses back.
-fn free(addresses: &Mutex<AddressPool>, endpoints: &[Endpoint]) {
-    let mut addresses = lock(addresses);
-    let all = endpoints.iter().filter_map(|endpoint| endpoint.ipv4);
-    all.for_each(|(address, _)| addresses.release(address));
+/// Finds the network that a container of this plan reaches others by.
+fn way_out<'a>(plan: &'a [(NetworkRecord, &EndpointRequest)]) -> Option<&'a NetworkRecord> {
+    let outward = plan.iter().filter(|(network, _)| !network.internal);
+    let best = outward.min_by(|(a, of_a), (b, of_b)| {
+        of_b.gateway_priority.cmp(&of_a.gateway_priority).then_with(|| a.name.cmp(&b.name))
+    });
+    best.map(|(network, _)| network)
 }
 
-fn check_port(port: &PublishedPort) -> Result<(), Error> {
-    if matches!(port.host_ip, Some(IpAddr::V6(address)) if !address.is_unspecified()) {
+fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {
+    if matches!(port.host_ip, Some(IpAddr::V6(_))) && !ipv6 {
         return Err(Error::Unsupported(
-            "publishing a port on an IPv6 address is not supported yet".to_owned(),
+            "a port is published on an IPv6 address only for containers with one: use a network with --ipv6"
+                .to_owned(),
         ));
     }
     Ok(())
 }
 
-/// Keeps other programs of the host away from a port.
-pub(super) fn hold(port: &PublishedPort) -> Result<Option<OwnedFd>, Refusal> {
+/// Keeps other programs of the host away from a port, in each family that it is published in.
+pub(super) fn hold(port: &PublishedPort, ipv6: bool) -> Result<Vec<OwnedFd>, Refusal> {
+    let any = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let addresses = match port.host_ip {
+        Some(address) => vec![address],
+        None if ipv6 => vec![any.0, any.1],
+        None => vec![any.0],
+    };
+    let held = addresses.into_iter().map(|address| hold_on(port, address));
+    held.filter_map(Result::transpose).collect()
+}
+
+fn hold_on(port: &PublishedPort, address: IpAddr) -> Result<Option<OwnedFd>, Refusal> {
     let transport = match port.protocol {
         PortProtocol::Tcp => Transport::Tcp,
         PortProtocol::Udp => Transport::Udp,
         PortProtocol::Sctp => Transport::Sctp,
     };
-    let address = match port.host_ip {
-        Some(IpAddr::V4(address)) => address,
-        _ => Ipv4Addr::UNSPECIFIED,
-    };
-    let address = SocketAddr::from((address, port.host.0));
-    match net::reserve_port(transport, address) {
+    match net::reserve_port(transport, SocketAddr::from((address, port.host.0))) {
         Ok(socket) => Ok(Some(socket)),
         // Where the kernel has no such sockets, nobody else can have the port either.
         Err(error)

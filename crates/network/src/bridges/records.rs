@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rorqual_core::{ContainerId, NetworkId, Timestamp};
+use rorqual_store::atomic;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,7 @@ struct Identity {
 pub(super) struct Records {
     endpoints: PathBuf,
     identities: PathBuf,
+    networks: PathBuf,
 }
 
 fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -38,7 +40,7 @@ fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     |source| Error::Os { action, source: source.into() }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -69,11 +71,12 @@ fn remove_unfinished(directory: &Path) -> io::Result<()> {
 impl Records {
     pub(super) fn open(run_dir: &Path, state: &Path) -> Result<Self, Error> {
         let endpoints = run_dir.join("endpoints");
-        for directory in [&endpoints, &state.to_owned()] {
+        let networks = state.join("networks");
+        for directory in [&endpoints, &networks, &state.to_owned()] {
             fs::create_dir_all(directory).map_err(failed("create", directory))?;
             remove_unfinished(directory).map_err(failed("sweep", directory))?;
         }
-        Ok(Self { endpoints, identities: state.join("predefined-networks.json") })
+        Ok(Self { endpoints, networks, identities: state.join("predefined-networks.json") })
     }
 
     /// Makes the records of the predefined networks, with the identities they had before.
@@ -96,7 +99,8 @@ impl Records {
             write_file(&self.identities, &text)?;
         }
         let bridge = bridge.map(|bridge| {
-            let subnet = (bridge.subnet.to_string(), bridge.gateway);
+            let own = bridge.own.unwrap_or(crate::Cidr4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
+            let subnet = (own.subnet().to_string(), own.address);
             bridge_record(on_bridge.id, on_bridge.created, subnet, shown_options(bridge, options))
         });
         let others = [
@@ -104,6 +108,53 @@ impl Records {
             plain_record(none.id, none.created, "none", "null"),
         ];
         Ok(bridge.into_iter().chain(others).collect())
+    }
+
+    fn network_path(&self, network: &NetworkId) -> PathBuf {
+        self.networks.join(format!("{network}.json"))
+    }
+
+    /// Writes a network down; when this returns, it outlives a power cut.
+    pub(super) fn save_network(&self, record: &NetworkRecord) -> Result<(), Error> {
+        let path = self.network_path(&record.id);
+        let text =
+            serde_json::to_vec(record).map_err(|error| failed("write", &path)(error.into()))?;
+        atomic::write(&path, &text, 0o600).map_err(|error| Error::Os {
+            action: format!("write {}", path.display()),
+            source: error.into(),
+        })
+    }
+
+    /// Forgets a network.
+    pub(super) fn remove_network(&self, network: &NetworkId) -> Result<(), Error> {
+        let path = self.network_path(network);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the networks that users made.
+    pub(super) fn networks(&self) -> Result<Vec<NetworkRecord>, Error> {
+        let mut all = Vec::new();
+        let listing = fs::read_dir(&self.networks).map_err(failed("list", &self.networks))?;
+        for entry in listing {
+            let path = entry.map_err(failed("list", &self.networks))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read::<NetworkRecord>(&path) {
+                Ok(record) => all.extend(record),
+                Err(error) => {
+                    let error = rorqual_core::full_message(&error);
+                    tracing::error!(error, "a network's record is passed over");
+                }
+            }
+        }
+        all.sort_by_key(|record| record.created);
+        Ok(all)
     }
 
     fn path(&self, container: &ContainerId) -> PathBuf {

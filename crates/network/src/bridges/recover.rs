@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
+use std::sync::Mutex;
 
-use rorqual_core::ContainerId;
+use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 
-use super::{Inner, State, attach, lock};
+use super::{Inner, State, attach, join, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
-use crate::ipam::{AddressPool, mac_text};
+use crate::firewall::Target;
+use crate::ipam::{Pools, mac_text};
 use crate::names::{Tag, random};
 use crate::warm;
 use crate::{Endpoint, Error, PublishedPort, SandboxKind};
@@ -56,12 +58,15 @@ fn delete<'a>(socket: &mut Socket, links: impl Iterator<Item = &'a Link>) -> Res
     Ok(())
 }
 
-/// Takes the addresses of recorded attachments again.
-pub(super) fn retake_addresses(book: &Book, addresses: &mut AddressPool) {
+/// Takes the addresses of recorded attachments to a network again.
+pub(super) fn retake_addresses(book: &Book, network: &NetworkId, addresses: &Mutex<Pools>) {
+    let mut addresses = lock(addresses);
     for (id, attached) in &book.attached {
-        for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
-            if let Err(error) = addresses.claim(address) {
-                tracing::warn!(container = id.short(), %address, %error, "address not retaken");
+        for endpoint in attached.endpoints.iter().filter(|one| one.network == *network) {
+            let (ipv4, ipv6) = (endpoint.ipv4, endpoint.ipv6);
+            let taken = addresses.retake(ipv4.map(|(ip, _)| ip), ipv6.map(|(ip, _)| ip));
+            if let Err(error) = taken {
+                tracing::warn!(container = id.short(), %error, "addresses not retaken");
             }
         }
     }
@@ -72,7 +77,8 @@ pub(super) fn retake_ports(state: &mut State) {
     for (id, attached) in &state.book.attached {
         for port in &attached.ports {
             // The firewall still leads it to the container, so it is held with or without a socket.
-            let hold = |port: &PublishedPort| Ok(attach::hold(port).unwrap_or(None));
+            let ipv6 = join::target(&attached.endpoints).ipv6.is_some();
+            let hold = |port: &PublishedPort| Ok(attach::hold(port, ipv6).unwrap_or_default());
             if let Err(error) = state.ports.acquire(port, hold) {
                 tracing::warn!(container = id.short(), %error, "published port not retaken");
             }
@@ -81,24 +87,31 @@ pub(super) fn retake_ports(state: &mut State) {
 }
 
 /// Lists recorded ports with the addresses they lead to.
-pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Ipv4Addr)> {
-    let with_address = book.attached.values().filter_map(|attached| {
-        let (address, _) = attached.endpoints.first()?.ipv4?;
-        Some(attached.ports.iter().map(move |port| (port.clone(), address)))
+pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Target)> {
+    let each = book.attached.values().flat_map(|attached| {
+        let target = join::target(&attached.endpoints);
+        attached.ports.iter().map(move |port| (port.clone(), target))
     });
-    with_address.flatten().collect()
+    each.collect()
 }
 
 impl Inner {
     /// Takes over a running container: from the record, else from what its namespace shows.
     pub(super) fn adopt(&self, container: &ContainerId, pid: i32) -> Result<Vec<Endpoint>, Error> {
-        if let Some(attached) = lock(&self.state).book.attached.get(container) {
-            return Ok(attached.endpoints.clone());
+        let known = lock(&self.state).book.attached.get(container).cloned();
+        if let Some(attached) = known {
+            if attached.resolver
+                && let Err(error) = self.serve_again(container, pid)
+            {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(container = container.short(), error, "no names for it");
+            }
+            return Ok(attached.endpoints);
         }
         let attached = self.examine(container, pid)?;
-        if let Some(bridge) = &self.bridge {
+        if let Some(pool) = self.bridge.as_ref().and_then(|bridge| bridge.pool.as_ref()) {
             for (address, _) in attached.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
-                bridge.pool.claim(address)?;
+                pool.claim(address)?;
             }
         }
         lock(&self.state).book.attached.insert(*container, attached.clone());
@@ -134,11 +147,15 @@ impl Inner {
             ports: Vec::new(),
             directory: std::path::PathBuf::new(),
             links: found.into_iter().map(|link| link.name).collect(),
+            request: None,
+            resolver: false,
         })
     }
 
     fn recognise(&self, inside: &Link, address: Ipv4Addr, prefix: u8) -> Option<Endpoint> {
-        let bridge = self.bridge.as_ref().filter(|bridge| bridge.subnet.contains(address))?;
+        let of_default = |subnet: crate::Cidr4| subnet.contains(address);
+        let bridge =
+            self.bridge.as_ref().filter(|bridge| bridge.policy.subnet.is_some_and(of_default))?;
         let network = lock(&self.state).book.find("bridge").ok()?.clone();
         Some(Endpoint {
             network: network.id,
@@ -147,21 +164,24 @@ impl Inner {
             interface: warm::INSIDE.to_owned(),
             mac: mac_text(inside.mac.as_slice().try_into().unwrap_or_default()),
             ipv4: Some((address, prefix)),
-            gateway: Some(bridge.gateway),
+            gateway: bridge.gateway,
             ipv6: None,
             gateway6: None,
+            aliases: Vec::new(),
+            gateway_priority: 0,
         })
     }
 
     /// Removes what belongs to containers that nobody knows.
     pub(super) fn sweep(&self, known: &BTreeSet<ContainerId>) -> Result<(), Error> {
         let unknown = |id: &ContainerId| !known.contains(id);
-        if let Some(bridge) = &self.bridge {
+        if let Some(pool) = self.bridge.as_ref().and_then(|bridge| bridge.pool.as_ref()) {
             // ORDER: only now, since all running containers have been adopted, with their addresses.
-            bridge.pool.open();
+            pool.open();
         }
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
+        self.keep_served()?;
         let mut route = lock(&self.route);
         let all = links(&mut route, &self.tag)?;
         let theirs = all.iter().filter(|link| {

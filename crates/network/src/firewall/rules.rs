@@ -28,6 +28,20 @@ pub(super) const PUBLISHED_ON: Set<'_> = Set {
     to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
     interval: false,
 };
+/// Published on all IPv6 addresses.
+pub(super) const PUBLISHED6: Set<'_> = Set {
+    name: "published6",
+    key: &[DataType::Protocol, DataType::Port],
+    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
+    interval: false,
+};
+/// Published on one IPv6 address.
+pub(super) const PUBLISHED6_ON: Set<'_> = Set {
+    name: "published6-on",
+    key: &[DataType::Ipv6, DataType::Protocol, DataType::Port],
+    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
+    interval: false,
+};
 /// Our bridges.
 const BRIDGES: Set<'_> =
     Set { name: "bridges", key: &[DataType::InterfaceName], to: None, interval: false };
@@ -37,6 +51,19 @@ const GUARD: Set<'_> =
 /// Subnet of a source → how it leaves.
 const LEAVE: Set<'_> =
     Set { name: "leave", key: &[DataType::Ipv4], to: Some(MapTo::Verdict), interval: true };
+/// The same for IPv6.
+const GUARD6: Set<'_> =
+    Set { name: "guard6", key: &[DataType::Ipv6], to: Some(MapTo::Verdict), interval: true };
+/// The same for IPv6.
+const LEAVE6: Set<'_> =
+    Set { name: "leave6", key: &[DataType::Ipv6], to: Some(MapTo::Verdict), interval: true };
+/// Bridges that nothing leaves.
+const INTERNAL: Set<'_> = Set {
+    name: "internal",
+    key: &[DataType::InterfaceName],
+    to: Some(MapTo::Verdict),
+    interval: false,
+};
 /// Bridge a packet goes into → what may enter.
 const ENTER: Set<'_> = Set {
     name: "enter",
@@ -53,6 +80,8 @@ const TRANSLATED: u32 = 1 << 5;
 const ANSWER: u32 = 1 << 1 | 1 << 2;
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
+const SOURCE6: u32 = 8;
+const DESTINATION6: u32 = 24;
 const LOOPBACK: u8 = 127;
 
 type Rule<'a> = Vec<Expression<'a>>;
@@ -67,6 +96,13 @@ fn ipv4<'a>() -> Rule<'a> {
     vec![
         Expression::Meta(Meta::NetworkProtocol, 1),
         Expression::Compare(1, Compare::Equal, vec![2]),
+    ]
+}
+
+fn ipv6<'a>() -> Rule<'a> {
+    vec![
+        Expression::Meta(Meta::NetworkProtocol, 1),
+        Expression::Compare(1, Compare::Equal, vec![10]),
     ]
 }
 
@@ -113,7 +149,19 @@ pub(super) fn put_skeleton(
     router: Router,
 ) {
     all.add_table(table);
-    for set in [PUBLISHED, PUBLISHED_ON, BRIDGES, GUARD, LEAVE, ENTER] {
+    for set in [
+        PUBLISHED,
+        PUBLISHED_ON,
+        PUBLISHED6,
+        PUBLISHED6_ON,
+        BRIDGES,
+        GUARD,
+        GUARD6,
+        LEAVE,
+        LEAVE6,
+        INTERNAL,
+        ENTER,
+    ] {
         all.add_set(table, &set);
     }
     for bridge in bridges {
@@ -142,15 +190,16 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
     // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
     let back_in = interface(Meta::OutputName, Compare::Equal, name);
     let mut leaving = vec![[back_in, translated(), masquerade()].concat()];
-    if bridge.masquerade {
+    if bridge.masquerade && !bridge.internal {
         leaving.push([to_elsewhere, masquerade()].concat());
     }
     add(&leave, &leaving);
 
-    let mut entering = vec![
-        [answers(), verdict(Verdict::Accept)].concat(),
-        [translated(), verdict(Verdict::Accept)].concat(),
-    ];
+    let mut entering = Vec::new();
+    if !bridge.internal {
+        entering.push([answers(), verdict(Verdict::Accept)].concat());
+        entering.push([translated(), verdict(Verdict::Accept)].concat());
+    }
     if bridge.icc {
         let neighbour = interface(Meta::InputName, Compare::Equal, name);
         entering.push([neighbour, verdict(Verdict::Accept)].concat());
@@ -159,19 +208,35 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
     add(&enter, &entering);
 
     let jump = |to: &str| ElementData::Verdict(Verdict::Jump(to.to_owned()));
-    let range = |to: &str| {
-        let first = bridge.subnet.first().octets().to_vec();
+    let range = |first: Vec<u8>, behind: Option<Vec<u8>>, to: &str| {
         // The last address of all has none behind it; a range without an end reaches to it.
-        let behind = bridge.subnet.last().to_bits().checked_add(1);
-        let end = behind.map(|address| Element::end(address.to_be_bytes().to_vec()));
+        let end = behind.map(Element::end);
         [Some(Element { key: first, data: jump(to) }), end]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
     };
+    if let Some(subnet) = bridge.subnet {
+        let first = subnet.first().octets().to_vec();
+        let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
+        all.add_elements(table, GUARD.name, &range(first.clone(), behind.clone(), &guard));
+        all.add_elements(table, LEAVE.name, &range(first, behind, &leave));
+    }
+    if let Some(subnet) = bridge.subnet6 {
+        let first = subnet.first().octets().to_vec();
+        let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
+        all.add_elements(table, GUARD6.name, &range(first.clone(), behind.clone(), &guard));
+        all.add_elements(table, LEAVE6.name, &range(first, behind, &leave));
+    }
+    if bridge.internal {
+        let exit = chain("exit");
+        let elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
+        all.add_chain(table, &exit, None);
+        all.add_rule(table, &exit, &[elsewhere, verdict(Verdict::Drop)].concat());
+        let element = Element { key: name_bytes(name), data: jump(&exit) };
+        all.add_elements(table, INTERNAL.name, &[element]);
+    }
     let key = name_bytes(name);
-    all.add_elements(table, GUARD.name, &range(&guard));
-    all.add_elements(table, LEAVE.name, &range(&leave));
     let entrance = Element { key: key.clone(), data: jump(&enter) };
     all.add_elements(table, ENTER.name, &[entrance]);
     all.add_elements(table, BRIDGES.name, &[Element { key, data: ElementData::None }]);
@@ -194,6 +259,11 @@ fn put_raw(all: &mut Transaction, table: &str) {
         all.add_rule(table, chain, &[forged, verdict(Verdict::Drop)].concat());
     }
     all.add_rule(table, chain, &[ipv4(), guard].concat());
+    let guard = vec![
+        Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+        Expression::VerdictMap(GUARD6.name, 1),
+    ];
+    all.add_rule(table, chain, &[ipv6(), guard].concat());
 }
 
 fn put_nat(all: &mut Transaction, table: &str) {
@@ -203,7 +273,7 @@ fn put_nat(all: &mut Transaction, table: &str) {
             Expression::DestinationKind(1),
             Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
         ];
-        let nat = Expression::DestinationNat(Nat { address: 1, port: 9 });
+        let nat = Expression::DestinationNat(Nat { address: 1, port: 9, ipv6: false });
         let one = vec![
             Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8),
             Expression::Meta(Meta::TransportProtocol, 9),
@@ -218,7 +288,25 @@ fn put_nat(all: &mut Transaction, table: &str) {
             nat,
         ];
         all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), one].concat());
-        all.add_rule(table, chain, &[ipv4(), to_this_host, any].concat());
+        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), any].concat());
+
+        // An IPv6 address fills the first register of sixteen bytes, whose neighbours in parts of four begin at 12.
+        let nat = Expression::DestinationNat(Nat { address: 1, port: 12, ipv6: true });
+        let one = vec![
+            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+            Expression::Meta(Meta::TransportProtocol, 12),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 13),
+            Expression::Lookup(PUBLISHED6_ON.name, 1, Some(1)),
+            nat.clone(),
+        ];
+        let any = vec![
+            Expression::Meta(Meta::TransportProtocol, 8),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
+            nat,
+        ];
+        all.add_rule(table, chain, &[ipv6(), to_this_host.clone(), one].concat());
+        all.add_rule(table, chain, &[ipv6(), to_this_host, any].concat());
     }
     let chain = "postrouting";
     all.add_chain(table, chain, Some(Base { kind: "nat", hook: Hook::Postrouting, priority: 100 }));
@@ -229,12 +317,27 @@ fn put_nat(all: &mut Transaction, table: &str) {
         Expression::VerdictMap(LEAVE.name, 1),
     ];
     all.add_rule(table, chain, &[ipv4(), leave].concat());
+    // The host's own loopback has no way back from a bridge, so it gets the bridge's address.
+    let from_loopback = vec![
+        Expression::Payload(PayloadBase::Network, SOURCE6, 16, 1),
+        Expression::Compare(1, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
+    ];
+    let from_loopback = [from_loopback, any_bridge(Meta::OutputName)].concat();
+    all.add_rule(table, chain, &[ipv6(), from_loopback, vec![Expression::Masquerade]].concat());
+    let leave = vec![
+        Expression::Payload(PayloadBase::Network, SOURCE6, 16, 1),
+        Expression::VerdictMap(LEAVE6.name, 1),
+    ];
+    all.add_rule(table, chain, &[ipv6(), leave].concat());
 }
 
 fn put_forward(all: &mut Transaction, table: &str, router: Router) {
     let chain = "forward";
     all.add_chain(table, chain, Some(Base { kind: "filter", hook: Hook::Forward, priority: 0 }));
     let enter = [Expression::Meta(Meta::OutputName, 1), Expression::VerdictMap(ENTER.name, 1)];
+    // ORDER: what may not leave is dropped before another bridge lets it in.
+    let exit = [Expression::Meta(Meta::InputName, 1), Expression::VerdictMap(INTERNAL.name, 1)];
+    all.add_rule(table, chain, &exit);
     all.add_rule(table, chain, &enter);
     if router == Router::OnlyBridges {
         // A device without a kind does not even compare as different, so the rule names what may pass.

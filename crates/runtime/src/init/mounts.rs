@@ -110,7 +110,13 @@ impl Init<'_> {
     fn mount_file_system(&self, plan: &FsPlan) -> Result<(), StepError> {
         let FsPlan { kind, destination, .. } = plan;
         let what = || format!("error mounting {kind:?} to rootfs at {destination:?}");
+        // ORDER: looked at before a missing one is made: then the file system keeps what it gives by itself.
+        let mode = self.permissions(destination).tried(what)?;
         let target = self.mount_point(destination, true)?;
+        if mode.is_none() && chooses_its_mode(plan) {
+            // The next start of the same container finds the directory and must come to the same permissions.
+            open_to_all(target.as_fd()).tried(what)?;
+        }
         if matches!(kind.as_str(), "proc" | "sysfs") {
             // A link would let the image choose where the runtime and programs find the kernel's files.
             self.root()?.open_without_links(destination, OFlags::PATH).map_err(|_| {
@@ -129,10 +135,10 @@ impl Init<'_> {
         let long = |value: &Option<String>| value.as_ref().is_some_and(|v| v.len() > MAX_VALUE);
         let classic = plan.classic != 0 || plan.data.iter().any(|(_, value)| long(value));
         let made = if classic {
-            mount_classic(plan, target.as_fd()).tried(what)?;
+            mount_classic(plan, target.as_fd(), mode).tried(what)?;
             self.root()?.open(destination, OFlags::PATH).tried(what)?
         } else {
-            match make_file_system(plan, target.as_fd()) {
+            match make_file_system(plan, mode) {
                 Err(error) if mount::errno(&error) == Some(libc::EPERM) => substitute(plan, error),
                 other => other,
             }
@@ -146,6 +152,12 @@ impl Init<'_> {
             return Ok(());
         }
         mount::attach(made.as_fd(), target.as_fd()).tried(what)
+    }
+
+    /// Returns the permissions of a directory that is there already.
+    fn permissions(&self, path: &Path) -> io::Result<Option<u32>> {
+        let Some(directory) = self.existing(path)? else { return Ok(None) };
+        Ok(Some(rustix::fs::fstat(&directory)?.st_mode & 0o7777))
     }
 
     /// Changes options of a file system that is mounted.
@@ -263,11 +275,11 @@ fn inside_proc(destination: &Path) -> StepError {
 }
 
 /// Makes a detached file system. A tmpfs takes the permissions of the directory it covers unless told otherwise.
-fn make_file_system(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+fn make_file_system(plan: &FsPlan, covered: Option<u32>) -> io::Result<OwnedFd> {
     let context = FsContext::open(&plan.kind)?;
     context.set_string("source", plan.source.as_bytes())?;
     configure(&context, &plan.data)?;
-    if let Some(mode) = default_mode(plan, target)? {
+    if let Some(mode) = default_mode(plan, covered) {
         context.set_string("mode", mode.as_bytes())?;
     }
     context.create(mount_flags(plan.attributes))
@@ -280,12 +292,20 @@ fn configure(context: &FsContext, data: &[(String, Option<String>)]) -> io::Resu
     })
 }
 
-/// Returns the permissions a tmpfs gets when nobody chose any.
-fn default_mode(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<Option<String>> {
-    if plan.kind != "tmpfs" || plan.data.iter().any(|(key, _)| key == "mode") {
-        return Ok(None);
-    }
-    Ok(Some(format!("{:o}", rustix::fs::fstat(target)?.st_mode & 0o7777)))
+/// Gives a directory the permissions that the kernel gives a new tmpfs.
+fn open_to_all(directory: BorrowedFd<'_>) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    Ok(rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o1777))?)
+}
+
+/// Returns the permissions a tmpfs gets when nobody chose any and there is something to cover.
+fn default_mode(plan: &FsPlan, covered: Option<u32>) -> Option<String> {
+    covered.filter(|_| chooses_its_mode(plan)).map(|mode| format!("{mode:o}"))
+}
+
+/// Tells whether nobody else chose permissions of a tmpfs.
+fn chooses_its_mode(plan: &FsPlan) -> bool {
+    plan.kind == "tmpfs" && !plan.data.iter().any(|(key, _)| key == "mode")
 }
 
 /// Some file systems cannot be made in a user namespace without the network or cgroup namespace to match: the host's
@@ -303,13 +323,13 @@ fn substitute(plan: &FsPlan, error: io::Error) -> io::Result<OwnedFd> {
 }
 
 /// Mounts with `mount(2)`, whose options may be a page long and which has flags of its own.
-fn mount_classic(plan: &FsPlan, target: BorrowedFd<'_>) -> io::Result<()> {
+fn mount_classic(plan: &FsPlan, target: BorrowedFd<'_>, covered: Option<u32>) -> io::Result<()> {
     let mut data: Vec<String> = plan
         .data
         .iter()
         .map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}")))
         .collect();
-    if let Some(mode) = default_mode(plan, target)? {
+    if let Some(mode) = default_mode(plan, covered) {
         data.push(format!("mode={mode}"));
     }
     let flags = plan.classic | mount::classic_flags(plan.attributes);

@@ -10,7 +10,7 @@ use super::convert::{kernel_kind, memory_policy, namespace_kind, personality};
 use super::mounts::{MountContext, push_devices, push_mount, push_protection};
 use super::options::propagation;
 use super::process::{ProcessContext, push_early, push_process};
-use super::{Facts, HookPoint, InitPlan, SourcePlan, Step};
+use super::{Facts, HookPoint, InitPlan, NetDevicePlan, SourcePlan, Step};
 use crate::Error;
 use crate::request::{Namespace, ProcessUser};
 
@@ -68,9 +68,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
 
 /// What would silently be missing is refused instead.
 fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
-    if some(linux.net_devices().as_ref()) {
-        return Err(Error::Unsupported("linux.netDevices is not supported".into()));
-    }
     if linux.intel_rdt().is_some() {
         return Err(Error::Unsupported("linux.intelRdt is not supported".into()));
     }
@@ -205,6 +202,7 @@ fn push_kernel_settings(
     if wanted.new.contains(Namespaces::NETWORK) {
         plan.steps.push(Step::Loopback);
     }
+    push_network_devices(plan, linux, wanted)?;
     let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let names = [name(spec.hostname()), name(spec.domainname())];
     if names.iter().any(Option::is_some) && !wanted.own(Namespaces::UTS) {
@@ -216,6 +214,40 @@ fn push_kernel_settings(
     plan.steps.extend(hostname.map(Step::Hostname));
     plan.steps.extend(domainname.map(Step::Domainname));
     push_sysctls(plan, linux, wanted)
+}
+
+fn push_network_devices(plan: &mut InitPlan, linux: &Linux, wanted: &Wanted) -> Result<(), Error> {
+    let mut devices: Vec<NetDevicePlan> = linux
+        .net_devices()
+        .iter()
+        .flatten()
+        .map(|(host, device)| {
+            let name = device.name().clone().filter(|name| !name.is_empty());
+            NetDevicePlan { host: host.clone(), inside: name.unwrap_or_else(|| host.clone()) }
+        })
+        .collect();
+    devices.sort_by(|one, other| one.host.cmp(&other.host));
+    for NetDevicePlan { host, inside } in &devices {
+        // LIMIT: IFNAMSIZ less the final null; slashes and blanks are the kernel's own rule, too.
+        let fits = |name: &str| {
+            (1..=15).contains(&name.len())
+                && !matches!(name, "." | "..")
+                && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+        };
+        if !fits(host) || !fits(inside) {
+            return Err(Error::InvalidSpec(format!(
+                "netDevices: {host:?} to {inside:?} is not a pair of device names"
+            )));
+        }
+    }
+    if devices.is_empty() {
+        return Ok(());
+    }
+    if !wanted.own(Namespaces::NETWORK) {
+        return Err(Error::InvalidSpec("netDevices need a private network namespace".into()));
+    }
+    plan.steps.push(Step::NetworkDevices(devices));
+    Ok(())
 }
 
 fn push_sysctls(plan: &mut InitPlan, linux: &Linux, wanted: &Wanted) -> Result<(), Error> {

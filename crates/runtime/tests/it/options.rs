@@ -6,11 +6,57 @@ use serde_json::{Value, json};
 
 use super::{Host, Test, stderr, stdout};
 
+/// Runs a script as the only one in a new network namespace; there the runtime is called by `$@`.
+fn in_own_network(host: &Host, script: &str) -> std::process::Output {
+    let runtime = host.command(&["run", &host.id]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "sh", "-ec", script, "sh"]).arg(runtime.get_program());
+    command.args(runtime.get_args()).current_dir(host.directory.path());
+    command.output().unwrap()
+}
+
+const DEVICES: &str = "ip link add dm0 type veth peer name dm1
+    ip addr add 10.9.8.7/24 dev dm0; ip addr add fd00:9::7/64 dev dm0
+    \"$@\"
+    ip -o link show";
+
+fn moves_network_devices(host: &Host) {
+    let busybox = ["sh", "-c", "busybox ip -o addr; busybox ip -o link"];
+    host.spec(&busybox, |spec| {
+        spec["linux"]["netDevices"] = json!({"dm0": {"name": "net%d"}, "dm1": {}});
+    });
+    let output = in_own_network(host, DEVICES);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{output:?}");
+    let inside = |needle: &str| text.lines().filter(|line| line.contains(needle)).count();
+    assert_eq!(
+        (inside("net0    inet 10.9.8.7/24"), inside("net0    inet6 fd00:9::7/64")),
+        (1, 1),
+        "{text}"
+    );
+    assert_eq!(
+        text.lines().filter(|line| line.contains(": dm1@net0: ") && line.contains("UP")).count(),
+        1,
+        "{text}"
+    );
+    assert_eq!(inside("dm0"), 0, "it has left: {text}");
+
+    let refused = |devices: Value, expected: &str| {
+        host.spec(&["true"], |spec| spec["linux"]["netDevices"] = devices);
+        let output = in_own_network(host, DEVICES);
+        assert!(stderr(&output).contains(expected), "{output:?}");
+    };
+    refused(json!({"dm0": {"name": "lo"}}), "the container has a device \\\"lo\\\" already");
+    refused(json!({"nosuch": {}}), "no such device");
+}
+
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("options_reach_the_file_system", options_reach_the_file_system),
     ("options_reach_bind_mounts", options_reach_bind_mounts),
     ("maps_ids_of_mounts", maps_ids_of_mounts),
+    ("moves_network_devices", moves_network_devices),
     ("copies_up", copies_up),
+    ("tmpfs_permissions", tmpfs_permissions),
 ];
 
 fn add(spec: &mut Value, mount: Value) {
@@ -96,6 +142,26 @@ fn maps_ids_of_mounts(host: &Host) {
     host.spec(&["true"], |spec| add(spec, tmpfs("/a", &["idmap"])));
     let text = stderr(&host.run());
     assert!(text.contains("ids can only be mapped for bind mounts"), "{text}");
+}
+
+/// A tmpfs over a directory takes its permissions; one at a new place is for everybody, as the kernel makes it.
+fn tmpfs_permissions(host: &Host) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let old = host.path("rootfs/old");
+    std::fs::create_dir(&old).unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o2750)).unwrap();
+    for more in ["nodev", "iversion"] {
+        let paths = ["/old", "/new", "/chosen"];
+        host.spec(&["stat", "-c", "%a", paths[0], paths[1], paths[2]], |spec| {
+            add(spec, tmpfs("/old", &[more]));
+            add(spec, tmpfs("/new", &[more]));
+            add(spec, tmpfs("/chosen", &[more, "mode=711"]));
+        });
+        for start in ["first", "second"] {
+            assert_eq!(stdout(&host.run()), "2750\n1777\n711\n", "{start} with {more}");
+        }
+        std::fs::remove_dir(host.path("rootfs/new")).unwrap();
+    }
 }
 
 /// Also where a flag takes the older call.

@@ -58,7 +58,10 @@ fn put(batch: &mut Batch, kind: u16, address: IpAddr) {
 }
 
 fn address_header(address: &Address) -> [u8; 8] {
-    let mut header = [family(address.address), address.prefix, 0, 0, 0, 0, 0, 0];
+    /// `IFA_F_NODAD`: whoever gives addresses out knows that nobody else has this one, so nobody is asked for a second.
+    const NOT_PROBED: u8 = 2;
+    let flags = if address.address.is_ipv6() { NOT_PROBED } else { 0 };
+    let mut header = [family(address.address), address.prefix, flags, 0, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&address.link.to_ne_bytes());
     header
 }
@@ -86,6 +89,15 @@ pub fn delete_address(batch: &mut Batch, address: &Address) {
 
 /// Adds a request for a route.
 pub fn add_route(batch: &mut Batch, route: &Route) {
+    put_route(batch, route, libc::RTM_NEWROUTE, CREATE);
+}
+
+/// Adds a request to take a route away.
+pub fn delete_route(batch: &mut Batch, route: &Route) {
+    put_route(batch, route, libc::RTM_DELROUTE, REQUEST);
+}
+
+fn put_route(batch: &mut Batch, route: &Route, kind: u16, flags: u16) {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let sample = route.destination.map_or(route.gateway.unwrap_or(any), |(address, _)| address);
     let prefix = route.destination.map_or(0, |(_, prefix)| prefix);
@@ -104,7 +116,7 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
         0,
         0,
     ];
-    batch.message(libc::RTM_NEWROUTE, CREATE, &header, |batch| {
+    batch.message(kind, flags, &header, |batch| {
         if let Some((destination, _)) = route.destination {
             put(batch, libc::RTA_DST, destination);
         }
@@ -149,6 +161,26 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetlinkError> {
         Dumped::Object(payload) => found.extend(parse_address(payload)),
     })?;
     Ok(found)
+}
+
+/// Lists the addresses of a link that are for good and for everywhere: neither given for a while nor of one network only.
+pub fn lasting_addresses(socket: &mut Socket, link: u32) -> Result<Vec<Address>, NetlinkError> {
+    let mut request = Batch::new();
+    request.message(libc::RTM_GETADDR, DUMP, &[0; 8], |_| {});
+    let mut found = Vec::new();
+    socket.dump(&request, |dumped| match dumped {
+        Dumped::Start => found.clear(),
+        Dumped::Object(payload) if is_lasting(payload) => found.extend(parse_address(payload)),
+        Dumped::Object(_) => {}
+    })?;
+    found.retain(|address: &Address| address.link == link);
+    Ok(found)
+}
+
+fn is_lasting(payload: &[u8]) -> bool {
+    let Some(&[_, _, flags, scope]) = payload.first_chunk::<4>() else { return false };
+    let permanent = u32::from(flags) & libc::IFA_F_PERMANENT != 0;
+    permanent && scope == libc::RT_SCOPE_UNIVERSE
 }
 
 fn parse_address(payload: &[u8]) -> Option<Address> {

@@ -45,6 +45,17 @@ pub fn reserve_port(transport: Transport, address: SocketAddr) -> io::Result<Own
     Ok(fd)
 }
 
+/// Begins a TCP connection without waiting for it; what becomes of it shows when it is written to.
+pub fn connect_later(to: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    match rustix::net::connect(&fd, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(fd.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Attaches a filter that keeps no byte of any packet.
 fn drop_all(fd: &OwnedFd) -> io::Result<()> {
     const RETURN_CONSTANT: u16 = 0x06;

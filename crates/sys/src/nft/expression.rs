@@ -70,8 +70,10 @@ impl Verdict {
 /// Address translation from registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nat {
-    /// Register of the new destination address (IPv4).
+    /// Register of the new destination address.
     pub address: u32,
+    /// The address is an IPv6 one.
+    pub ipv6: bool,
     /// Register of the new destination port.
     pub port: u32,
 }
@@ -83,6 +85,10 @@ pub enum Expression<'a> {
     Meta(Meta, u32),
     /// Loads `(base, offset, length)` into a register.
     Payload(PayloadBase, u32, u32, u32),
+    /// Writes two bytes from a register to an offset of the transport header, its checksum kept right.
+    ///
+    /// The checksum is where UDP (`true`) or TCP has it.
+    SetTransport(u32, u32, bool),
     /// Loads the state of the connection, as a bit set in host order.
     ConnectionState(u32),
     /// Loads the status of the connection, as a bit set in host order.
@@ -103,6 +109,8 @@ pub enum Expression<'a> {
     DestinationNat(Nat),
     /// Gives the packet the address of the interface it leaves by as its source.
     Masquerade,
+    /// Loads a value into a register.
+    Load(u32, Vec<u8>),
     /// Decides.
     Verdict(Verdict),
 }
@@ -111,7 +119,7 @@ impl Expression<'_> {
     pub(super) fn put(&self, batch: &mut Batch) {
         let name = match self {
             Self::Meta(..) => "meta",
-            Self::Payload(..) => "payload",
+            Self::Payload(..) | Self::SetTransport(..) => "payload",
             Self::ConnectionState(_) | Self::ConnectionStatus(_) => "ct",
             Self::DestinationKind(_) => "fib",
             Self::Mask(..) => "bitwise",
@@ -119,7 +127,7 @@ impl Expression<'_> {
             Self::Lookup(..) | Self::LookupNot(..) | Self::VerdictMap(..) => "lookup",
             Self::DestinationNat(_) => "nat",
             Self::Masquerade => "masq",
-            Self::Verdict(_) => "immediate",
+            Self::Load(..) | Self::Verdict(_) => "immediate",
         };
         batch.attr_str(1, name);
         batch.nest(2, |batch| self.put_body(batch));
@@ -133,6 +141,12 @@ impl Expression<'_> {
                     batch,
                     &[(1, *register), (2, *base as u32), (3, *offset), (4, *length)],
                 );
+            }
+            Self::SetTransport(register, offset, udp) => {
+                let checksum = if *udp { 6 } else { 16 };
+                // Base, offset, length; source register, kind of checksum (that of the internet) and its offset.
+                let numbers = [(2, 2), (3, *offset), (4, 2), (5, *register), (6, 1), (7, checksum)];
+                put_numbers(batch, &numbers);
             }
             Self::ConnectionState(register) => put_numbers(batch, &[(1, *register), (2, 0)]),
             Self::ConnectionStatus(register) => put_numbers(batch, &[(1, *register), (2, 2)]),
@@ -163,11 +177,16 @@ impl Expression<'_> {
                 put_lookup(batch, set, *register);
                 batch.attr_be32(3, 0);
             }
-            // To a destination, IPv4.
+            // To a destination, of the address's family.
             Self::DestinationNat(nat) => {
-                put_numbers(batch, &[(1, 1), (2, 2), (3, nat.address), (5, nat.port)]);
+                let family = if nat.ipv6 { 10 } else { 2 };
+                put_numbers(batch, &[(1, 1), (2, family), (3, nat.address), (5, nat.port)]);
             }
             Self::Masquerade => {}
+            Self::Load(register, value) => {
+                batch.attr_be32(1, *register);
+                batch.nest(2, |batch| batch.attr(1, value));
+            }
             Self::Verdict(verdict) => {
                 batch.attr_be32(1, 0);
                 batch.nest(2, |batch| verdict.put(batch));

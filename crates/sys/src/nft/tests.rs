@@ -48,7 +48,7 @@ fn whole() -> Transaction {
             Expression::Meta(Meta::TransportProtocol, 8),
             Expression::Payload(PayloadBase::Transport, 2, 2, 9),
             Expression::Lookup("published", 1, Some(1)),
-            Expression::DestinationNat(Nat { address: 1, port: 9 }),
+            Expression::DestinationNat(Nat { address: 1, port: 9, ipv6: false }),
         ],
     );
     let start = Element {

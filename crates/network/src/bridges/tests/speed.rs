@@ -74,7 +74,7 @@ fn measure() {
         host.block_on(networks.sweep(&[])).unwrap();
         for ports in [&[][..], &[("", 8080, 80)]] {
             let warm = (0..100).map(|_| {
-                let pool = &networks.0.bridge.as_ref().unwrap().pool;
+                let pool = networks.0.bridge.as_ref().unwrap().pool.as_ref().unwrap();
                 wait_until(|| pool.ready() == 2);
                 cycle(host, &networks, ports)
             });
@@ -95,7 +95,7 @@ fn a_thousand_containers() {
         let mut held = Vec::new();
         let mut times = Vec::new();
         for _ in 0..1000 {
-            let pool = &networks.0.bridge.as_ref().unwrap().pool;
+            let pool = networks.0.bridge.as_ref().unwrap().pool.as_ref().unwrap();
             wait_until(|| pool.ready() == 2);
             let attach = host.request(&[]);
             let start = Instant::now();

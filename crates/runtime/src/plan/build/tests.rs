@@ -84,6 +84,11 @@ fn refuses_what_cannot_work() {
         r#""devices": [{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}], "maskedPaths""#,
         r#"invalid specification: device "/dev/x" needs the type b, c, u or p"#,
     );
+    refused(
+        r#""maskedPaths""#,
+        r#""netDevices": {"eth7": {"name": "a/b"}}, "maskedPaths""#,
+        r#"invalid specification: netDevices: "eth7" to "a/b" is not a pair of device names"#,
+    );
     refused(r#"["true"]"#, "[]", "invalid specification: process.args must not be empty");
     refused(
         r#"{"type": "uts"}"#,

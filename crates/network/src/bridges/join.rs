@@ -1,0 +1,267 @@
+//! A container's place in one network, while it starts and while it runs.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rorqual_core::{ContainerId, NetworkId};
+use rorqual_sys::net;
+
+use super::{BridgeNetwork, Inner, lock};
+use crate::book::{Attached, gateway_endpoint};
+use crate::files;
+use crate::firewall::Target;
+use crate::ipam::{Pools, mac_of, mac_text, parse_mac};
+use crate::names::random;
+use crate::warm::{self, Slot};
+use crate::{Endpoint, EndpointRequest, Error, NetworkRecord};
+
+/// Finds where published ports of a container lead: to its place in the network of its default gateway.
+pub(super) fn target(endpoints: &[Endpoint]) -> Target {
+    let of4 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway.is_some());
+    let of6 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway6.is_some());
+    Target {
+        ipv4: of4.and_then(|endpoint| endpoint.ipv4).map(|(address, _)| address),
+        ipv6: of6.and_then(|endpoint| endpoint.ipv6).map(|(address, _)| address),
+    }
+}
+
+/// Lists the default routes that a container should have, as `(interface, gateway)`.
+fn default_routes(endpoints: &[Endpoint]) -> Vec<(String, IpAddr)> {
+    let of4 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway.is_some());
+    let of6 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway6.is_some());
+    let v4 = of4.and_then(|one| Some((one.interface.clone(), IpAddr::V4(one.gateway?))));
+    let v6 = of6.and_then(|one| Some((one.interface.clone(), IpAddr::V6(one.gateway6?))));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Makes the default routes what the endpoints say.
+pub(super) fn route(namespace: BorrowedFd<'_>, endpoints: &[Endpoint]) -> Result<(), Error> {
+    warm::set_default_routes(namespace, &default_routes(endpoints))
+}
+
+/// Picks the first free name for an interface.
+fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
+    let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.interface == *name);
+    let mut number = 0_u32;
+    loop {
+        let name = format!("{prefix}{number}");
+        if !taken(&name) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+/// Gives an endpoint's addresses back.
+pub(super) fn free(addresses: &Mutex<Pools>, endpoint: &Endpoint) {
+    let (ipv4, ipv6) = (endpoint.ipv4, endpoint.ipv6);
+    lock(addresses).give_back(ipv4.map(|(ip, _)| ip), ipv6.map(|(ip, _)| ip));
+}
+
+impl Inner {
+    /// Finds the bridge of a network.
+    pub(super) fn bridge_of(&self, network: &NetworkRecord) -> Result<Arc<BridgeNetwork>, Error> {
+        lock(&self.state).bridges.get(&network.id).cloned().ok_or_else(|| {
+            Error::Conflict(format!(
+                "network {} could not be set up when the daemon started; see its log",
+                network.name
+            ))
+        })
+    }
+
+    /// Gives a namespace, which may be in use, a link to one more network, and notes whose it is.
+    pub(super) fn join(
+        &self,
+        container: &ContainerId,
+        namespace: BorrowedFd<'_>,
+        network: &NetworkRecord,
+        request: &EndpointRequest,
+    ) -> Result<(), Error> {
+        let bridge = self.bridge_of(network)?;
+        let mac = request.mac.as_deref().map(parse_mac).transpose()?;
+        let take = || lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6);
+        let (ipv4, ipv6) = match take() {
+            // The last addresses may only wait for the links of ended containers to go.
+            Err(Error::Conflict(_)) if self.janitor.flush() => take()?,
+            other => other?,
+        };
+        let made_up = || {
+            let [a, b, c, d] = random();
+            [0x02, 0x42, a, b, c, d]
+        };
+        let mac = mac.or(ipv4.map(mac_of)).unwrap_or_else(made_up);
+        let known = lock(&self.state).book.attached(container).map(|known| known.endpoints.clone());
+        let endpoint = known.map(|known| Endpoint {
+            network: network.id,
+            network_name: network.name.clone(),
+            id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
+            interface: free_interface(&bridge.prefix, &known),
+            mac: mac_text(mac),
+            ipv4: ipv4.map(|address| (address, bridge.plan.prefix)),
+            gateway: bridge.gateway,
+            ipv6: ipv6.map(|address| (address, bridge.plan.prefix6)),
+            gateway6: bridge.gateway6,
+            aliases: request.aliases.clone(),
+            gateway_priority: request.gateway_priority,
+        });
+        let give_back = || lock(&bridge.plan.addresses).give_back(ipv4, ipv6);
+        let endpoint = endpoint.inspect_err(|_| give_back())?;
+        let slot = Slot { interface: endpoint.interface.clone(), mac, ipv4, ipv6 };
+        let wired = warm::join(&bridge.plan, &self.route, namespace, &slot);
+        let wired = wired.inspect_err(|_| give_back())?;
+        self.note(container, endpoint, wired.link, &bridge)
+    }
+
+    /// Notes a link; one of a container that has ended meanwhile goes at once.
+    pub(super) fn note(
+        &self,
+        container: &ContainerId,
+        endpoint: Endpoint,
+        link: String,
+        bridge: &BridgeNetwork,
+    ) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        if let Some(known) = state.book.attached.get_mut(container) {
+            known.endpoints.push(endpoint);
+            known.links.push(link);
+            return Ok(());
+        }
+        drop(state);
+        let addresses = Arc::clone(&bridge.plan.addresses);
+        self.janitor.remove(link, move || free(&addresses, &endpoint));
+        Err(Error::Conflict(format!("container {} was detached", container.short())))
+    }
+
+    /// Makes ports, routes, records and files what the endpoints of a running container say.
+    fn follow(
+        &self,
+        container: &ContainerId,
+        namespace: BorrowedFd<'_>,
+        before: &[Endpoint],
+    ) -> Result<Vec<Endpoint>, Error> {
+        let attached = lock(&self.state).book.attached(container)?.clone();
+        route(namespace, &attached.endpoints)?;
+        if attached.resolver {
+            self.tell_names(container)?;
+        } else if attached.endpoints.iter().any(|endpoint| endpoint.network_name != "bridge") {
+            self.serve(container, namespace)?;
+        }
+        let attached = lock(&self.state).book.attached(container)?.clone();
+        self.records.save(container, &attached)?;
+        if let Some(request) = &attached.request {
+            files::update(request, before, &attached.endpoints, &self.host_side())?;
+        }
+        if let Some(firewall) = &self.firewall
+            && target(before) != target(&attached.endpoints)
+        {
+            let mut firewall = lock(firewall);
+            firewall.unpublish(&attached.ports)?;
+            firewall.publish(&attached.ports, target(&attached.endpoints))?;
+        }
+        Ok(attached.endpoints)
+    }
+
+    fn running_namespace(container: &ContainerId, pid: i32) -> Result<OwnedFd, Error> {
+        net::process_namespace(pid).map_err(|source| Error::Os {
+            action: format!("open the network of container {}", container.short()),
+            source: source.into(),
+        })
+    }
+
+    /// Connects a running container to one more network.
+    pub(super) fn connect_running(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        request: &EndpointRequest,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        let (network, before) = {
+            let state = lock(&self.state);
+            let network = state.book.plan_connection(container, request)?;
+            (network, state.book.attached(container)?.endpoints.clone())
+        };
+        let namespace = Self::running_namespace(container, pid)?;
+        self.join(container, namespace.as_fd(), &network, request)?;
+        self.follow(container, namespace.as_fd(), &before).inspect_err(|_| {
+            if let Err(error) = self.leave(container, namespace.as_fd(), &network.id) {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(error, container = container.short(), "not taken back whole");
+            }
+        })
+    }
+
+    /// Takes a running container off a network.
+    pub(super) fn disconnect_running(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        {
+            let state = lock(&self.state);
+            let known = state.book.networks.iter().find(|known| known.id == *network);
+            let name = known.map(|known| known.name.clone());
+            let name = name.ok_or_else(|| Error::NoSuchNetwork(network.to_string()))?;
+            let attached = state.book.attached(container)?;
+            if !attached.endpoints.iter().any(|endpoint| endpoint.network == *network) {
+                // COMPAT: dockerd's words.
+                return Err(Error::Forbidden(format!(
+                    "container {container} is not connected to network {name}"
+                )));
+            }
+        }
+        let namespace = Self::running_namespace(container, pid)?;
+        self.leave(container, namespace.as_fd(), network)
+    }
+
+    fn leave(
+        &self,
+        container: &ContainerId,
+        namespace: BorrowedFd<'_>,
+        network: &NetworkId,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let (before, endpoint, link, bridge) = {
+            let mut state = lock(&self.state);
+            let bridge = state.bridges.get(network).cloned();
+            let Some(attached) = state.book.attached.get_mut(container) else {
+                return Ok(Vec::new());
+            };
+            let before = attached.endpoints.clone();
+            let at = before.iter().position(|endpoint| endpoint.network == *network);
+            let Some(at) = at else { return Ok(before) };
+            let endpoint = attached.endpoints.remove(at);
+            let link = (at < attached.links.len()).then(|| attached.links.remove(at));
+            (before, endpoint, link, bridge)
+        };
+        let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
+        let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
+        match link {
+            // ORDER: gone before anybody is told so.
+            Some(link) => {
+                self.janitor.remove(link, then);
+                self.janitor.flush();
+            }
+            None => then(),
+        }
+        self.follow(container, namespace, &before)
+    }
+
+    /// Gives back what an attachment has of addresses and links.
+    pub(super) fn give_back(&self, attached: Attached) {
+        let bridges = lock(&self.state).bridges.clone();
+        let mut links = attached.links.into_iter();
+        for endpoint in attached.endpoints {
+            let bridge = bridges.get(&endpoint.network);
+            let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
+            let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
+            match links.next() {
+                Some(link) => self.janitor.remove(link, then),
+                None => then(),
+            }
+        }
+        links.for_each(|link| self.janitor.remove(link, || ()));
+    }
+}

@@ -1,0 +1,137 @@
+//! Making and removing networks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rorqual_core::NetworkId;
+use rorqual_sys::net::Socket;
+
+use super::{BridgeNetwork, Inner, lock, policies, records};
+use crate::bridge::{self, BridgeOptions};
+use crate::design::{self, Surroundings};
+use crate::firewall::{BridgePolicy, Router};
+use crate::names::{Tag, random};
+use crate::warm::Plan;
+use crate::{Error, NetworkRecord, NetworkRequest};
+
+/// Sets a network's bridge up, or takes over the one that is there.
+pub(super) fn start_network(
+    record: &NetworkRecord,
+    options: &BridgeOptions,
+    tag: &Tag,
+    route: &mut Socket,
+) -> Result<(BridgeNetwork, Router), Error> {
+    let made = bridge::set_up_network(record, options, tag, route)?;
+    let router = bridge::tune(&made, options.traffic, &options.run_dir)?;
+    let switch = |key| design::switch(&record.options, key);
+    let icc = switch(design::ICC)?.unwrap_or(true);
+    let masquerade = switch(design::MASQUERADE)?.unwrap_or(options.traffic.ip_masq);
+    let out = |exists: bool| exists && !record.internal;
+    let gateway = made.own.map(|own| own.address);
+    let gateway6 = made.own6.map(|own| own.address);
+    let plan = Plan {
+        bridge: made.index,
+        mtu: design::mtu(&record.options)?.unwrap_or(options.mtu),
+        isolated: !icc,
+        tag: tag.clone(),
+        prefix: made.own.map_or(0, |own| own.prefix),
+        prefix6: made.own6.map_or(0, |own| own.prefix),
+        gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        addresses: Arc::new(Mutex::new(made.addresses)),
+    };
+    let policy = BridgePolicy {
+        name: made.name,
+        subnet: made.own.map(crate::Cidr4::subnet),
+        subnet6: made.own6.map(crate::Cidr6::subnet),
+        internal: record.internal,
+        masquerade,
+        icc,
+    };
+    let prefix = record.options.get(design::INTERFACE_PREFIX);
+    let network = BridgeNetwork {
+        plan,
+        policy,
+        gateway: gateway.filter(|_| out(true)),
+        gateway6: gateway6.filter(|_| out(true)),
+        prefix: prefix.cloned().unwrap_or_else(|| "eth".to_owned()),
+        publish_on: design::publish_on(&record.options)?.or(options.publish_on),
+        pool: None,
+    };
+    Ok((network, router))
+}
+
+impl Inner {
+    /// Makes a network.
+    pub(super) fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
+        let _changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        let routes = bridge::host_routes(&mut lock(&self.route))?;
+        let record = {
+            let state = lock(&self.state);
+            state.book.check_name(&request.name)?;
+            let pools = &self.options.pools;
+            let around = Surroundings { pools, networks: state.book.subnets(), routes };
+            let id = NetworkId::from_random(random());
+            design::network(request, id, records::now(), &around, random)?
+        };
+        self.check_interface(&record)?;
+        // ORDER: the record comes first: what a killed daemon leaves, the next one finishes.
+        self.records.save_network(&record)?;
+        self.make(&record).inspect_err(|_| {
+            if let Err(error) = self.unmake(&record) {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(error, network = record.name, "not taken back whole");
+            }
+        })?;
+        Ok(record)
+    }
+
+    /// Two networks must not share an interface.
+    fn check_interface(&self, record: &NetworkRecord) -> Result<(), Error> {
+        let wanted = bridge::interface_of(record);
+        let taken = lock(&self.state).bridges.values().any(|bridge| bridge.policy.name == wanted);
+        if taken {
+            // COMPAT: dockerd's words.
+            return Err(Error::Forbidden(format!("bridge name {wanted} is already in use")));
+        }
+        Ok(())
+    }
+
+    fn make(&self, record: &NetworkRecord) -> Result<(), Error> {
+        let (network, router) =
+            start_network(record, &self.options, &self.tag, &mut lock(&self.route))?;
+        let policies = {
+            let mut state = lock(&self.state);
+            state.bridges.insert(record.id, Arc::new(network));
+            state.book.networks.push(record.clone());
+            policies(&state)
+        };
+        self.firewall
+            .as_ref()
+            .map_or(Ok(()), |firewall| lock(firewall).set_bridges(policies, router))
+    }
+
+    /// Takes a network away; goes on after a failure, and returns the first.
+    fn unmake(&self, record: &NetworkRecord) -> Result<(), Error> {
+        let policies = {
+            let mut state = lock(&self.state);
+            state.bridges.remove(&record.id);
+            state.book.networks.retain(|network| network.id != record.id);
+            policies(&state)
+        };
+        let name = bridge::interface_of(record);
+        let gone = bridge::take_down(&name, &self.tag, &mut lock(&self.route));
+        // ORDER: the rules go when nothing can arrive any more.
+        let open = self
+            .firewall
+            .as_ref()
+            .map_or(Ok(()), |firewall| lock(firewall).set_bridges(policies, Router::AsItWas));
+        // ORDER: the record goes last, so that the next daemon can try again.
+        gone.and(open).and_then(|()| self.records.remove_network(&record.id))
+    }
+
+    /// Removes a network that nobody uses.
+    pub(super) fn remove(&self, network: &NetworkId) -> Result<(), Error> {
+        let _changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        let record = lock(&self.state).book.check_removal(network)?.clone();
+        self.unmake(&record)
+    }
+}

@@ -1,0 +1,320 @@
+//! From what a user asks of a new network to what it will be: every choice made, nothing done. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use rorqual_core::{NetworkId, Timestamp};
+
+use crate::cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
+use crate::ipam::{Pools, SubnetPool, free_subnet, free_subnet6};
+use crate::{Error, NetworkRecord, NetworkRequest, Subnet, SubnetRequest};
+
+/// Largest packet.
+pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
+/// Name of the bridge's interface.
+pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// Containers reach each other.
+pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// Outgoing connections get the host's address.
+pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+/// Address that ports are published on.
+pub(crate) const PUBLISH_ON: &str = "com.docker.network.bridge.host_binding_ipv4";
+/// How the interfaces inside are called, without their number.
+pub(crate) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+const GATEWAY_MODES: [&str; 2] =
+    ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
+const OPTION_SPACE: &str = "com.docker.network.";
+
+/// LIMIT: the smallest packet IPv4 promises to carry, and the largest there is.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+/// LIMIT: labels, options and reserved addresses are kept whole in the network's record.
+const MOST_ENTRIES: usize = 1024;
+/// LIMIT: as long as a DNS name may be.
+const LONGEST_NAME: usize = 255;
+
+/// What the choice of a subnet depends on.
+pub(crate) struct Surroundings<'a> {
+    /// Where subnets are cut from.
+    pub(crate) pools: &'a [SubnetPool],
+    /// Subnets of networks that exist.
+    pub(crate) networks: Vec<Cidr>,
+    /// What the host has routes to.
+    pub(crate) routes: Vec<Cidr>,
+}
+
+/// Makes the record of a network to come.
+///
+/// # Errors
+/// What is wrong with the request.
+pub(crate) fn network(
+    request: NetworkRequest,
+    id: NetworkId,
+    created: Timestamp,
+    around: &Surroundings<'_>,
+    random: impl FnMut() -> [u8; 7],
+) -> Result<NetworkRecord, Error> {
+    let NetworkRequest { name, driver, ipv4, ipv6, internal, attachable, subnets, options, labels } =
+        request;
+    check_name(&name)?;
+    check_driver(&driver)?;
+    check_options(&options, internal)?;
+    if labels.len() > MOST_ENTRIES || options.len() > MOST_ENTRIES {
+        return Err(Error::InvalidArgument(format!(
+            "a network has at most {MOST_ENTRIES} labels and as many options"
+        )));
+    }
+    if !ipv4 && !ipv6 {
+        return Err(Error::InvalidArgument("IPv4 or IPv6 must be enabled".to_owned()));
+    }
+    let subnets = choose_subnets(subnets, (ipv4, ipv6), around, random)?;
+    let record = NetworkRecord {
+        id,
+        name,
+        driver: "bridge".to_owned(),
+        created,
+        subnets,
+        options,
+        labels,
+        ipv4,
+        ipv6,
+        internal,
+        attachable,
+    };
+    // Whatever is wrong with ranges shows here.
+    Pools::of(&record)?;
+    Ok(record)
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.trim().is_empty() {
+        return Err(Error::InvalidArgument("invalid network name: name is empty".to_owned()));
+    }
+    // COMPAT: dockerd's words.
+    match name {
+        "bridge" | "host" | "none" | "default" => {
+            return Err(Error::Forbidden(format!(
+                "operation is not permitted on predefined {name} network"
+            )));
+        }
+        _ => {}
+    }
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if name.len() > LONGEST_NAME || !starts || !name.chars().all(fine) {
+        return Err(Error::InvalidArgument(format!(
+            "invalid network name {name:?}: need a letter or digit, then letters, digits, '_', '.' or '-', \
+             {LONGEST_NAME} at most"
+        )));
+    }
+    Ok(())
+}
+
+fn check_driver(driver: &str) -> Result<(), Error> {
+    match driver {
+        "" | "default" | "bridge" => Ok(()),
+        // COMPAT: dockerd's words.
+        "host" | "null" => {
+            Err(Error::Forbidden(format!("only one instance of {driver:?} network is allowed")))
+        }
+        "macvlan" | "ipvlan" | "overlay" => Err(Error::Unsupported(format!(
+            "networks of the driver {driver} are not supported yet"
+        ))),
+        _ => Err(Error::NoSuchDriver(driver.to_owned())),
+    }
+}
+
+/// Reads a switch as the driver's options spell it.
+pub(crate) fn switch(options: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>, Error> {
+    let Some(value) = options.get(key) else { return Ok(None) };
+    match value.as_str() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+        _ => Err(Error::InvalidArgument(format!("invalid value {value:?} of option {key}"))),
+    }
+}
+
+/// Reads the size of the largest packet.
+pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>, Error> {
+    let Some(value) = options.get(MTU) else { return Ok(None) };
+    let number = value.parse().ok();
+    match number.filter(|mtu| *mtu == 0 || MTUS.contains(mtu)) {
+        Some(0) => Ok(None),
+        Some(mtu) => Ok(Some(mtu)),
+        None => Err(Error::InvalidArgument(format!("invalid value {value:?} of option {MTU}"))),
+    }
+}
+
+/// Reads the address that ports are published on.
+pub(crate) fn publish_on(options: &BTreeMap<String, String>) -> Result<Option<IpAddr>, Error> {
+    let Some(value) = options.get(PUBLISH_ON) else { return Ok(None) };
+    let invalid =
+        |_| Error::InvalidArgument(format!("invalid value {value:?} of option {PUBLISH_ON}"));
+    let address = value.parse::<std::net::Ipv4Addr>().map_err(invalid)?;
+    Ok((!address.is_unspecified()).then_some(IpAddr::V4(address)))
+}
+
+fn check_options(options: &BTreeMap<String, String>, _internal: bool) -> Result<(), Error> {
+    for (key, value) in options {
+        match key.as_str() {
+            MTU => drop(mtu(options)?),
+            ICC | MASQUERADE => drop(switch(options, key)?),
+            PUBLISH_ON => drop(publish_on(options)?),
+            BRIDGE_NAME => crate::bridge::check_name(value)?,
+            INTERFACE_PREFIX => {
+                let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                // LIMIT: an interface's name has 15 characters, of which the number may take four.
+                if value.is_empty() || value.len() > 11 || !value.chars().all(fine) || value == "lo"
+                {
+                    return Err(Error::InvalidArgument(format!(
+                        "invalid value {value:?} of option {key}"
+                    )));
+                }
+            }
+            key if GATEWAY_MODES.contains(&key) => match value.as_str() {
+                "" | "nat" => {}
+                "nat-unprotected" | "routed" | "isolated" => {
+                    return Err(Error::Unsupported(format!(
+                        "option {key}={value} is not supported yet"
+                    )));
+                }
+                _ => {
+                    return Err(Error::InvalidArgument(format!(
+                        "invalid value {value:?} of option {key}"
+                    )));
+                }
+            },
+            // Taking it without doing it would be a lie.
+            key if key.starts_with(OPTION_SPACE) => {
+                return Err(Error::Unsupported(format!("option {key} is not supported yet")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn config_error(what: std::fmt::Arguments<'_>) -> Error {
+    // COMPAT: dockerd begins so.
+    Error::InvalidArgument(format!("invalid network config:\n{what}"))
+}
+
+fn choose_subnets(
+    requests: Vec<SubnetRequest>,
+    (ipv4, ipv6): (bool, bool),
+    around: &Surroundings<'_>,
+    random: impl FnMut() -> [u8; 7],
+) -> Result<Vec<Subnet>, Error> {
+    let mut v4 = None;
+    let mut v6 = None;
+    for request in requests {
+        let subnet = described(request, around)?;
+        let (place, on, family) = match subnet.cidr()? {
+            Cidr::V4(_) => (&mut v4, ipv4, "IPv4"),
+            Cidr::V6(_) => (&mut v6, ipv6, "IPv6"),
+        };
+        if !on {
+            let subnet = subnet.subnet;
+            return Err(config_error(format_args!(
+                "{family} subnet {subnet} in a network without {family}"
+            )));
+        }
+        if place.replace(subnet).is_some() {
+            return Err(Error::InvalidArgument(format!(
+                "bridge driver doesn't support multiple {family} subnets"
+            )));
+        }
+    }
+    let taken = || around.networks.iter().chain(&around.routes).copied();
+    if ipv4 && v4.is_none() {
+        let taken = taken().filter_map(only4).collect::<Vec<_>>();
+        v4 = Some(chosen(Cidr::V4(free_subnet(around.pools, &taken)?)));
+    }
+    if ipv6 && v6.is_none() {
+        let taken = taken().filter_map(only6).collect::<Vec<_>>();
+        v6 = Some(chosen(Cidr::V6(free_subnet6(&taken, random))));
+    }
+    Ok(v4.into_iter().chain(v6).collect())
+}
+
+const fn only4(cidr: Cidr) -> Option<Cidr4> {
+    match cidr {
+        Cidr::V4(cidr) => Some(cidr),
+        Cidr::V6(_) => None,
+    }
+}
+
+const fn only6(cidr: Cidr) -> Option<Cidr6> {
+    match cidr {
+        Cidr::V6(cidr) => Some(cidr),
+        Cidr::V4(_) => None,
+    }
+}
+
+fn chosen(subnet: Cidr) -> Subnet {
+    Subnet {
+        subnet: subnet.to_string(),
+        range: String::new(),
+        gateway: Some(subnet.second()),
+        auxiliary: BTreeMap::new(),
+        configured: false,
+    }
+}
+
+fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet, Error> {
+    let SubnetRequest { subnet: text, range, gateway, auxiliary } = request;
+    if text.is_empty() {
+        return Err(config_error(format_args!(
+            "a range, a gateway or a reserved address needs a subnet"
+        )));
+    }
+    let invalid = |error: InvalidCidr| config_error(format_args!("invalid subnet: {error}"));
+    let subnet: Cidr = text.parse().map_err(invalid)?;
+    if subnet.subnet() != subnet {
+        let right = subnet.subnet();
+        return Err(config_error(format_args!("invalid subnet {subnet}: it should be {right}")));
+    }
+    if matches!(subnet, Cidr::V4(four) if four.prefix > 30) || subnet.prefix() > 126 {
+        return Err(config_error(format_args!(
+            "invalid subnet {subnet}: no room for a gateway and a container"
+        )));
+    }
+    if around.networks.iter().any(|other| other.overlaps(subnet)) {
+        // COMPAT: dockerd's words.
+        return Err(Error::Forbidden(
+            "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
+        ));
+    }
+    let inside = |what: &str, text: &str| -> Result<IpAddr, Error> {
+        let address = text.parse::<IpAddr>().ok().filter(|address| subnet.contains(*address));
+        address.ok_or_else(|| {
+            config_error(format_args!("invalid {what} {text}: parent subnet is {subnet}"))
+        })
+    };
+    if !range.is_empty() {
+        let parsed: Cidr = range.parse().map_err(invalid)?;
+        if parsed.subnet() != parsed
+            || parsed.prefix() < subnet.prefix()
+            || !subnet.overlaps(parsed)
+        {
+            return Err(config_error(format_args!(
+                "invalid ip-range {range}: parent subnet is {subnet}"
+            )));
+        }
+    }
+    let gateway = match gateway.as_str() {
+        "" => subnet.second(),
+        // Clients may write the gateway with the subnet's prefix.
+        text => inside("gateway", text.split('/').next().unwrap_or(text))?,
+    };
+    if auxiliary.len() > MOST_ENTRIES {
+        return Err(config_error(format_args!("more than {MOST_ENTRIES} auxiliary addresses")));
+    }
+    let auxiliary = auxiliary
+        .into_iter()
+        .map(|(name, text)| Ok((name, inside("auxiliary address", &text)?)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Subnet { subnet: text, range, gateway: Some(gateway), auxiliary, configured: true })
+}
+
+#[cfg(test)]
+mod tests;

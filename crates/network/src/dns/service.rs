@@ -1,0 +1,114 @@
+//! The resolver's role of the binary: talks to daemons, and ends when neither a daemon nor a container needs it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+
+use rorqual_sys::poll::{Interest, Poller};
+use rorqual_sys::seqpacket;
+
+use super::resolver::Resolver;
+use super::wire::{Answer, LARGEST_DOCUMENT, Request};
+
+/// The argument that makes the binary a resolver.
+pub const ROLE: &str = "resolver";
+
+const LISTENER: u64 = 0;
+/// Tokens of daemons' connections; those of the resolver itself are larger.
+const CONNECTIONS: std::ops::Range<u64> = 1..1000;
+
+/// Runs the role: standard input is the listening socket, the only argument the run directory, which names the daemon to
+/// whoever lists processes.
+pub fn main(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match take_listener().and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn take_listener() -> io::Result<OwnedFd> {
+    let listener = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::thread::set_name(c"rq-resolver")?;
+    Ok(listener)
+}
+
+/// Serves until neither a daemon nor a container needs it.
+pub(super) fn serve(listener: OwnedFd) -> io::Result<()> {
+    let poller = Poller::new()?;
+    poller.add(listener.as_fd(), LISTENER, Interest::READ)?;
+    let mut service = Service {
+        listener,
+        poller,
+        connections: HashMap::new(),
+        next: CONNECTIONS.start,
+        had_daemon: false,
+    };
+    let mut resolver = Resolver::new(CONNECTIONS.end);
+    let mut ready = Vec::new();
+    loop {
+        service.poller.wait(&mut ready, resolver.next_deadline())?;
+        for event in std::mem::take(&mut ready) {
+            match event.token {
+                LISTENER => service.accept(),
+                token if CONNECTIONS.contains(&token) => service.hear(token, &mut resolver),
+                token => resolver.ready(&service.poller, token),
+            }
+        }
+        resolver.expire(&service.poller);
+        // A daemon that ended in order has left no container; one that was killed comes back to its own.
+        if service.had_daemon && service.connections.is_empty() && resolver.is_idle() {
+            return Ok(());
+        }
+    }
+}
+
+struct Service {
+    listener: OwnedFd,
+    poller: Poller,
+    connections: HashMap<u64, OwnedFd>,
+    next: u64,
+    had_daemon: bool,
+}
+
+impl Service {
+    fn accept(&mut self) {
+        let Ok(connection) = seqpacket::accept(self.listener.as_fd()) else { return };
+        let free = CONNECTIONS.clone().find(|token| !self.connections.contains_key(token));
+        let Some(token) = free else { return };
+        self.next = token;
+        let added = rustix::io::ioctl_fionbio(&connection, true)
+            .map_err(io::Error::from)
+            .and_then(|()| self.poller.add(connection.as_fd(), token, Interest::READ));
+        if added.is_ok() {
+            self.had_daemon = true;
+            self.connections.insert(token, connection);
+        }
+    }
+
+    /// Does what a daemon asks; one that has gone, or makes no sense, is let go.
+    fn hear(&mut self, token: u64, resolver: &mut Resolver) {
+        let Some(connection) = self.connections.get(&token) else { return };
+        let heard = match seqpacket::receive(connection.as_fd(), LARGEST_DOCUMENT) {
+            Ok(Some(packet)) => {
+                let request = serde_json::from_slice::<Request>(&packet.bytes);
+                let answer = request.map_or(Answer::Misunderstood, |request| {
+                    resolver.tell(&self.poller, request, packet.descriptors)
+                });
+                let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+                seqpacket::send(connection.as_fd(), &bytes, &[]).is_ok()
+            }
+            Ok(None) => false,
+            Err(error) => {
+                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+            }
+        };
+        if !heard && let Some(connection) = self.connections.remove(&token) {
+            // Closing takes it off the poller as well.
+            self.poller.remove(connection.as_fd()).ok();
+        }
+    }
+}
