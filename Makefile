@@ -17,11 +17,13 @@ test: needs-rust needs-test
 	$(CARGO) clippy --workspace --all-targets --jobs $(JOBS) -- --deny warnings
 	$(CARGO) test --workspace --jobs $(JOBS)
 
-# The product in a virtual machine: Debian's kernel with control groups version 2. Emulated, so it takes minutes.
+# The product in virtual machines: Debian's kernel with control groups version 2, alone and with systemd and AppArmor.
+# Emulated, so it takes minutes.
 test-guest: needs-rust
 	tests/install --guest
 	$(CARGO) build --release --package rorqual
 	tests/guest/cgroup2 target/$(TARGET)/release/rorqual
+	tests/guest/systemd target/$(TARGET)/release/rorqual
 
 # The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it.
 release: needs-rust

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use rorqual_testkit::{Host, TestResult};
 
+use crate::images::{self, Archives, Contender};
 use crate::measure::{Job, Times, interleaved, once};
 use crate::memory::{marked, pss, rss};
 use crate::peers::{Dockerd, bundle, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
-pub(crate) const NAMES: [&str; 8] =
-    ["run", "host", "exec", "version", "oci", "memory", "parallel", "thousand"];
+pub(crate) const NAMES: [&str; 9] =
+    ["run", "host", "exec", "version", "oci", "memory", "parallel", "images", "thousand"];
 
 // LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
 const ROUNDS: usize = 30;
@@ -46,6 +47,7 @@ pub(crate) fn run(binary: &Path, wanted: &[String]) -> TestResult<Vec<Row>> {
             "oci" => bench.oci()?,
             "memory" => bench.memory()?,
             "parallel" => bench.parallel()?,
+            "images" => bench.images()?,
             _ => bench.thousand()?,
         }
     }
@@ -107,6 +109,29 @@ impl Bench<'_> {
         once(self.ours(&stop))?;
         if let Some(docker) = &self.docker {
             once(docker.docker(stop))?;
+        }
+        Ok(())
+    }
+
+    fn images(&mut self) -> TestResult {
+        let archives = Archives::new()?;
+        let mut contenders = vec![Contender {
+            name: "rorqual".to_owned(),
+            client: Box::new(|args| self.ours(args)),
+        }];
+        if let Some(docker) = &self.docker {
+            let client = |args: &[&str]| {
+                let mut command = docker.docker([]);
+                command.args(args);
+                command
+            };
+            contenders.push(Contender { name: docker.name(), client: Box::new(client) });
+        }
+        let names: Vec<String> = contenders.iter().map(|one| one.name.clone()).collect();
+        let times = images::measure(&contenders, &archives)?;
+        drop(contenders);
+        for (job, times) in images::JOBS.iter().zip(&times) {
+            self.note(job, names.clone(), times);
         }
         Ok(())
     }

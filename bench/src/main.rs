@@ -5,6 +5,7 @@
 //! Docker that is newer than the host's.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod images;
 mod jobs;
 mod measure;
 mod memory;

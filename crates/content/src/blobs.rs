@@ -174,13 +174,82 @@ impl LocalIngest {
         let mut hasher = Sha512::new();
         let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
         io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(failed("read", &self.path))?;
-        let mut text = "sha512:".to_owned();
-        for byte in hasher.finalize() {
-            // Writing to a text cannot fail.
-            write!(text, "{byte:02x}").ok();
+        sha512(hasher)
+    }
+}
+
+fn sha512(hasher: Sha512) -> Result<Digest, Error> {
+    let mut text = "sha512:".to_owned();
+    for byte in hasher.finalize() {
+        // Writing to a text cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text.parse().map_err(|error| Error::InvalidDocument { what: "digest", source: Box::new(error) })
+}
+
+/// Checks bytes in memory against the digest they are promised to have.
+pub fn verify(bytes: &[u8], expected: &Digest) -> Result<(), Error> {
+    let found = match expected.algorithm() {
+        Algorithm::Sha256 => Digest::sha256(Sha256::digest(bytes).into()),
+        Algorithm::Sha512 => sha512(Sha512::new_with_prefix(bytes))?,
+    };
+    if found == *expected {
+        return Ok(());
+    }
+    Err(Error::WrongDigest { expected: expected.clone(), found })
+}
+
+/// A digest that is computed while bytes pass.
+#[derive(Clone)]
+enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    fn of(digest: &Digest) -> Self {
+        match digest.algorithm() {
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
         }
-        text.parse()
-            .map_err(|error| Error::InvalidDocument { what: "digest", source: Box::new(error) })
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn digest(self) -> Result<Digest, Error> {
+        match self {
+            Self::Sha256(hasher) => Ok(Digest::sha256(hasher.finalize().into())),
+            Self::Sha512(hasher) => sha512(hasher),
+        }
+    }
+}
+
+/// A blob that fails at its end when its bytes on disk are not what they were.
+struct Verified {
+    file: File,
+    hasher: Hasher,
+    digest: Digest,
+}
+
+impl Read for Verified {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(into)?;
+        if len > 0 {
+            self.hasher.update(&into[..len]);
+        } else if !into.is_empty() {
+            let found = self.hasher.clone().digest().map_err(io::Error::other)?;
+            if found != self.digest {
+                let expected = self.digest.clone();
+                let error = Error::WrongDigest { expected, found };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        Ok(len)
     }
 }
 
@@ -266,7 +335,8 @@ impl Blobs for LocalBlobs {
     }
 
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {
-        Ok(Box::new(self.open_file(digest)?))
+        let file = self.open_file(digest)?;
+        Ok(Box::new(Verified { file, hasher: Hasher::of(digest), digest: digest.clone() }))
     }
 
     fn size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
@@ -286,12 +356,7 @@ impl Blobs for LocalBlobs {
         if bytes.len() as u64 > limit {
             return Err(Error::WrongSize(format!("{digest} has more than {limit} bytes")));
         }
-        if digest.algorithm() == Algorithm::Sha256 {
-            let found = Digest::sha256(Sha256::digest(&bytes).into());
-            if found != *digest {
-                return Err(Error::WrongDigest { expected: digest.clone(), found });
-            }
-        }
+        verify(&bytes, digest)?;
         Ok(bytes)
     }
 
@@ -300,6 +365,12 @@ impl Blobs for LocalBlobs {
         let began = leases.tick();
         *leases.live.entry(began).or_default() += 1;
         Arc::new(LocalLease { began, leases: Arc::clone(&self.0.leases) })
+    }
+
+    async fn reach(&self, roots: Vec<Digest>) -> Result<Vec<Digest>, Error> {
+        let store = self.clone();
+        let reached = blocking(move || reach::reach(&store, roots)).await?;
+        Ok(reached.0.into_iter().collect())
     }
 
     async fn collect(&self, roots: Vec<Digest>) -> Result<u64, Error> {

@@ -111,6 +111,10 @@ impl Blobs for FakeBlobs {
         Arc::new(FakeLease(Arc::clone(&self.leases)))
     }
 
+    async fn reach(&self, roots: Vec<Digest>) -> Result<Vec<Digest>, Error> {
+        Ok(reach::reach(self, roots)?.0.into_iter().collect())
+    }
+
     async fn collect(&self, roots: Vec<Digest>) -> Result<u64, Error> {
         // Any lease protects everything here; each clone of the store holds one handle of both.
         if Arc::strong_count(&self.leases) > Arc::strong_count(&self.blobs) {

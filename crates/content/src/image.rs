@@ -50,6 +50,23 @@ pub struct Descriptor {
     /// Free annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// All else that is said of it (`urls`, `artifactType`, …).
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}
+
+impl Descriptor {
+    /// Names a blob, with nothing more said of it.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+            more: BTreeMap::new(),
+        }
+    }
 }
 
 /// OCI image index or Docker manifest list.
@@ -246,6 +263,13 @@ pub struct ImageRecord {
     pub size: u64,
     /// When a tag was last given.
     pub tagged_at: Option<Timestamp>,
+}
+
+impl ImageRecord {
+    /// Lists the blobs that this image needs, with all that they lead to.
+    pub fn roots(&self) -> [Digest; 3] {
+        [self.id.0.clone(), self.target.digest.clone(), self.manifest.digest.clone()]
+    }
 }
 
 /// The images of one data root. Changes are on disk before a call returns.

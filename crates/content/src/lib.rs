@@ -14,7 +14,7 @@ mod store;
 #[cfg(any(test, feature = "fake"))]
 pub mod suite;
 
-pub use blobs::LocalBlobs;
+pub use blobs::{LocalBlobs, verify};
 pub use error::Error;
 pub use image::{
     Descriptor, HealthConfig, History, ImageConfig, ImageDocument, ImageRecord, Images, Index,

@@ -23,7 +23,7 @@ pub trait Ingest: Write + Send {
 pub trait Blobs: Send + Sync + 'static {
     /// Begins a new blob; blocking writes, for use on a blocking thread. `limit` bounds its size in bytes.
     fn ingest(&self, limit: u64) -> Result<Box<dyn Ingest>, Error>;
-    /// Opens a blob for reading.
+    /// Opens a blob for reading; the end of one that was damaged on disk is a failure.
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error>;
     /// Returns a blob's size in bytes, `None` when it is missing.
     fn size(&self, digest: &Digest) -> Result<Option<u64>, Error>;
@@ -31,6 +31,8 @@ pub trait Blobs: Send + Sync + 'static {
     fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error>;
     /// Keeps collection away from everything committed while the lease lives.
     fn lease(&self) -> Arc<dyn Lease>;
+    /// Lists what `roots` lead to, themselves included, whether it is here or not.
+    async fn reach(&self, roots: Vec<Digest>) -> Result<Vec<Digest>, Error>;
     /// Removes every blob that `roots` and what they refer to do not reach and no lease protects; returns bytes freed.
     async fn collect(&self, roots: Vec<Digest>) -> Result<u64, Error>;
     /// Sum of all blobs' sizes, bytes.

@@ -73,13 +73,7 @@ pub async fn collection_follows_documents(blobs: &dyn Blobs) {
 
 fn image(letter: char, tags: &[&str]) -> ImageRecord {
     let digest: Digest = format!("sha256:{}", letter.to_string().repeat(64)).parse().unwrap();
-    let descriptor = Descriptor {
-        media_type: media_type::OCI_MANIFEST.to_owned(),
-        digest: digest.clone(),
-        size: 1,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
-    };
+    let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest.clone(), 1);
     ImageRecord {
         id: ImageId(digest),
         target: descriptor.clone(),

@@ -18,7 +18,7 @@ pub struct Platform {
     /// Go's name: `amd64`, `arm64`, …
     pub architecture: String,
     /// `v8`, `v7`, …; empty when there is none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
 

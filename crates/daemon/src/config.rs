@@ -7,6 +7,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rorqual_engine::CgroupDriver;
 use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
 use rorqual_http::{Address, TlsFiles};
 use serde_json::{Map, Value};
@@ -81,6 +82,8 @@ pub(crate) struct BridgeConfig {
 /// Defaults for containers.
 #[derive(Clone, Debug)]
 pub(crate) struct Defaults {
+    /// `None`: systemd where it runs and there is only cgroup v2.
+    pub(crate) cgroup_driver: Option<CgroupDriver>,
     pub(crate) cgroup_parent: Option<String>,
     pub(crate) cgroup_namespace: Option<Ownership>,
     pub(crate) ipc: IpcMode,
@@ -299,15 +302,28 @@ fn check_choices(settings: &Settings) -> Result<(), ConfigError> {
     settings.one_of("storage-driver", &["overlay2", "overlayfs", "overlay"])?;
     settings.one_of("firewall-backend", &["nftables"])?;
     settings.one_of("default-runtime", RUNTIMES)?;
+    Ok(())
+}
+
+/// Reads who makes cgroups; `None` when the host decides.
+fn cgroup_driver(settings: &Settings) -> Result<Option<CgroupDriver>, ConfigError> {
+    let mut chosen = None;
     for option in settings.list("exec-opts") {
         let why = match option.split_once('=') {
-            Some(("native.cgroupdriver", "cgroupfs")) => continue,
-            Some(("native.cgroupdriver", _)) => "only the cgroup driver cgroupfs is built yet",
+            Some(("native.cgroupdriver", "cgroupfs")) => {
+                chosen = Some(CgroupDriver::Cgroupfs);
+                continue;
+            }
+            Some(("native.cgroupdriver", "systemd")) => {
+                chosen = Some(CgroupDriver::Systemd);
+                continue;
+            }
+            Some(("native.cgroupdriver", _)) => "the cgroup drivers are cgroupfs and systemd",
             _ => "only native.cgroupdriver is known",
         };
         return Err(ConfigError::Setting { key: "exec-opts", why: format!("{option}: {why}") });
     }
-    Ok(())
+    Ok(chosen)
 }
 
 /// Names under which our own runtime is known.
@@ -387,6 +403,7 @@ fn defaults(settings: &Settings) -> Result<Defaults, ConfigError> {
     let drivers = &["json-file", "local", "none", "journald", "syslog"];
     let log_options = settings.0.get("log-opts").and_then(Value::as_object).into_iter().flatten();
     Ok(Defaults {
+        cgroup_driver: cgroup_driver(settings)?,
         cgroup_parent: settings.text("cgroup-parent"),
         cgroup_namespace,
         ipc,

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
     pub(crate) warnings: Vec<String>,
+    /// `cgroupfs` or `systemd`.
+    pub(crate) cgroup_driver: &'static str,
     pub(crate) shown: Shown,
 }
 

@@ -15,6 +15,7 @@ pub(crate) struct Facts {
     pub(crate) cpus: Option<String>,
     pub(crate) memory_nodes: Option<String>,
     pub(crate) cgroup_unified: bool,
+    pub(crate) has_systemd: bool,
     pub(crate) controllers: Controllers,
     pub(crate) has_seccomp: bool,
     pub(crate) has_apparmor: bool,
@@ -54,9 +55,10 @@ impl Facts {
             cpus: list("/sys/devices/system/cpu/online"),
             memory_nodes: list("/sys/devices/system/node/online"),
             cgroup_unified,
+            has_systemd: Path::new("/run/systemd/system").is_dir(),
             controllers: if cgroup_unified { unified() } else { hierarchies() },
             has_seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-            has_apparmor: text("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+            has_apparmor: rorqual_sys::lsm::can_load_profiles(),
             init_binary: "docker-init".to_owned(),
         }
     }

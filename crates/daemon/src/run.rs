@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_core::{BoxError, full_message};
-use rorqual_engine::EventKind;
 use rorqual_engine::spec::{IpcMode, Ownership};
+use rorqual_engine::{CgroupDriver, EventKind};
 use rorqual_http::{Address, Bound, Limits, Server, UnixAccess, bind, inherited, server_config};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -215,7 +215,9 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         seccomp_profile: config.defaults.seccomp_profile.clone(),
         no_new_privileges: config.defaults.no_new_privileges,
         warnings,
+        cgroup_driver: wiring::cgroup_driver(config, facts).name(),
         shown: Shown {
+            apparmor: facts.has_apparmor,
             cgroup_namespace: match config.defaults.cgroup_namespace {
                 Some(Ownership::Private) => "private",
                 Some(Ownership::Host) => "host",
@@ -290,13 +292,18 @@ async fn shut_down(
     }
     server.cut();
     tokio::time::timeout(Duration::from_secs(1), server.drained()).await.ok();
-    remove_cgroup_parent(config);
+    remove_cgroup_parent(config, &context.facts);
     tracing::info!("daemon has ended");
 }
 
 /// Leaves no empty group behind; while containers live on, theirs keep it.
-fn remove_cgroup_parent(config: &Config) {
-    let parent = config.defaults.cgroup_parent.as_deref().unwrap_or(rorqual_engine::CGROUP_PARENT);
+fn remove_cgroup_parent(config: &Config, facts: &Facts) {
+    let driver = wiring::cgroup_driver(config, facts);
+    if driver == CgroupDriver::Systemd {
+        // Slices are systemd's, and it removes them by itself.
+        return;
+    }
+    let parent = config.defaults.cgroup_parent.as_deref().unwrap_or(driver.default_parent());
     if let Ok(layout) = rorqual_sys::cgroup::Layout::current() {
         layout.remove_empty(parent);
     }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rorqual_content::{ImageStore, LocalBlobs};
-use rorqual_core::BoxError;
+use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
-use rorqual_engine::{Engine, JournalState, Options, Parts, ShimLogs};
+use rorqual_engine::{AppArmor, CgroupDriver, Engine, JournalState, Options, Parts, ShimLogs};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
+use rorqual_sys::lsm;
 use rorqual_transfer::LocalTransfer;
 use rorqual_volume::Local as LocalVolumes;
 
@@ -54,6 +55,12 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
         volumes: Arc::new(LocalVolumes::new(data.join("volumes"))),
         database,
     };
+    if facts.has_apparmor {
+        // The start of a container tries again, and then it is an error.
+        if let Err(error) = rorqual_store::blocking(ensure_default_profile).await {
+            tracing::error!(error = full_message(&*error), "cannot load the AppArmor profile");
+        }
+    }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
     Ok((engine, Builtin::new(transfer)))
@@ -84,18 +91,55 @@ fn bridge_options(
     Ok(options)
 }
 
+/// Returns who makes cgroups.
+pub(crate) fn cgroup_driver(config: &Config, facts: &Facts) -> CgroupDriver {
+    // COMPAT: with cgroup v2 alone systemd wants to be the only one who makes groups.
+    let natural = if facts.cgroup_unified && facts.has_systemd {
+        CgroupDriver::Systemd
+    } else {
+        CgroupDriver::Cgroupfs
+    };
+    config.defaults.cgroup_driver.unwrap_or(natural)
+}
+
+fn cgroup_parent(config: &Config, facts: &Facts) -> Result<String, BoxError> {
+    let driver = cgroup_driver(config, facts);
+    if driver == CgroupDriver::Systemd && !facts.has_systemd {
+        return Err("native.cgroupdriver=systemd: systemd does not run on this host".into());
+    }
+    let parent = config.defaults.cgroup_parent.as_deref().filter(|parent| !parent.is_empty());
+    let parent = parent.unwrap_or(driver.default_parent());
+    if !driver.allows(parent) {
+        return Err(format!(
+            "cgroup-parent {parent}: with the cgroup driver systemd it must be a slice, named as \"xxx.slice\""
+        )
+        .into());
+    }
+    Ok(parent.to_owned())
+}
+
+fn ensure_default_profile() -> Result<(), BoxError> {
+    if lsm::ensure_default_profile(&lsm::own_label())? {
+        tracing::info!(profile = lsm::DEFAULT_PROFILE, "loaded the default AppArmor profile");
+    }
+    Ok(())
+}
+
 fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     let defaults = &config.defaults;
     let mut options = Options::docker_defaults();
     // Our own binary is static and plays the init's role under that name.
     options.init_binary = std::env::current_exe().ok();
     options.default_init = defaults.init;
-    if let Some(parent) = &defaults.cgroup_parent {
-        options.cgroup_parent.clone_from(parent);
-    }
+    options.cgroup_driver = cgroup_driver(config, facts);
+    options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
     options.cgroup_unified = facts.cgroup_unified;
+    options.apparmor = facts.has_apparmor.then_some(AppArmor {
+        default_profile: lsm::DEFAULT_PROFILE,
+        ensure_default: ensure_default_profile,
+    });
     options.log =
         LogSpec { driver: defaults.log_driver.clone(), options: defaults.log_options.clone() };
     options.dns.clone_from(&defaults.dns);

@@ -131,6 +131,7 @@ async fn assemble(options: Options, parts: Parts, journal: &JournalState) -> Res
         if options.capabilities.is_empty() { Capabilities::ALL } else { known.collect() };
     Ok(Arc::new(World {
         facts: HostFacts {
+            cgroup_driver: options.cgroup_driver,
             cgroup_parent: options.cgroup_parent.clone(),
             cgroup_unified: options.cgroup_unified,
             cgroup_namespace: options.cgroup_namespace,
@@ -139,6 +140,7 @@ async fn assemble(options: Options, parts: Parts, journal: &JournalState) -> Res
             init_binary: options.init_binary.clone(),
             default_init: options.default_init,
             no_new_privileges: options.no_new_privileges,
+            default_profile: options.apparmor.map(|apparmor| apparmor.default_profile),
         },
         capabilities,
         profiles: Profiles::new(options.seccomp_profile.clone()),

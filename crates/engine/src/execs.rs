@@ -277,8 +277,7 @@ fn launch_of(
         validate::capabilities(&definition.spec, world.capabilities)?
     };
     let container = (&definition.spec, &definition.effective);
-    let no_new = world.facts.no_new_privileges;
-    let process = ocispec::build_exec(container, spec, capabilities, no_new)?;
+    let process = ocispec::build_exec(container, spec, capabilities, &world.facts)?;
     let own = spec.user.is_empty();
     Ok(ExecLaunch {
         id: cell.id,

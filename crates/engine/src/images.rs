@@ -6,7 +6,7 @@ mod remove;
 use std::sync::Arc;
 
 use rorqual_content::{ImageConfig, ImageRecord};
-use rorqual_core::{Filters, ImageId, Platform, Reference};
+use rorqual_core::{Filters, ImageId, Platform, Reference, full_message};
 use rorqual_transfer::{ImportRequest, Loaded, ProgressSink};
 
 use crate::changes;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::request::{
     HistoryLine, ImageImport, ImageListRequest, ImageRemoval, ImageRemoveRequest, ImageSummary,
-    ImagesPruned,
+    ImagesPruned, ManifestUse,
 };
 use crate::world::World;
 
@@ -24,6 +24,23 @@ pub(crate) use remove::collect;
 #[derive(Clone)]
 pub struct ImagesService {
     pub(crate) world: Arc<World>,
+}
+
+/// Content that nobody may refer to, collected in the background once this is dropped.
+struct Leavings {
+    world: Option<Arc<World>>,
+}
+
+impl Drop for Leavings {
+    fn drop(&mut self) {
+        let Some(world) = self.world.take() else { return };
+        let background = Arc::clone(&world);
+        world.tracker.spawn(async move {
+            if let Err(error) = collect(&background).await {
+                tracing::warn!(error = full_message(&error), "cannot collect content");
+            }
+        });
+    }
 }
 
 /// Tells everybody about an image.
@@ -42,9 +59,28 @@ impl ImagesService {
         Ok(self.world.parts.images.resolve(image).await?)
     }
 
+    /// Shows the image that a name has for a platform.
+    pub async fn variant(&self, image: &str, platform: &Platform) -> Result<ImageRecord> {
+        let record = self.inspect(image).await?;
+        Ok(self.world.parts.transfer.variant(&record, platform).await?)
+    }
+
+    /// Lists the manifests that an image's name leads to.
+    pub async fn manifests(&self, image: &ImageRecord) -> Result<Vec<ManifestUse>> {
+        list::manifests(&self.world, image).await
+    }
+
     /// Shows how an image was made, newest step first.
-    pub async fn history(&self, image: &str) -> Result<Vec<HistoryLine>> {
-        list::history(&self.world, &self.inspect(image).await?).await
+    pub async fn history(
+        &self,
+        image: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<HistoryLine>> {
+        let record = match platform {
+            Some(platform) => self.variant(image, platform).await?,
+            None => self.inspect(image).await?,
+        };
+        list::history(&self.world, &record).await
     }
 
     /// Gives an image another name.
@@ -93,8 +129,16 @@ impl ImagesService {
         platform: Option<Platform>,
         progress: ProgressSink,
     ) -> Result<Vec<Loaded>> {
-        let _content = self.world.content.read().await;
-        let loaded = self.world.parts.transfer.load(archive, platform, progress).await?;
+        // What a failure leaves, and what is not for the wanted platform, nobody refers to.
+        let mut rest = Leavings { world: Some(Arc::clone(&self.world)) };
+        let whole = platform.is_none();
+        let content = self.world.content.read().await;
+        let loaded = self.world.parts.transfer.load(archive, platform, progress).await;
+        drop(content);
+        let loaded = loaded?;
+        if whole {
+            rest.world = None;
+        }
         for one in &loaded {
             let id = one.id.to_string();
             let name = one.names.first().map_or(id, Reference::familiar);
@@ -147,7 +191,9 @@ impl ImagesService {
             platform: request.platform.unwrap_or_else(Platform::host),
             config,
         };
+        let mut rest = Leavings { world: Some(Arc::clone(&self.world)) };
         let id = self.world.parts.transfer.import(import).await?;
+        rest.world = None;
         let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
         announce(&self.world, "import", &id, &shown);
         Ok(id)

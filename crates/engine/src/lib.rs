@@ -44,7 +44,7 @@ pub use execs::Execs;
 pub use images::ImagesService;
 pub use logs::{LogRecords, LogRequest, LogSource, LogView, ShimLogs};
 pub use networks::NetworksView;
-pub use options::{CGROUP_PARENT, JournalState, Options, Parts};
+pub use options::{AppArmor, CgroupDriver, JournalState, Options, Parts};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
 pub use usage::SystemUsage;

@@ -249,13 +249,29 @@ fn tag(options: &BTreeMap<String, String>, of: &Subject<'_>) -> String {
     })
 }
 
+/// Turns a label's or variable's name into one the journal takes, which drops others: capital letters, digits and
+/// underscores, the first a letter.
+fn field_name(name: &str) -> String {
+    // LIMIT: longer names are dropped by the journal.
+    const LONGEST: usize = 64;
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
+    };
+    let name: String = name.chars().map(plain).collect();
+    let name = name.trim_start_matches(|letter: char| letter == '_' || letter.is_ascii_digit());
+    name.chars().take(LONGEST).collect()
+}
+
 fn journal_fields(
     options: &BTreeMap<String, String>,
     of: &Subject<'_>,
 ) -> BTreeMap<String, String> {
-    let mut fields = attributes(options, of);
+    let asked = attributes(options, of).into_iter().filter(|(key, _)| key != "tag");
+    let mut fields: BTreeMap<_, _> = asked
+        .map(|(key, value)| (field_name(&key), value))
+        .filter(|(key, _)| !key.is_empty())
+        .collect();
     let tag = tag(options, of);
-    fields.remove("tag");
     let name = of.spec.name.as_ref().map(ToString::to_string).unwrap_or_default();
     for (key, value) in [
         ("CONTAINER_ID", of.id.short()),

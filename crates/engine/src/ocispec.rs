@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::effective::{overlay_env, process_env};
 use crate::error::{Error, Result};
+use crate::options::CgroupDriver;
 use crate::request::ExecSpec;
 use crate::spec::{ContainerSpec, IpcMode, Ownership, Resources, Ulimit};
 use crate::view::{Effective, MountPoint};
@@ -50,6 +51,7 @@ pub(crate) struct Input<'a> {
 /// Settings of the daemon and facts of the host that the specification depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct HostFacts {
+    pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) cgroup_parent: String,
     pub(crate) cgroup_unified: bool,
     pub(crate) cgroup_namespace: Option<Ownership>,
@@ -58,6 +60,14 @@ pub(crate) struct HostFacts {
     pub(crate) init_binary: Option<PathBuf>,
     pub(crate) default_init: bool,
     pub(crate) no_new_privileges: bool,
+    /// AppArmor profile of containers that ask for none; `None` where the host has no AppArmor.
+    pub(crate) default_profile: Option<&'static str>,
+}
+
+impl HostFacts {
+    fn apparmor<'a>(&self, spec: &'a ContainerSpec) -> Option<&'a str> {
+        self.default_profile.map(|default| spec.security.apparmor(default))
+    }
 }
 
 /// Where our init is bound inside a container.
@@ -92,10 +102,13 @@ impl Input<'_> {
     const fn cgroup_ownership(&self) -> Ownership {
         match (self.spec.namespaces.cgroup, self.host.cgroup_namespace) {
             (Some(own), _) => own,
-            (None, Some(default)) => default,
-            (None, None) if self.host.cgroup_unified && !self.spec.security.privileged => {
-                Ownership::Private
+            // COMPAT: on v1 the privileged see the host's groups whatever the default is; on v2 they have a tree of
+            // their own, in which they may make groups.
+            (None, _) if !self.host.cgroup_unified && self.spec.security.privileged => {
+                Ownership::Host
             }
+            (None, Some(default)) => default,
+            (None, None) if self.host.cgroup_unified => Ownership::Private,
             (None, None) => Ownership::Host,
         }
     }
@@ -178,6 +191,7 @@ fn process(input: &Input<'_>) -> Result<Value> {
         "rlimits": resources::rlimits(&spec.resources.ulimits, &input.host.ulimits)?,
         "noNewPrivileges": no_new_privileges(&spec.security.options, input.host.no_new_privileges),
         "oomScoreAdj": spec.process.oom_score_adj.unwrap_or(0),
+        "apparmorProfile": input.host.apparmor(spec),
     }))
 }
 
@@ -214,7 +228,7 @@ pub(crate) fn build_exec(
     container: (&ContainerSpec, &Effective),
     exec: &ExecSpec,
     capabilities_of: Capabilities,
-    no_new: bool,
+    host: &HostFacts,
 ) -> Result<Process> {
     let (spec, effective) = container;
     let mut env = process_env(effective, exec.tty);
@@ -229,8 +243,11 @@ pub(crate) fn build_exec(
         "cwd": working_dir(cwd),
         "capabilities": capabilities(capabilities_of),
         "rlimits": resources::rlimits(&spec.resources.ulimits, &[])?,
-        "noNewPrivileges": no_new_privileges(&spec.security.options, no_new) && !exec.privileged,
+        "noNewPrivileges":
+            no_new_privileges(&spec.security.options, host.no_new_privileges) && !exec.privileged,
         "oomScoreAdj": spec.process.oom_score_adj.unwrap_or(0),
+        // COMPAT: `exec --privileged` keeps the container's profile.
+        "apparmorProfile": host.apparmor(spec),
     }))
 }
 
@@ -254,7 +271,10 @@ fn sysctls(input: &Input<'_>) -> Value {
 fn cgroup_path(input: &Input<'_>) -> String {
     let own = input.spec.resources.cgroup_parent.as_deref().filter(|parent| !parent.is_empty());
     let parent = own.unwrap_or(&input.host.cgroup_parent);
-    format!("/{}/{}", parent.trim_matches('/'), input.id)
+    match input.host.cgroup_driver {
+        CgroupDriver::Cgroupfs => format!("/{}/{}", parent.trim_matches('/'), input.id),
+        CgroupDriver::Systemd => format!("{parent}:rorqual:{}", input.id),
+    }
 }
 
 fn namespaces(input: &Input<'_>) -> Value {

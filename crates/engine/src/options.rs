@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_content::{Blobs, Images};
+use rorqual_core::BoxError;
 use rorqual_network::Networks;
 use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
@@ -19,7 +20,44 @@ use crate::logs::LogSource;
 use crate::spec::{IpcMode, LogSpec, Ownership, Ulimit};
 
 /// Cgroup below which containers' own are made, unless the configuration names another.
-pub const CGROUP_PARENT: &str = "/rorqual";
+const CGROUP_PARENT: &str = "/rorqual";
+
+/// The same with [`CgroupDriver::Systemd`].
+const SLICE: &str = "system.slice";
+
+/// Who makes the cgroups of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// We do, as directories.
+    #[default]
+    Cgroupfs,
+    /// systemd does, as scopes in slices.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// Returns its name in settings and in `info`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// Returns where containers go that ask for no other place.
+    pub const fn default_parent(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => CGROUP_PARENT,
+            Self::Systemd => SLICE,
+        }
+    }
+
+    /// Tells whether `parent` is one: systemd has slices only.
+    pub fn allows(self, parent: &str) -> bool {
+        let name = parent.strip_suffix(".slice");
+        self == Self::Cgroupfs || name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    }
+}
 
 /// The parts an engine directs.
 #[derive(Clone)]
@@ -53,6 +91,15 @@ pub struct JournalState {
     pub unfinished: Vec<Unfinished>,
 }
 
+/// AppArmor on a host that has it.
+#[derive(Clone, Copy, Debug)]
+pub struct AppArmor {
+    /// The profile of containers that ask for none.
+    pub default_profile: &'static str,
+    /// Loads that profile where it is not loaded; blocks.
+    pub ensure_default: fn() -> Result<(), BoxError>,
+}
+
 /// The daemon's settings that concern the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -60,7 +107,9 @@ pub struct Options {
     pub init_binary: Option<PathBuf>,
     /// Whether containers get it without asking.
     pub default_init: bool,
-    /// Cgroup below which containers' own are made, `/rorqual`.
+    /// Who makes the cgroups.
+    pub cgroup_driver: CgroupDriver,
+    /// Cgroup below which containers' own are made, `/rorqual`, or the slice.
     pub cgroup_parent: String,
     /// Processors of the host as `0-3,5`; `None` when it does not tell.
     pub cpus: Option<String>,
@@ -94,6 +143,8 @@ pub struct Options {
     pub no_new_privileges: bool,
     /// Seccomp profile as JSON, `unconfined`, or `None` for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// AppArmor; `None` where the host has none, and then profiles have no effect.
+    pub apparmor: Option<AppArmor>,
     /// Names of runtimes that are ours (`rorqual`, `runc`, …); others are refused.
     pub runtimes: Vec<String>,
     /// Capabilities that the kernel and our own process have (`CAP_…`).
@@ -110,6 +161,7 @@ impl Options {
         Self {
             init_binary: None,
             default_init: false,
+            cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: CGROUP_PARENT.to_owned(),
             cpus: None,
             memory_nodes: None,
@@ -127,6 +179,7 @@ impl Options {
             live_restore: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            apparmor: None,
             runtimes: ["rorqual", "runc", "io.containerd.runc.v2"].map(str::to_owned).to_vec(),
             capabilities: Vec::new(),
             labels: BTreeMap::new(),

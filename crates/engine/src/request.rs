@@ -270,6 +270,17 @@ pub struct ImageSummary {
     pub shared_size: Option<u64>,
     /// Number of containers, where asked for.
     pub containers: Option<u64>,
+    /// What its name leads to, where asked for.
+    pub manifests: Option<Vec<ManifestUse>>,
+}
+
+/// A manifest that an image's name leads to, and who uses it.
+#[derive(Clone, Debug)]
+pub struct ManifestUse {
+    /// The manifest.
+    pub manifest: rorqual_transfer::ManifestSummary,
+    /// Containers made of it.
+    pub containers: Vec<ContainerId>,
 }
 
 /// Which images to list.
@@ -277,6 +288,8 @@ pub struct ImageSummary {
 pub struct ImageListRequest {
     /// Compute shared sizes.
     pub shared_size: bool,
+    /// List what the names lead to.
+    pub manifests: bool,
     /// Docker's filters.
     pub filters: Filters,
 }

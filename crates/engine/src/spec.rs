@@ -235,6 +235,22 @@ pub struct SecuritySpec {
     pub sysctls: BTreeMap<String, String>,
 }
 
+impl SecuritySpec {
+    /// Returns the name of the AppArmor profile, the last that was asked for; without any, that of the privileged or
+    /// `default`.
+    pub fn apparmor<'a>(&'a self, default: &'a str) -> &'a str {
+        let asked =
+            self.options.iter().rev().find_map(|option| {
+                option.split_once(['=', ':']).filter(|(key, _)| *key == "apparmor")
+            });
+        match asked {
+            Some((_, name)) if !name.is_empty() => name,
+            _ if self.privileged => "unconfined",
+            _ => default,
+        }
+    }
+}
+
 /// Process namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PidMode {

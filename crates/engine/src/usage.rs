@@ -28,6 +28,8 @@ impl SystemUsage {
             let known = world.parts.snapshots.find_layer(layer).await?;
             usage.layers += known.map_or(0, |known| known.size);
         }
+        // Blobs that are kept as they came lie beside the unpacked layers.
+        usage.layers += world.parts.blobs.disk_usage().await?;
         for container in world.index.all() {
             let mut view = container.view();
             // One that is being removed has no size any more.

@@ -27,11 +27,12 @@ pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<S
         // COMPAT: dockerd's text.
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
+    cgroup_parent(spec, options)?;
     runtime(spec, options)?;
     health(spec.healthcheck.as_ref())?;
     mounts(spec)?;
     network(spec)?;
-    security(spec)?;
+    warnings.extend(security(spec, options.apparmor.is_some())?);
     if spec.auto_remove && spec.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy");
     }
@@ -370,7 +371,18 @@ fn network(spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-fn security(spec: &ContainerSpec) -> Result<()> {
+fn cgroup_parent(spec: &ContainerSpec, options: &Options) -> Result<()> {
+    let parent = spec.resources.cgroup_parent.as_deref().unwrap_or_default();
+    if parent.is_empty() || options.cgroup_driver.allows(parent) {
+        return Ok(());
+    }
+    // COMPAT: dockerd's text.
+    invalid("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")
+}
+
+/// Checks what protects the host; returns words for the user about what has no effect here.
+fn security(spec: &ContainerSpec, has_apparmor: bool) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
     for option in &spec.security.options {
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         match (key, value) {
@@ -381,11 +393,17 @@ fn security(spec: &ContainerSpec) -> Result<()> {
             }
             ("seccomp", text) if !text.is_empty() => {}
             ("apparmor" | "systempaths", "unconfined") | ("label", "disable") => {}
-            ("apparmor", _) => {
-                return Err(Error::Unsupported(format!("AppArmor is not available: {option}")));
+            ("apparmor", name) if is_profile_name(name) => {
+                // COMPAT: dockerd starts such a container too, without a word.
+                if !has_apparmor {
+                    warnings.push(format!(
+                        "AppArmor is not enabled on this host: profile {name} has no effect"
+                    ));
+                }
             }
-            ("label", _) => {
-                return Err(Error::Unsupported(format!("SELinux is not available: {option}")));
+            // COMPAT: dockerd, unless told to enable SELinux, lets labels pass without effect and without a word.
+            ("label", label) if !label.is_empty() => {
+                warnings.push(format!("SELinux is not enabled here: {option} has no effect"));
             }
             // COMPAT: dockerd's text.
             _ => return invalid(format!("invalid --security-opt 2: {option:?}")),
@@ -404,7 +422,12 @@ fn security(spec: &ContainerSpec) -> Result<()> {
         // COMPAT: dockerd lets the size pass without effect.
         tracing::debug!("the size of /dev/shm has no effect with the host's ipc namespace");
     }
-    Ok(())
+    Ok(warnings)
+}
+
+/// A name becomes part of a command to the kernel, which ends at a line feed or a zero byte.
+fn is_profile_name(name: &str) -> bool {
+    !name.is_empty() && name.len() < 4096 && !name.contains(|letter: char| letter.is_control())
 }
 
 /// Returns what a container may do.

@@ -81,8 +81,12 @@ impl VolumeTable {
 
     async fn make(&self, wanted: VolumeRecord) -> Result<VolumeRecord> {
         self.driver.create(&wanted.name).await?;
-        // On disk before anybody is told of it.
-        self.database.put(Durability::Full, wanted.clone()).await?;
+        // On disk before anybody is told of it. What was made for one container is as durable as its record, which follows.
+        let durability = match wanted.labels.contains_key(ANONYMOUS) {
+            true => Durability::Normal,
+            false => Durability::Full,
+        };
+        self.database.put(durability, wanted.clone()).await?;
         self.records().insert(wanted.name.clone(), wanted.clone());
         Ok(wanted)
     }

@@ -127,7 +127,7 @@ pub(crate) fn create(
     let mut resources = linux
         .and_then(|linux| linux.resources().as_ref())
         .map_or_else(|| Ok(Resources::default()), convert)?;
-    let group = match Cgroup::create(&path, maker.driver) {
+    let group = match Cgroup::create_for(&path, maker.driver, &resources) {
         Ok(group) => Rc::new(group),
         Err(error) if maker.may_lack && is_forbidden(&error) && !limits_anything(&resources) => {
             warnings.push(format!("the container has no control group: {}", full_message(&error)));
@@ -139,7 +139,7 @@ pub(crate) fn create(
     devices.extend(resources.devices.take().unwrap_or_default());
     devices.extend(always_allowed());
     resources.devices = Some(devices);
-    let applied = group.apply(&resources);
+    let applied = group.write(&resources);
     let group = Group(Some(group));
     match applied {
         Ok(list) => warnings.extend(list.into_iter().map(|warning| warning.0)),

@@ -94,6 +94,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         barrier: barrier == Barrier::Wait,
         preserve_fds: extras.preserve_fds,
         dies_with_parent: !extras.outlives_parent,
+        unprivileged: !rustix::process::geteuid().is_root(),
     };
     let input = PlanInput {
         id: &id,

@@ -368,7 +368,16 @@ impl Init<'_> {
     fn write_labels(&mut self) -> Result<(), StepError> {
         use std::io::Write as _;
         for (mut file, label) in self.labels.drain(..) {
-            file.write_all(label.as_bytes()).tried(|| format!("cannot apply label {label:?}"))?;
+            match file.write_all(label.as_bytes()) {
+                // AppArmor's answer for a name it does not know.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    let name = label.trim_start_matches("exec ");
+                    return Err(StepError::new(format!(
+                        "cannot apply AppArmor profile {name:?}: no profile of that name is loaded"
+                    )));
+                }
+                written => written.tried(|| format!("cannot apply label {label:?}"))?,
+            }
         }
         Ok(())
     }

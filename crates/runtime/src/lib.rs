@@ -38,6 +38,8 @@ pub use request::{
 ///
 /// Single-threaded callers only: the child of `clone3(2)` allocates. Whatever was made for the container
 /// (processes, cgroups) is gone again when this fails. Init is killed when the calling thread ends.
+///
+/// A `cgroupsPath` of the form `slice:prefix:name` is a scope that systemd makes.
 pub fn create(request: ContainerRequest) -> Result<Created, Error> {
     let hooks = request.spec.hooks().as_ref();
     let late = hooks.is_some_and(|hooks| {
@@ -48,7 +50,11 @@ pub fn create(request: ContainerRequest) -> Result<Created, Error> {
         let text = "poststart and poststop hooks belong to the command line of the runtime";
         return Err(Error::Unsupported(text.into()));
     }
-    create::create(request, create::Extras::default())
+    let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    let path = path.map(|path| path.to_string_lossy()).unwrap_or_default();
+    let driver = rorqual_sys::cgroup::Driver::of_path(&path);
+    let cgroup = cgroup::Maker { driver, ..cgroup::Maker::default() };
+    create::create(request, create::Extras { cgroup, ..create::Extras::default() })
 }
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed. The process is

@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub preserve_fds: u32,
     /// Whether the process is killed when its parent ends.
     pub dies_with_parent: bool,
+    /// Whether the parent has no more rights than any user.
+    pub unprivileged: bool,
 }
 
 /// A cgroup v1 hierarchy of the host.
@@ -154,6 +156,8 @@ pub(crate) struct DevicePlan {
     pub owner: (u32, u32),
     /// Binds the host's node of the same path instead of making one.
     pub bind: bool,
+    /// Takes the place of whatever the image has there.
+    pub replace: bool,
 }
 
 /// A network device that changes its namespace.

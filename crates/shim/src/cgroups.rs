@@ -35,16 +35,24 @@ pub(crate) fn remove(cgroup: &str) {
 
 /// Kills and removes the group at a path of a specification.
 pub(crate) fn remove_at(path: &str) {
-    // Making it again is no fault, and the only way to its description.
-    if let Ok(group) = Cgroup::create(path, Driver::Cgroupfs) {
-        let _ = group.kill_all();
-        let _ = group.delete();
-    }
+    // As with `remove`: the caller goes on anyway.
+    let _ = Cgroup::remove_at(path, Driver::of_path(path));
 }
 
 /// Tells whether a process of the group was killed for lack of memory.
 pub(crate) fn oom_killed(cgroup: &str) -> bool {
     Cgroup::open(cgroup).and_then(|group| group.oom_kills()).is_ok_and(|kills| kills > 0)
+}
+
+/// Starts watching for kills in a group of systemd's, which does not outlive its last process.
+pub(crate) fn watch_scope(cgroup: &str) -> Option<OomEvents> {
+    let is_scope =
+        cgroup.lines().any(|line| line.starts_with("0::") && line.strip_suffix(".scope").is_some());
+    Cgroup::open(cgroup)
+        .ok()
+        .filter(|group| is_scope && group.version() == Version::V2)?
+        .watch_oom()
+        .ok()
 }
 
 pub(crate) fn freeze(cgroup: &str) -> Result<(), Error> {

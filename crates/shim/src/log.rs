@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod file;
 mod journald;
+mod journald_read;
 pub(crate) mod json;
 pub(crate) mod json_read;
 pub(crate) mod local;

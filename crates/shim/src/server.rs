@@ -7,6 +7,7 @@
 mod client;
 mod daemon;
 mod ending;
+mod oom;
 mod start;
 mod streams;
 mod token;
@@ -25,6 +26,7 @@ use rorqual_sys::{fork, pty, seqpacket};
 
 use self::daemon::DaemonLine;
 use self::ending::Ending;
+use self::oom::OomWatch;
 use self::start::internal;
 use self::streams::{CHUNK, Streams};
 use self::token::Token;
@@ -75,6 +77,7 @@ struct Shim {
     /// Keeps the root's overlay alive until this process ends: its unmounting syncs the file system of the writable layer,
     /// which neither the exit nor the release may wait for.
     _rootfs: Option<OwnedFd>,
+    oom: OomWatch,
     ending: Ending,
     ended_at: Option<Instant>,
     /// Slot 0 is init.
@@ -207,7 +210,7 @@ impl Shim {
             warnings: created.warnings,
             exit: None,
         };
-        let finish = || -> io::Result<Child> {
+        let finish = || -> io::Result<(Child, OomWatch)> {
             let mut streams = Streams::new(0, ends, Some(log))?;
             for (wanted, socket) in clients {
                 streams.attach(socket, wanted)?;
@@ -219,9 +222,11 @@ impl Shim {
                 started_at: running.started_at,
                 cgroup: running.cgroup.clone(),
             })?;
-            Ok(Child { id: None, pid: created.pid, pidfd: created.pidfd, streams, ended: false })
+            let oom = OomWatch::start(&running.cgroup, &poller)?;
+            let (pid, pidfd) = (created.pid, created.pidfd);
+            Ok((Child { id: None, pid, pidfd, streams, ended: false }, oom))
         };
-        let init = finish().map_err(|error| {
+        let (init, oom) = finish().map_err(|error| {
             ending::abandon(running.pid, &running.cgroup);
             internal(error)
         })?;
@@ -235,6 +240,7 @@ impl Shim {
             document: file,
             running,
             _rootfs: created.rootfs,
+            oom,
             ending: Ending::NotYet,
             ended_at: None,
             children: vec![Some(init)],
@@ -267,6 +273,7 @@ impl Shim {
                     Some(Token::Listener) => self.on_listener()?,
                     Some(Token::Daemon) => self.on_daemon(*event),
                     Some(Token::Timer) => self.on_timer()?,
+                    Some(Token::Memory) => self.oom.on_ready()?,
                     Some(Token::Stream(slot, place)) => {
                         if let Some(Some(child)) = self.children.get_mut(usize::from(slot)) {
                             child.streams.on_ready(place, *event, &mut self.buffer);

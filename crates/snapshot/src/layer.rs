@@ -20,6 +20,7 @@ use crate::decompress::{Compression, decompress_told};
 use crate::entry_path::reading;
 use crate::feed::{Feed, HashOn};
 use crate::skeleton::Recorder;
+use crate::sync::Syncer;
 use crate::tar::Reader;
 use crate::unpack::{Purpose, Stored, Unpacker};
 use crate::{Error, LayerInfo, LayerSource};
@@ -84,11 +85,14 @@ pub(crate) fn apply(
     layers: &Path,
     source: LayerSource,
     options: Options,
+    syncer: &Syncer,
 ) -> Result<LayerInfo, Error> {
     let ingest = unique(".ingest-");
     let home = Dir::open(layers).map_err(io_failed("open the layers"))?;
-    let result = unpack(&home, &ingest, source, options)
-        .and_then(|info| publish(&home, layers, &ingest, info, options));
+    let result = unpack(&home, &ingest, source, options).and_then(|info| {
+        let syncer = options.durable.then_some(syncer);
+        publish(&home, layers, &ingest, info, syncer)
+    });
     if result.is_err() {
         // Best effort: what stays is swept at the next start.
         home.remove_tree(OsStr::new(&ingest)).ok();
@@ -118,7 +122,7 @@ fn unpack(
     let hash_on = if compression == Compression::Plain { HashOn::Reading } else { HashOn::Using };
     let (feed, hasher) = Feed::start(blob, hash_on).map_err(io_failed("start a thread"))?;
     let recorder = Recorder::new(skeleton).map_err(making())?;
-    entries(feed, &mut unpacker, recorder, options)?;
+    entries(feed, &mut unpacker, recorder)?;
 
     let found = DiffId(hasher.digest());
     if let Some(expected) = source.expected.filter(|expected| *expected != found) {
@@ -137,12 +141,7 @@ fn budget(home: &Dir, options: Options) -> Result<u64, Error> {
     Ok(options.max_layer.min(free.f_bavail.saturating_mul(free.f_frsize)))
 }
 
-fn entries(
-    feed: Feed,
-    unpacker: &mut Unpacker,
-    mut recorder: Recorder,
-    options: Options,
-) -> Result<(), Error> {
+fn entries(feed: Feed, unpacker: &mut Unpacker, mut recorder: Recorder) -> Result<(), Error> {
     let recording = || io_failed("record a layer's tar");
     let mut reader = Reader::new(feed).recording();
     while let Some(entry) = reader.next_entry().map_err(reading)? {
@@ -169,8 +168,7 @@ fn entries(
         recorder.raw(&bytes).map_err(recording())?;
     }
     unpacker.finish()?;
-    let file = recorder.finish().map_err(recording())?;
-    if options.durable { file.sync_data().map_err(recording()) } else { Ok(()) }
+    recorder.finish().map(drop).map_err(recording())
 }
 
 /// Unpacks an entry whose data no file will hold in this form, and keeps the data in the skeleton.
@@ -193,16 +191,16 @@ fn publish(
     layers: &Path,
     ingest: &str,
     info: LayerInfo,
-    options: Options,
+    syncer: Option<&Syncer>,
 ) -> Result<LayerInfo, Error> {
     let id = &info.diff_id;
     let failed = || io_failed(format!("publish layer {id}"));
     let record = Record { version: 1, info: info.clone() };
     let text = serde_json::to_vec(&record).map_err(|error| failed()(error.into()))?;
     std::fs::write(layers.join(ingest).join("layer.json"), text).map_err(failed())?;
-    if options.durable {
+    if let Some(syncer) = syncer {
         // ORDER: all of the layer is on disk before its name says so.
-        rustix::fs::syncfs(home).map_err(|error| failed()(error.into()))?;
+        syncer.sync().map_err(failed())?;
     }
     match home.rename(OsStr::new(ingest), home, OsStr::new(id.0.hex())) {
         Ok(()) => {}
@@ -213,7 +211,7 @@ fn publish(
         }
         Err(error) => return Err(failed()(error)),
     }
-    if options.durable {
+    if syncer.is_some() {
         rustix::fs::fsync(home).map_err(|error| failed()(error.into()))?;
     }
     Ok(info)
@@ -251,7 +249,7 @@ fn walk(dir: &Dir, depth: usize, seen: &mut HashSet<u64>, total: &mut Measure) -
             walk(&dir.child(&entry.name)?, depth + 1, seen, total)?;
         } else if stat.st_nlink == 1 || seen.insert(stat.st_ino) {
             total.disk += stat.st_blocks as u64 * 512;
-            if entry.kind == FileType::RegularFile {
+            if matches!(entry.kind, FileType::RegularFile | FileType::Symlink) {
                 total.size += stat.st_size as u64;
             }
         }

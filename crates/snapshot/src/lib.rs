@@ -19,6 +19,7 @@ mod pack;
 mod skeleton;
 #[cfg(any(test, feature = "fake"))]
 pub mod suite;
+mod sync;
 pub mod tar;
 mod tree;
 mod unpack;

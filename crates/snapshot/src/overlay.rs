@@ -21,6 +21,7 @@ use rorqual_sys::path::{Dir, Root};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{self, Options, io_failed};
+use crate::sync::Syncer;
 use crate::tree::{OpenTree, Writes};
 use crate::{
     Change, Error, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage, base, commit,
@@ -43,6 +44,7 @@ struct Inner {
     options: Options,
     known: Mutex<HashMap<DiffId, LayerInfo>>,
     locks: KeyedLocks<DiffId>,
+    syncer: Syncer,
     sweeper: Mutex<SyncSender<()>>,
 }
 
@@ -68,6 +70,7 @@ impl Overlay {
         sweep(&layers, &trash).map_err(io_failed("sweep unfinished layers"))?;
         let base = base::ensure(&layers).map_err(io_failed("make the base layer"))?;
         let sweeper = sweeper(trash.clone()).map_err(io_failed("start a thread"))?;
+        let syncer = Dir::open(&layers).map_err(io_failed("open the layers"))?;
         let inner = Inner {
             layers,
             containers,
@@ -76,6 +79,7 @@ impl Overlay {
             options,
             known: Mutex::default(),
             locks: KeyedLocks::default(),
+            syncer: Syncer::new(syncer),
             sweeper: Mutex::new(sweeper),
         };
         let overlay = Self(Arc::new(inner));
@@ -201,7 +205,9 @@ impl Read for Tee {
 impl Overlay {
     async fn unpack(&self, source: LayerSource) -> Result<LayerInfo, Error> {
         let (layers, options) = (self.0.layers.clone(), self.0.options);
-        let info = blocking(move || layer::apply(&layers, source, options)).await?;
+        let inner = Arc::clone(&self.0);
+        let apply = move || layer::apply(&layers, source, options, &inner.syncer);
+        let info = blocking(apply).await?;
         lock(&self.0.known).insert(info.diff_id.clone(), info.clone());
         Ok(info)
     }

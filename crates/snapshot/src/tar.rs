@@ -88,6 +88,11 @@ impl Entry {
     }
 }
 
+/// Tells whether bytes begin with the header of an entry.
+pub fn is_header(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|block| header::check_sum(block).is_ok())
+}
+
 /// An archive that breaks the format or a bound.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

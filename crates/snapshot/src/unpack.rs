@@ -51,6 +51,10 @@ pub(crate) struct Unpacker {
     aside: Option<Dir>,
     numbers: HashMap<u64, u64>,
     next_number: u64,
+    /// Symbolic links made so far.
+    links: u64,
+    /// The directory looked at last, and whether no link leads to it.
+    checked: Option<(Vec<u8>, bool)>,
     entries: u64,
     budget: u64,
     /// Sum of file sizes.
@@ -78,6 +82,8 @@ impl Unpacker {
             aside: None,
             numbers: HashMap::new(),
             next_number: 0,
+            links: 0,
+            checked: None,
             entries: 0,
             budget,
             size: 0,
@@ -107,12 +113,17 @@ impl Unpacker {
         reader: &mut Reader<R>,
     ) -> Result<Stored, Error> {
         self.entries += 1;
-        self.size = self.size.saturating_add(entry.size);
+        // COMPAT: dockerd counts the length of a link's target, too.
+        let link = if entry.kind == Kind::Symlink { entry.link.len() as u64 } else { 0 };
+        self.size = self.size.saturating_add(entry.size).saturating_add(link);
         if self.entries > MAX_ENTRIES {
             return Err(Error::InvalidArchive("too many entries".to_owned()));
         }
         if self.size > self.budget {
-            let text = format!("it unpacks to more than {} bytes", self.budget);
+            let text = format!(
+                "it unpacks to more than {} bytes, which is the bound on a layer or all the space that is free",
+                self.budget
+            );
             return Err(Error::InvalidArchive(text));
         }
         let path = self.placed(&entry.path)?;
@@ -306,6 +317,7 @@ impl Unpacker {
             let text = format!("cannot overwrite {old} \"{name}\" with {new} \"{name}\"");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
+        self.checked = None;
         if !is_dir(stat) {
             return self.discard(dir, name, stat);
         }
@@ -317,7 +329,12 @@ impl Unpacker {
 
     fn discard(&mut self, dir: &Dir, name: &OsStr, stat: &Stat) -> io::Result<()> {
         if let (Some(aside), Some(number)) = (&self.aside, self.numbers.get(&stat.st_ino)) {
-            return dir.rename(name, aside, name_of(number.to_string().as_bytes()));
+            dir.rename(name, aside, name_of(number.to_string().as_bytes()))?;
+            // A file that was kept under another of its names stays where it is: renaming it onto itself changes nothing.
+            return match dir.unlink(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                result => result,
+            };
         }
         dir.unlink(name)
     }
@@ -384,9 +401,42 @@ impl Unpacker {
             let inode =
                 rustix::fs::fstat(&file).map_err(|error| failed(path)(error.into()))?.st_ino;
             self.numbers.insert(inode, self.next_number);
+            if !self.straight(split(path).0) {
+                self.keep_by_number(dir, name).map_err(failed(path))?;
+            }
             self.next_number += 1;
         }
         Ok(Stored::AsFile(path.to_vec()))
+    }
+
+    /// Tells whether no link lies on the way to a directory. Only then is its path still good when the tar is written again.
+    fn straight(&mut self, path: &[u8]) -> bool {
+        if self.links == 0 || path.is_empty() {
+            return true;
+        }
+        if let Some((known, straight)) = &self.checked
+            && known == path
+        {
+            return *straight;
+        }
+        let straight = self.root.dir().try_clone().is_ok_and(|mut dir| {
+            path.split(|byte| *byte == b'/').all(|part| match dir.child(name_of(part)) {
+                Ok(child) => {
+                    dir = child;
+                    true
+                }
+                // A link is no directory to this.
+                Err(_) => false,
+            })
+        });
+        self.checked = Some((path.to_vec(), straight));
+        straight
+    }
+
+    /// Gives a file's data a second name, by which it is found whatever becomes of its path.
+    fn keep_by_number(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        let Some(aside) = &self.aside else { return Ok(()) };
+        aside.link(name_of(self.next_number.to_string().as_bytes()), dir, name)
     }
 
     fn file_attributes(&self, file: &File, entry: &Entry) -> io::Result<()> {
@@ -439,6 +489,7 @@ impl Unpacker {
             None if entry.link.is_empty() => Err(Errno::INVAL.into()),
             None => dir.symlink(name, name_of(&entry.link)),
         })?;
+        self.links += u64::from(kind.is_none());
         let (uid, gid) = self.owner(entry);
         dir.chown(name, uid, gid)?;
         if kind.is_some() {

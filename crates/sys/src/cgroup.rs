@@ -42,6 +42,17 @@ pub enum Driver {
     Systemd,
 }
 
+impl Driver {
+    /// Returns who makes the group that a specification calls `path`, which starts with a slash or has systemd's form.
+    pub fn of_path(path: &str) -> Self {
+        if !path.starts_with('/') && path.split(':').count() == 3 {
+            Self::Systemd
+        } else {
+            Self::Cgroupfs
+        }
+    }
+}
+
 /// A control group operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -128,9 +139,34 @@ impl Cgroup {
     /// With [`Driver::Cgroupfs`] the path starts at the root of the mounted hierarchies. It is no
     /// fault when the group exists already.
     pub fn create(path: &str, driver: Driver) -> Result<Self, Error> {
+        Self::create_for(path, driver, &Resources::default())
+    }
+
+    /// Kills and removes the group that [`Cgroup::create`] would make, if it is there.
+    pub fn remove_at(path: &str, driver: Driver) -> Result<(), Error> {
+        let layout = Layout::current()?;
+        let path = match driver {
+            Driver::Cgroupfs => tree::clean(path)?,
+            Driver::Systemd => systemd::Scope::parse(path)?.path(),
+        };
+        let kind = match layout.version() {
+            // Making it again is no fault, and the only way to all of its hierarchies.
+            Version::V1 => Kind::V1(v1::Group::create(layout, &path)?),
+            Version::V2 => match v2::Group::open(layout, &[(Vec::new(), path)]) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                other => Kind::V2(other?),
+            },
+        };
+        let group = Self { kind, placeholder: Mutex::default() };
+        group.kill_all()?;
+        group.delete()
+    }
+
+    /// Makes the group `path` as [`Cgroup::create`] does; systemd is told the limits, which [`Cgroup::write`] then sets.
+    pub fn create_for(path: &str, driver: Driver, resources: &Resources) -> Result<Self, Error> {
         let layout = Layout::current()?;
         if driver == Driver::Systemd {
-            return Self::create_scope(layout, &systemd::Scope::parse(path)?);
+            return Self::create_scope(layout, &systemd::Scope::parse(path)?, resources);
         }
         let path = tree::clean(path)?;
         let kind = match layout.version() {
@@ -140,8 +176,12 @@ impl Cgroup {
         Ok(Self { kind, placeholder: Mutex::default() })
     }
 
-    fn create_scope(layout: &'static Layout, scope: &systemd::Scope) -> Result<Self, Error> {
-        let placeholder = systemd::start(scope)?;
+    fn create_scope(
+        layout: &'static Layout,
+        scope: &systemd::Scope,
+        resources: &Resources,
+    ) -> Result<Self, Error> {
+        let placeholder = systemd::start(scope, resources, layout.version())?;
         let path = scope.path();
         let kind = match layout.version() {
             // systemd makes the group only in the hierarchies it uses itself.
@@ -225,8 +265,21 @@ impl Cgroup {
     /// works without, and an error where it would not be what was asked for.
     pub fn apply(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
         if let Some(unit) = systemd::unit_of(&self.description()) {
-            systemd::tell(unit, resources, self.version())?;
+            let memory = match &self.kind {
+                Kind::V1(_) => None,
+                Kind::V2(group) => group.memory_limit(),
+            };
+            systemd::tell(unit, resources, self.version(), memory)?;
         }
+        self.write(resources)
+    }
+
+    /// Sets the limits as [`Cgroup::apply`] does, but for telling systemd.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Cgroup::apply`].
+    pub fn write(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
         match &self.kind {
             Kind::V1(group) => group.apply(resources),
             Kind::V2(group) => group.apply(resources),
@@ -280,13 +333,13 @@ impl Cgroup {
     /// Waits a while for dying processes to leave it.
     pub fn delete(&self) -> Result<(), Error> {
         self.joined();
-        if let Some(unit) = systemd::unit_of(&self.description()) {
-            systemd::stop(unit)?;
-        }
+        let stopped = systemd::unit_of(&self.description()).map_or(Ok(()), systemd::stop);
+        // What systemd cannot be told it notices by itself, so the group goes in any case.
         match &self.kind {
-            Kind::V1(group) => group.delete(),
-            Kind::V2(group) => group.delete(),
+            Kind::V1(group) => group.delete()?,
+            Kind::V2(group) => group.delete()?,
         }
+        stopped
     }
 
     /// Reads what the group has used.

@@ -79,6 +79,12 @@ pub fn has_apparmor() -> bool {
     enabled.is_ok_and(|text| text.trim() == "Y")
 }
 
+/// Tells whether AppArmor is there with all it takes to confine containers: in the kernel, in this mount namespace,
+/// and with the parser that loads profiles.
+pub fn can_load_profiles() -> bool {
+    has_apparmor() && Path::new("/sys/kernel/security/apparmor").is_dir() && parser().is_some()
+}
+
 /// Tells whether an AppArmor profile of that name is loaded.
 pub fn has_profile(name: &str) -> Result<bool, Error> {
     const FILE: &str = "/sys/kernel/security/apparmor/profiles";
@@ -113,10 +119,13 @@ pub fn ensure_default_profile(own: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
+fn parser() -> Option<&'static str> {
+    let places = ["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser", "/usr/bin/apparmor_parser"];
+    places.into_iter().find(|path| Path::new(path).exists())
+}
+
 fn load(name: &str, text: &str) -> Result<(), Error> {
-    let parser = ["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser", "/usr/bin/apparmor_parser"];
-    let missing = || Error::NoParser { profile: name.to_owned() };
-    let parser = parser.iter().find(|path| Path::new(path).exists()).ok_or_else(missing)?;
+    let parser = parser().ok_or_else(|| Error::NoParser { profile: name.to_owned() })?;
     let failed =
         |source| Error::Io { action: format!("run {parser} for profile {name:?}"), source };
     let mut child = Command::new(parser)

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_content::ImageConfig;
+use rorqual_content::{Descriptor, ImageConfig, ImageRecord};
 use rorqual_core::{
-    BoxError, Classify, ContainerId, ErrorKind, ImageId, Platform, Reference, Timestamp,
+    BoxError, Classify, ContainerId, Digest, ErrorKind, ImageId, Platform, Reference, Timestamp,
 };
 
 /// A failure of moving an image.
@@ -18,6 +18,9 @@ pub enum Error {
     /// Nothing in the archive fits the platform.
     #[error("no image for platform {0} in the archive")]
     NoPlatform(Platform),
+    /// An image is not here for the platform.
+    #[error("the image is not here for platform {0}")]
+    NoVariant(Platform),
     /// The content store failed.
     #[error(transparent)]
     Content(#[from] rorqual_content::Error),
@@ -38,7 +41,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
-            Self::NoPlatform(_) => ErrorKind::NotFound,
+            Self::NoPlatform(_) | Self::NoVariant(_) => ErrorKind::NotFound,
             Self::Content(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Other { .. } => ErrorKind::Internal,
@@ -69,6 +72,34 @@ pub struct Loaded {
     pub id: ImageId,
     /// Its new names; empty for an image without.
     pub names: Vec<Reference>,
+}
+
+/// What a manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// An image for a platform.
+    Image(Platform),
+    /// Statements about the manifest with this digest.
+    Attestation(Digest),
+    /// Something else, kept as it is.
+    Unknown,
+}
+
+/// A manifest that an image's target leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestSummary {
+    /// As the index says it.
+    pub descriptor: Descriptor,
+    /// What it is.
+    pub kind: ManifestKind,
+    /// All that it needs is here.
+    pub available: bool,
+    /// Its image, when its config is here.
+    pub image: Option<ImageId>,
+    /// Bytes of its blobs that are here.
+    pub content: u64,
+    /// Bytes of its layers' files, where they are unpacked.
+    pub unpacked: u64,
 }
 
 /// A root file system that becomes an image of one layer.
@@ -126,6 +157,11 @@ pub trait Transfer: Send + Sync + 'static {
         platform: Option<Platform>,
         sink: Box<dyn Write + Send>,
     ) -> Result<(), Error>;
+    /// Lists the manifests that an image's target leads to.
+    async fn manifests(&self, image: &ImageRecord) -> Result<Vec<ManifestSummary>, Error>;
+    /// Returns the image that the same target has for a platform.
+    async fn variant(&self, image: &ImageRecord, platform: &Platform)
+    -> Result<ImageRecord, Error>;
     /// Makes an image of a root file system.
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error>;
     /// Makes an image of what a container changed, on top of the image it was made from.

@@ -9,7 +9,10 @@ use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord, Image
 use rorqual_core::{ContainerId, Digest, ImageId, Platform, Reference};
 use sha2::{Digest as _, Sha256};
 
-use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer};
+use crate::{
+    CommitRequest, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary, ProgressSink,
+    Transfer, record,
+};
 
 /// Makes image records without layers in a [`FakeImages`].
 #[derive(Clone, Default)]
@@ -40,13 +43,8 @@ impl FakeTransfer {
         let bytes = serde_json::to_vec(&document)
             .map_err(|error| Error::InvalidArchive(error.to_string()))?;
         let digest = Digest::sha256(Sha256::digest(&bytes).into());
-        let descriptor = Descriptor {
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            digest: digest.clone(),
-            size: bytes.len() as u64,
-            platform: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let descriptor =
+            Descriptor::new(media_type::OCI_MANIFEST, digest.clone(), bytes.len() as u64);
         let record = ImageRecord {
             id: ImageId(digest),
             target: descriptor.clone(),
@@ -94,6 +92,29 @@ impl Transfer for FakeTransfer {
             action: "write the archive".to_owned(),
             source: source.into(),
         })
+    }
+
+    async fn manifests(&self, image: &ImageRecord) -> Result<Vec<ManifestSummary>, Error> {
+        Ok(vec![ManifestSummary {
+            descriptor: image.manifest.clone(),
+            kind: ManifestKind::Image(record::platform(&image.document)),
+            available: true,
+            image: Some(image.id.clone()),
+            content: image.manifest.size,
+            unpacked: image.size,
+        }])
+    }
+
+    async fn variant(
+        &self,
+        image: &ImageRecord,
+        platform: &Platform,
+    ) -> Result<ImageRecord, Error> {
+        if platform.runs(&record::platform(&image.document)) {
+            Ok(image.clone())
+        } else {
+            Err(Error::NoVariant(platform.clone()))
+        }
     }
 
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error> {

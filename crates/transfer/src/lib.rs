@@ -6,10 +6,15 @@ mod archive;
 mod contract;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod graph;
 mod load;
 mod local;
+mod platforms;
 mod record;
 mod save;
 
-pub use contract::{CommitRequest, Error, ImportRequest, Loaded, Progress, ProgressSink, Transfer};
+pub use contract::{
+    CommitRequest, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary, Progress,
+    ProgressSink, Transfer,
+};
 pub use local::{ImageFile, LocalTransfer};

@@ -1,25 +1,41 @@
-//! Which images an archive holds: Docker's `manifest.json`, or an OCI layout's index. Reads no stream.
+//! Which images an archive holds: an OCI layout's index, or Docker's `manifest.json`. Reads no stream.
 
 use std::collections::HashMap;
 
 use rorqual_content::{Descriptor, ImageDocument, Index, Manifest};
-use rorqual_core::{Platform, Reference};
+use rorqual_core::{DiffId, Digest, Platform, Reference};
 use serde::Deserialize;
 
-use crate::Error;
 use crate::archive::{Contents, Unpacked, blob_path, broken, clean};
+use crate::graph::{self, Graph, Leaf};
 use crate::record;
+use crate::{Error, ManifestKind};
 
-/// LIMIT: images of one archive, and indexes within indexes.
+/// LIMIT: images of one archive.
 const MAX_IMAGES: usize = 10_000;
-const MAX_DEPTH: usize = 8;
+/// Annotations that carry names of images.
+const NAME: &str = "io.containerd.image.name";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// An image found in an archive, whole and verified.
+/// An image found in an archive, whole and verified but for the layers that are still to be unpacked.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) config: Vec<u8>,
     pub(crate) document: ImageDocument,
     pub(crate) names: Vec<Reference>,
+    /// Layers whose blobs are stored.
+    pub(crate) packed: Vec<(Digest, DiffId)>,
+    /// What the image came as, where the archive says it.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// An image's place in an OCI layout.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) target: Descriptor,
+    pub(crate) manifest: Descriptor,
+    /// Documents to keep as they are.
+    pub(crate) documents: Vec<(Digest, Vec<u8>)>,
 }
 
 #[derive(Deserialize)]
@@ -39,14 +55,12 @@ pub(crate) fn images(
     platform: Option<&Platform>,
 ) -> Result<Vec<Found>, Error> {
     let search = Search { contents, layers };
-    let docker = contents.documents.contains_key("manifest.json");
-    let oci = contents.documents.contains_key("index.json");
-    // An index can offer several platforms; Docker's list has one image per name.
-    if docker && !(oci && platform.is_some()) {
-        return search.docker(platform);
-    }
-    if oci {
+    // The index says more: all platforms, and the manifests as they were made.
+    if contents.documents.contains_key("index.json") {
         return search.layout(platform);
+    }
+    if contents.documents.contains_key("manifest.json") {
+        return search.docker(platform);
     }
     Err(broken("it holds neither manifest.json nor index.json"))
 }
@@ -66,17 +80,20 @@ fn name(text: &str) -> Result<Reference, Error> {
 }
 
 impl Search<'_> {
-    fn docker(&self, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
-        let bytes = self.contents.document("manifest.json")?;
-        let listed: Vec<DockerImage> = parse("manifest.json", bytes)?;
+    fn listed(&self) -> Result<Vec<DockerImage>, Error> {
+        let listed: Vec<DockerImage> =
+            parse("manifest.json", self.contents.document("manifest.json")?)?;
         if listed.len() > MAX_IMAGES {
             return Err(broken("too many images"));
         }
+        Ok(listed)
+    }
+
+    fn docker(&self, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
-        for image in listed {
+        for image in self.listed()? {
             let config = self.contents.document(&image.config)?;
-            let names = image.repo_tags.unwrap_or_default();
-            let names = names.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
+            let names = image.names()?;
             let image = self.image(config, &image.layers, names)?;
             if let Some(wanted) = platform
                 && !wanted.runs(&record::platform(&image.document))
@@ -106,20 +123,26 @@ impl Search<'_> {
                 layers.len()
             )));
         }
+        let mut packed = Vec::new();
         for (path, expected) in layers.iter().zip(expected) {
-            let unpacked = self.layer(path)?;
-            if unpacked.diff_id != *expected {
-                let (expected, found) = (expected.clone(), unpacked.diff_id.clone());
-                return Err(rorqual_snapshot::Error::WrongDigest { expected, found }.into());
+            match self.layer(path)? {
+                Held::Stored(blob) => packed.push((blob.clone(), expected.clone())),
+                Held::Unpacked(unpacked) if unpacked.diff_id != *expected => {
+                    let (expected, found) = (expected.clone(), unpacked.diff_id.clone());
+                    return Err(rorqual_snapshot::Error::WrongDigest { expected, found }.into());
+                }
+                Held::Unpacked(_) => {}
             }
         }
-        Ok(Found { config: config.to_vec(), document, names })
+        Ok(Found { config: config.to_vec(), document, names, packed, origin: None })
     }
 
-    fn layer(&self, path: &str) -> Result<&Unpacked, Error> {
+    fn layer(&self, path: &str) -> Result<Held<'_>, Error> {
         let path = clean(path.as_bytes()).unwrap_or_default();
-        let found = self.layers.get(self.contents.resolve(&path));
-        found.ok_or_else(|| broken(format!("layer {path:?} is missing")))
+        let path = self.contents.resolve(&path);
+        let unpacked = self.layers.get(path).map(Held::Unpacked);
+        let held = unpacked.or_else(|| self.contents.stored.get(path).map(Held::Stored));
+        held.ok_or_else(|| broken(format!("layer {path:?} is missing")))
     }
 
     fn layout(&self, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
@@ -128,82 +151,160 @@ impl Search<'_> {
             return Err(broken("too many images"));
         }
         let host = Platform::host();
+        let wanted = platform.unwrap_or(&host);
+        let mut found = self.chosen(&index, Some(wanted), platform.is_some())?;
+        if found.is_empty() && platform.is_none() {
+            // Nothing for this machine: what there is can still be looked at, saved and handed on.
+            found = self.chosen(&index, None, false)?;
+        }
+        if found.is_empty() {
+            return Err(Error::NoPlatform(wanted.clone()));
+        }
+        self.name_from_list(&mut found)?;
+        Ok(found)
+    }
+
+    /// Takes the images for a platform (`None`: the first there is) from the targets of a layout.
+    fn chosen(
+        &self,
+        index: &Index,
+        platform: Option<&Platform>,
+        alone: bool,
+    ) -> Result<Vec<Found>, Error> {
         let mut found: Vec<Found> = Vec::new();
-        for descriptor in &index.manifests {
-            let names = annotated_name(descriptor)?;
-            let Some(manifest) = self.choose(descriptor, platform.unwrap_or(&host), 0)? else {
-                continue;
-            };
-            let image = self.oci_image(&manifest, names)?;
+        for target in &index.manifests {
+            let graph = graph::walk(self.contents, target)?;
+            let Some(leaf) = graph::choose(self.contents, &graph, platform)? else { continue };
+            let image = self.oci_image(target, &graph, leaf, alone)?;
             // One image under two names is listed twice.
-            match found.iter_mut().find(|known| known.config == image.config) {
+            let same = |known: &&mut Found| {
+                known.config == image.config
+                    && known.origin.as_ref().map(|origin| &origin.target.digest)
+                        == image.origin.as_ref().map(|origin| &origin.target.digest)
+            };
+            match found.iter_mut().find(same) {
                 Some(known) => known.names.extend(image.names),
                 None => found.push(image),
             }
         }
-        if found.is_empty() {
-            return Err(Error::NoPlatform(platform.unwrap_or(&host).clone()));
-        }
         Ok(found)
     }
 
-    /// Goes down through indexes to the manifest that fits the platform.
-    fn choose(
+    fn oci_image(
         &self,
-        descriptor: &Descriptor,
-        platform: &Platform,
-        depth: usize,
-    ) -> Result<Option<Manifest>, Error> {
-        if depth > MAX_DEPTH {
-            return Err(broken("indexes are nested too deeply"));
-        }
-        if descriptor.platform.as_ref().is_some_and(|offered| !platform.runs(offered)) {
-            return Ok(None);
-        }
-        let bytes = self.contents.blob(&descriptor.digest)?;
-        if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
-            for inner in &index.manifests {
-                // An archive need not hold all platforms of an index.
-                if !self.contents.documents.contains_key(&blob_path(&inner.digest)) {
-                    continue;
-                }
-                if let Some(manifest) = self.choose(inner, platform, depth + 1)? {
-                    return Ok(Some(manifest));
-                }
-            }
-            return Ok(None);
-        }
-        let manifest: Manifest = parse("manifest", bytes)?;
-        if descriptor.platform.is_some() {
-            return Ok(Some(manifest));
-        }
-        // Without a platform in the descriptor the config says it.
-        let config: ImageDocument =
-            parse("image config", self.contents.blob(&manifest.config.digest)?)?;
-        Ok(platform.runs(&record::platform(&config)).then_some(manifest))
-    }
-
-    fn oci_image(&self, manifest: &Manifest, names: Vec<Reference>) -> Result<Found, Error> {
-        let config = self.contents.blob(&manifest.config.digest)?;
+        target: &Descriptor,
+        graph: &Graph,
+        leaf: &Leaf,
+        alone: bool,
+    ) -> Result<Found, Error> {
+        let manifest = leaf.manifest.as_ref().ok_or_else(|| broken("a manifest is missing"))?;
+        let config = &manifest.config.digest;
+        let config = self.contents.blob(config)?;
+        let config = config.ok_or_else(|| broken("the config of an image is missing"))?;
         for layer in &manifest.layers {
-            let unpacked = self.layer(&blob_path(&layer.digest))?;
-            if unpacked.blob != layer.digest {
-                let (expected, found) = (layer.digest.clone(), unpacked.blob.clone());
-                return Err(rorqual_content::Error::WrongDigest { expected, found }.into());
-            }
+            self.check(layer)?;
         }
         let paths = manifest.layers.iter().map(|layer| blob_path(&layer.digest));
-        self.image(config, &paths.collect::<Vec<_>>(), names)
+        let mut image = self.image(config, &paths.collect::<Vec<_>>(), annotated_name(target)?)?;
+        image.origin = Some(self.origin(target, graph, leaf, alone)?);
+        Ok(image)
+    }
+
+    /// Checks a layer against its descriptor.
+    fn check(&self, layer: &Descriptor) -> Result<(), Error> {
+        let held = match self.layer(&blob_path(&layer.digest)) {
+            Ok(held) => held,
+            Err(error) => {
+                let Some(urls) = layer.more.get("urls") else { return Err(error) };
+                return Err(broken(format!(
+                    "layer {} is not in the archive, only at {urls}: put it into the archive",
+                    layer.digest
+                )));
+            }
+        };
+        match held {
+            Held::Unpacked(unpacked) if unpacked.blob != layer.digest => {
+                let (expected, found) = (layer.digest.clone(), unpacked.blob.clone());
+                Err(rorqual_content::Error::WrongDigest { expected, found }.into())
+            }
+            // The store has checked it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Collects what is kept of a target: everything, or one image with what is said about it.
+    fn origin(
+        &self,
+        target: &Descriptor,
+        graph: &Graph,
+        chosen: &Leaf,
+        alone: bool,
+    ) -> Result<Origin, Error> {
+        let mut left_out = Vec::new();
+        let mut documents = Vec::new();
+        for leaf in &graph.leaves {
+            let mine = leaf.descriptor.digest == chosen.descriptor.digest
+                || matches!(leaf.kind(self.contents)?, ManifestKind::Attestation(about) if about == chosen.descriptor.digest);
+            if alone && !mine {
+                left_out.push(&leaf.descriptor.digest);
+                continue;
+            }
+            let Some(Manifest { config, layers, .. }) = &leaf.manifest else { continue };
+            for blob in std::iter::once(config).chain(layers) {
+                if let Some(bytes) = self.contents.blob(&blob.digest)? {
+                    documents.push((blob.digest.clone(), bytes.to_vec()));
+                }
+            }
+        }
+        let kept = graph.documents.iter().filter(|(digest, _)| !left_out.contains(&digest));
+        documents.extend(kept.cloned());
+        let unnamed = |descriptor: &Descriptor| {
+            let mut descriptor = descriptor.clone();
+            descriptor.annotations.retain(|key, _| key != NAME && key != REF_NAME);
+            descriptor
+        };
+        let (target, manifest) = (unnamed(target), unnamed(&chosen.descriptor));
+        Ok(Origin { target, manifest, documents })
+    }
+
+    /// Gives images that the index does not name the names that Docker's list beside it has for them.
+    fn name_from_list(&self, found: &mut [Found]) -> Result<(), Error> {
+        if found.iter().all(|image| !image.names.is_empty())
+            || !self.contents.documents.contains_key("manifest.json")
+        {
+            return Ok(());
+        }
+        for listed in self.listed()? {
+            let config = self.contents.document(&listed.config)?;
+            for image in found.iter_mut().filter(|image| image.names.is_empty()) {
+                if image.config == config {
+                    image.names = listed.names()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a layer of the archive is now.
+enum Held<'c> {
+    Unpacked(&'c Unpacked),
+    Stored(&'c Digest),
+}
+
+impl DockerImage {
+    fn names(&self) -> Result<Vec<Reference>, Error> {
+        self.repo_tags.iter().flatten().map(|text| name(text)).collect()
     }
 }
 
 /// Reads the name that a layout gives to an image: containerd's annotation, else a reference that is more than a tag.
 fn annotated_name(descriptor: &Descriptor) -> Result<Vec<Reference>, Error> {
     let annotations = &descriptor.annotations;
-    if let Some(text) = annotations.get("io.containerd.image.name") {
+    if let Some(text) = annotations.get(NAME) {
         return Ok(vec![name(text)?]);
     }
-    match annotations.get("org.opencontainers.image.ref.name") {
+    match annotations.get(REF_NAME) {
         Some(text) if text.contains([':', '/']) => Ok(vec![name(text)?]),
         _ => Ok(Vec::new()),
     }

@@ -6,16 +6,24 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use rorqual_content::{Blobs, History, ImageConfig, Images};
-use rorqual_core::{ContainerId, ImageId, Platform, Reference, Timestamp};
+use rorqual_content::{Blobs, History, ImageConfig, ImageRecord, Images};
+use rorqual_core::{ContainerId, DiffId, ImageId, Platform, Reference, Timestamp};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{LayerSource, Snapshotter};
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
+use tokio::task::JoinSet;
 
 use crate::archive::{Contents, Loader, Unpacked};
+use crate::load::Found;
 use crate::record::{self, Stores, other};
-use crate::{CommitRequest, Error, ImportRequest, Loaded, ProgressSink, Transfer, load, save};
+use crate::{
+    CommitRequest, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink, Transfer, load,
+    platforms, save,
+};
+
+/// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
+const UNPACKING: usize = 4;
 
 /// Moves images between archives and one data root.
 #[derive(Clone)]
@@ -65,6 +73,34 @@ impl LocalTransfer {
         self.stores.make(document, vec![name]).await
     }
 
+    /// Unpacks the layers whose blobs are stored, several at a time. Waits for all, also when one fails.
+    async fn unpack(&self, found: &[Found]) -> Result<(), Error> {
+        let mut left: Vec<_> =
+            found.iter().flat_map(|image| image.packed.iter().cloned()).collect();
+        left.sort();
+        left.dedup();
+        let mut working = JoinSet::new();
+        let mut failure = None;
+        loop {
+            while working.len() < UNPACKING && failure.is_none() {
+                let Some((blob, diff_id)) = left.pop() else { break };
+                let Stores { blobs, snapshots, .. } = self.stores.clone();
+                working.spawn(async move {
+                    let blob = blobs.open(&blob)?;
+                    let source = LayerSource { blob, expected: Some(diff_id) };
+                    snapshots.apply(source).await.map_err(Error::from)
+                });
+            }
+            match working.join_next().await {
+                None => break,
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err(error))) => failure = Some(error),
+                Some(Err(error)) => failure = Some(other("unpack a layer")(error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
     /// Waits for all layers of an archive, also when one fails: nothing goes on behind the caller's back.
     async fn unpacked(contents: &mut Contents) -> Result<HashMap<String, Unpacked>, Error> {
         let mut unpacked = HashMap::new();
@@ -106,16 +142,17 @@ impl Transfer for LocalTransfer {
     ) -> Result<Vec<Loaded>, Error> {
         let _shared = self.gate.read().await;
         let _lease = self.stores.blobs.lease();
-        let snapshots = Arc::clone(&self.stores.snapshots);
-        let reader = Loader { snapshots, progress, runtime: Handle::current() };
+        let Stores { blobs, snapshots, .. } = self.stores.clone();
+        let reader = Loader { blobs, snapshots, progress, runtime: Handle::current() };
         let read = tokio::task::spawn_blocking(move || reader.read(archive));
         let mut contents = read.await.map_err(other("read the archive"))??;
         let layers = Self::unpacked(&mut contents).await?;
         let found = load::images(&contents, &layers, platform.as_ref())?;
+        self.unpack(&found).await?;
         let mut loaded = Vec::new();
         for image in found {
             let names = image.names.clone();
-            let id = self.stores.record(&image.config, image.document, image.names).await?;
+            let id = self.stores.record(image).await?;
             loaded.push(Loaded { id, names });
         }
         Ok(loaded)
@@ -128,6 +165,18 @@ impl Transfer for LocalTransfer {
         sink: Box<dyn Write + Send>,
     ) -> Result<(), Error> {
         save::save(&self.stores, images, platform.as_ref(), sink).await
+    }
+
+    async fn manifests(&self, image: &ImageRecord) -> Result<Vec<ManifestSummary>, Error> {
+        platforms::manifests(&self.stores, image).await
+    }
+
+    async fn variant(
+        &self,
+        image: &ImageRecord,
+        platform: &Platform,
+    ) -> Result<ImageRecord, Error> {
+        platforms::variant(&self.stores, image, platform).await
     }
 
     async fn import(&self, request: ImportRequest) -> Result<ImageId, Error> {
@@ -174,12 +223,12 @@ impl Transfer for LocalTransfer {
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {
         let _alone = self.gate.write().await;
         let images = self.stores.images.list().await?;
-        let roots = images.iter().flat_map(|image| {
-            [image.id.0.clone(), image.target.digest.clone(), image.manifest.digest.clone()]
-        });
-        let blobs = self.stores.blobs.collect(roots.collect()).await?;
+        let roots = images.iter().flat_map(ImageRecord::roots).collect::<Vec<_>>();
+        // A plain blob of another platform is kept as a layer.
+        let reached = self.stores.blobs.reach(roots.clone()).await?.into_iter().map(DiffId);
+        let blobs = self.stores.blobs.collect(roots).await?;
         let layers = images.into_iter().flat_map(|image| image.document.rootfs.diff_ids);
-        let layers = layers.collect::<Vec<_>>();
+        let layers = layers.chain(reached).collect::<Vec<_>>();
         Ok(blobs + self.stores.snapshots.retain(&layers, containers).await?)
     }
 }

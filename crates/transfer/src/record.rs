@@ -1,8 +1,8 @@
-//! Making image records: config, our own manifest over plain layers, names.
+//! Making image records: config, manifest, names.
 //!
-//! The manifest of every image here is one that we write ourselves, over the layers' plain tars: those can be written again
-//! byte for byte at any time, so nothing compressed is kept beside the unpacked layers. What an image is known by, the
-//! digest of its config, is that of the original.
+//! An image that came with a manifest keeps it, and the blobs it names: it can be handed on as it came. An image that came
+//! without, or was made here, gets a manifest over the layers' plain tars: those can be written again byte for byte at any
+//! time, so nothing is kept beside the unpacked layers. What an image is known by is the digest of its config.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use rorqual_core::{BoxError, DiffId, Digest, ImageId, Platform, Reference, Times
 use rorqual_snapshot::{LayerInfo, Snapshotter};
 
 use crate::Error;
+use crate::graph::Documents;
+use crate::load::{Found, Origin};
 
 /// LIMIT: an image config; real ones have some ten KiB.
 pub(crate) const MAX_CONFIG: u64 = 8 << 20;
@@ -33,24 +35,14 @@ pub(crate) fn other<E: Into<BoxError>>(action: &str) -> impl FnOnce(E) -> Error 
     move |source| Error::Other { action, source: source.into() }
 }
 
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
-    }
-}
-
 /// Makes the manifest over plain layers.
 pub(crate) fn manifest(config: &ImageId, config_size: u64, layers: &[LayerInfo]) -> Manifest {
     let layer =
-        |info: &LayerInfo| descriptor(media_type::OCI_LAYER, info.diff_id.0.clone(), info.tar);
+        |info: &LayerInfo| Descriptor::new(media_type::OCI_LAYER, info.diff_id.0.clone(), info.tar);
     Manifest {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST.to_owned(),
-        config: descriptor(media_type::OCI_CONFIG, config.0.clone(), config_size),
+        config: Descriptor::new(media_type::OCI_CONFIG, config.0.clone(), config_size),
         layers: layers.iter().map(layer).collect(),
         annotations: std::collections::BTreeMap::new(),
     }
@@ -65,8 +57,17 @@ pub(crate) fn platform(document: &ImageDocument) -> Platform {
     }
 }
 
+/// Tells whether a config says what machine it is for.
+pub(crate) fn is_known(platform: &Platform) -> bool {
+    !platform.os.is_empty() && !platform.architecture.is_empty()
+}
+
 /// Starts a config for a platform.
-pub(crate) fn document(platform: Platform, config: ImageConfig) -> ImageDocument {
+pub(crate) fn document(mut platform: Platform, config: ImageConfig) -> ImageDocument {
+    // COMPAT: the eighth version of arm64 goes without saying.
+    if platform.architecture == "arm64" && platform.variant == "v8" {
+        platform.variant.clear();
+    }
     ImageDocument {
         architecture: platform.architecture,
         os: platform.os,
@@ -91,10 +92,20 @@ pub(crate) fn append(document: &mut ImageDocument, mut step: History, layer: &Di
 const EMPTY_TAR: &str = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
 impl Stores {
-    fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), Error> {
+    /// Stores a document; `expected` where its digest is known.
+    pub(crate) fn put(
+        &self,
+        bytes: &[u8],
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, u64), Error> {
+        if let Some(expected) = expected
+            && self.blobs.size(expected)? == Some(bytes.len() as u64)
+        {
+            return Ok((expected.clone(), bytes.len() as u64));
+        }
         let mut ingest = self.blobs.ingest(bytes.len() as u64)?;
         ingest.write_all(bytes).map_err(other("write a document"))?;
-        Ok(ingest.commit(None)?)
+        Ok(ingest.commit(expected)?)
     }
 
     /// Records an image that we make ourselves. The caller holds a lease.
@@ -103,32 +114,26 @@ impl Stores {
         document: ImageDocument,
         names: Vec<Reference>,
     ) -> Result<ImageId, Error> {
-        let bytes = serde_json::to_vec(&document).map_err(other("encode an image config"))?;
-        self.record(&bytes, document, names).await
+        let config = serde_json::to_vec(&document).map_err(other("encode an image config"))?;
+        self.record(Found { config, document, names, packed: Vec::new(), origin: None }).await
     }
 
-    /// Records an image with the config `bytes`, once all of its layers are there. The caller holds a lease.
-    pub(crate) async fn record(
-        &self,
-        bytes: &[u8],
-        document: ImageDocument,
-        names: Vec<Reference>,
-    ) -> Result<ImageId, Error> {
-        let mut layers = Vec::new();
-        for id in &document.rootfs.diff_ids {
-            let found = self.snapshots.find_layer(id).await?;
-            layers.push(found.ok_or_else(|| rorqual_snapshot::Error::NoSuchLayer(id.clone()))?);
-        }
-        let (config, config_size) = self.put(bytes)?;
-        let id = ImageId(config);
-        let manifest = manifest(&id, config_size, &layers);
-        let text = serde_json::to_vec(&manifest).map_err(other("encode a manifest"))?;
-        let (digest, size) = self.put(&text)?;
-        let manifest = descriptor(media_type::OCI_MANIFEST, digest, size);
+    /// Records an image, once all of its layers are there. The caller holds a lease.
+    pub(crate) async fn record(&self, image: Found) -> Result<ImageId, Error> {
+        let Found { config, document, names, origin, .. } = image;
+        let layers = self.layers(&document).await?;
+        let (digest, config_size) = self.put(&config, None)?;
+        let id = ImageId(digest);
+        let (target, manifest) = match (origin, self.images.image(&id).await) {
+            (Some(origin), _) => self.keep(origin)?,
+            // It came with more before, and is the same image.
+            (None, Ok(known)) => (known.target, known.manifest),
+            (None, Err(_)) => self.describe(&id, config_size, &document, &layers)?,
+        };
         let tagged_at = (!names.is_empty()).then(|| Timestamp::from(SystemTime::now()));
         let record = ImageRecord {
             id: id.clone(),
-            target: manifest.clone(),
+            target,
             manifest,
             document,
             tags: names,
@@ -138,5 +143,47 @@ impl Stores {
         };
         self.images.put(record).await?;
         Ok(id)
+    }
+
+    /// Finds the layers of an image, all of which must be here.
+    pub(crate) async fn layers(&self, document: &ImageDocument) -> Result<Vec<LayerInfo>, Error> {
+        let mut layers = Vec::new();
+        for id in &document.rootfs.diff_ids {
+            let found = self.snapshots.find_layer(id).await?;
+            layers.push(found.ok_or_else(|| rorqual_snapshot::Error::NoSuchLayer(id.clone()))?);
+        }
+        Ok(layers)
+    }
+
+    /// Stores the documents that an image came with.
+    fn keep(&self, origin: Origin) -> Result<(Descriptor, Descriptor), Error> {
+        for (digest, bytes) in &origin.documents {
+            self.put(bytes, Some(digest))?;
+        }
+        Ok((origin.target, origin.manifest))
+    }
+
+    /// Stores a manifest of our own.
+    fn describe(
+        &self,
+        id: &ImageId,
+        config_size: u64,
+        document: &ImageDocument,
+        layers: &[LayerInfo],
+    ) -> Result<(Descriptor, Descriptor), Error> {
+        let text = serde_json::to_vec(&manifest(id, config_size, layers));
+        let (digest, size) = self.put(&text.map_err(other("encode a manifest"))?, None)?;
+        let mut manifest = Descriptor::new(media_type::OCI_MANIFEST, digest, size);
+        manifest.platform = Some(platform(document)).filter(is_known);
+        Ok((manifest.clone(), manifest))
+    }
+}
+
+impl Documents for Stores {
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        match self.blobs.size(digest)? {
+            Some(size) if size <= MAX_CONFIG => Ok(Some(self.blobs.read(digest, MAX_CONFIG)?)),
+            _ => Ok(None),
+        }
     }
 }

@@ -3,27 +3,29 @@
 //! The same images make the same bytes: nothing of the time or the host goes in, and layers come out as they came.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rorqual_content::{Descriptor, Index, Manifest, media_type};
-use rorqual_core::{DiffId, Digest, Platform, Reference};
+use rorqual_core::{DiffId, ImageId, Platform, Reference};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::archive::blob_path;
-use crate::record::{self, MAX_CONFIG, Stores, other};
+use crate::graph::Graph;
+use crate::platforms;
+use crate::record::{self, Stores, other};
 
 type Sink = Box<dyn Write + Send>;
 
 /// An image with all that is written of it.
 struct Image {
-    config: Vec<u8>,
+    /// What the archive's index leads to.
+    target: Descriptor,
+    graph: Graph,
+    /// The manifest for programs that know one platform only.
     manifest: Manifest,
-    descriptor: Descriptor,
-    text: Vec<u8>,
     names: Vec<Reference>,
 }
 
@@ -38,39 +40,36 @@ struct DockerImage {
 /// Collects an image's documents.
 async fn image(
     stores: &Stores,
-    id: &rorqual_core::ImageId,
+    id: &ImageId,
     names: Vec<Reference>,
     platform: Option<&Platform>,
 ) -> Result<Image, Error> {
     let found = stores.images.image(id).await?;
-    let own = record::platform(&found.document);
-    if let Some(wanted) = platform
-        && !wanted.runs(&own)
-    {
-        return Err(Error::NoPlatform(wanted.clone()));
-    }
-    let mut layers = Vec::new();
-    for layer in &found.document.rootfs.diff_ids {
-        let info = stores.snapshots.find_layer(layer).await?;
-        layers.push(info.ok_or_else(|| rorqual_snapshot::Error::NoSuchLayer(layer.clone()))?);
-    }
-    let config = stores.blobs.read(&id.0, MAX_CONFIG)?;
-    let manifest = record::manifest(id, config.len() as u64, &layers);
-    let text = serde_json::to_vec(&manifest).map_err(other("encode a manifest"))?;
-    let descriptor = Descriptor {
-        media_type: media_type::OCI_MANIFEST.to_owned(),
-        digest: Digest::sha256(Sha256::digest(&text).into()),
-        size: text.len() as u64,
-        platform: (!own.os.is_empty() && !own.architecture.is_empty()).then_some(own),
-        annotations: BTreeMap::new(),
+    let chosen = match platform {
+        Some(platform) => platforms::variant(stores, &found, platform).await?,
+        None => found.clone(),
     };
-    Ok(Image { config, manifest, descriptor, text, names })
+    let (mut target, graph) = platforms::graph(stores, &found, platform)?;
+    let own = graph.leaves.iter().find(|leaf| leaf.descriptor.digest == chosen.manifest.digest);
+    let manifest = own.and_then(|leaf| leaf.manifest.clone());
+    let missing = || rorqual_content::Error::NoSuchBlob(chosen.manifest.digest.clone());
+    let manifest = manifest.ok_or_else(missing)?;
+    for blob in platforms::blobs(&chosen.manifest, &manifest) {
+        if !stores.holds(blob).await? {
+            return Err(rorqual_content::Error::NoSuchBlob(blob.digest.clone()).into());
+        }
+    }
+    let is = record::platform(&chosen.document);
+    if target.digest == chosen.manifest.digest && record::is_known(&is) {
+        target.platform.get_or_insert(is);
+    }
+    Ok(Image { target, graph, manifest, names })
 }
 
 /// Writes the archive.
 pub(crate) async fn save(
     stores: &Stores,
-    images: Vec<(rorqual_core::ImageId, Vec<Reference>)>,
+    images: Vec<(ImageId, Vec<Reference>)>,
     platform: Option<&Platform>,
     sink: Sink,
 ) -> Result<(), Error> {
@@ -93,10 +92,10 @@ fn index(images: &[Image]) -> Result<Vec<u8>, Error> {
     let mut manifests = Vec::new();
     for image in images {
         if image.names.is_empty() {
-            manifests.push(image.descriptor.clone());
+            manifests.push(image.target.clone());
         }
         for name in &image.names {
-            let mut descriptor = image.descriptor.clone();
+            let mut descriptor = image.target.clone();
             let annotations = &mut descriptor.annotations;
             annotations.insert("io.containerd.image.name".to_owned(), name.to_string());
             if let Some(tag) = name.tag() {
@@ -181,22 +180,24 @@ impl Archive {
     }
 
     async fn blobs(&self, stores: &Stores, images: &[Image]) -> Result<(), Error> {
-        for path in ["blobs/", "blobs/sha256/"] {
-            let entry = Entry::new(path, Kind::Directory, 0o755);
-            self.write(move |writer| writer.header(&entry).map(drop)).await?;
-        }
+        let mut directories = BTreeSet::new();
         let mut written = BTreeSet::new();
+        for path in ["blobs/", "blobs/sha256/"] {
+            self.directory(path, &mut directories).await?;
+        }
         for image in images {
-            for layer in &image.manifest.layers {
-                if written.insert(layer.digest.clone()) {
-                    self.layer(stores, layer).await?;
+            let manifests = image.graph.leaves.iter().filter_map(|leaf| leaf.manifest.as_ref());
+            let blobs = manifests
+                .flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]))
+                .collect::<Vec<_>>();
+            for blob in blobs {
+                if written.insert(blob.digest.clone()) {
+                    let folder = format!("blobs/{}/", blob.digest.algorithm().name());
+                    self.directory(&folder, &mut directories).await?;
+                    self.blob(stores, blob).await?;
                 }
             }
-            let documents = [
-                (&image.manifest.config.digest, &image.config),
-                (&image.descriptor.digest, &image.text),
-            ];
-            for (digest, bytes) in documents {
+            for (digest, bytes) in &image.graph.documents {
                 if written.insert(digest.clone()) {
                     self.file(&blob_path(digest), bytes.clone()).await?;
                 }
@@ -205,14 +206,35 @@ impl Archive {
         Ok(())
     }
 
-    async fn layer(&self, stores: &Stores, layer: &Descriptor) -> Result<(), Error> {
-        let mut entry = Entry::new(blob_path(&layer.digest), Kind::File, 0o644);
-        entry.size = layer.size;
+    async fn directory(&self, path: &str, known: &mut BTreeSet<String>) -> Result<(), Error> {
+        if !known.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let entry = Entry::new(path, Kind::Directory, 0o755);
+        self.write(move |writer| writer.header(&entry).map(drop)).await
+    }
+
+    /// Writes a blob as it is kept, or again from its layer. What is not here belongs to a platform that was not loaded.
+    async fn blob(&self, stores: &Stores, blob: &Descriptor) -> Result<(), Error> {
+        let mut entry = Entry::new(blob_path(&blob.digest), Kind::File, 0o644);
+        if let Some(size) = stores.blobs.size(&blob.digest)? {
+            entry.size = size;
+            let mut bytes = stores.blobs.open(&blob.digest)?;
+            return self
+                .write(move |writer| {
+                    writer.header(&entry)?;
+                    copy(&mut bytes, writer.sink(), size)?;
+                    writer.pad(size)
+                })
+                .await;
+        }
+        let layer = DiffId(blob.digest.clone());
+        let Some(info) = stores.snapshots.find_layer(&layer).await? else { return Ok(()) };
+        entry.size = info.tar;
         self.write(move |writer| writer.header(&entry).map(drop)).await?;
-        let sink = Data { archive: self.clone(), left: layer.size };
-        stores.snapshots.layer_tar(&DiffId(layer.digest.clone()), Box::new(sink)).await?;
-        let size = layer.size;
-        self.write(move |writer| writer.pad(size).map(drop)).await
+        let sink = Data { archive: self.clone(), left: info.tar };
+        stores.snapshots.layer_tar(&layer, Box::new(sink)).await?;
+        self.write(move |writer| writer.pad(info.tar).map(drop)).await
     }
 
     fn finish(self) -> Result<(), Error> {
@@ -221,6 +243,16 @@ impl Archive {
         let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         writer.finish().map(drop).map_err(writing)
     }
+}
+
+/// Copies a blob, which must have the size that was announced; reading it to its end verifies it.
+fn copy(from: &mut dyn Read, to: &mut dyn Write, size: u64) -> io::Result<()> {
+    let copied = io::copy(&mut from.take(size), to)?;
+    let more = from.read(&mut [0])?;
+    if copied == size && more == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other("a blob changed its size while it was read"))
 }
 
 /// The data of one entry.

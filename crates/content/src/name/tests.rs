@@ -6,13 +6,7 @@ fn digest(letter: char) -> Digest {
 }
 
 fn image(letter: char, names: &[&str]) -> ImageRecord {
-    let descriptor = |digest: Digest| Descriptor {
-        media_type: String::new(),
-        digest,
-        size: 1,
-        platform: None,
-        annotations: BTreeMap::default(),
-    };
+    let descriptor = |digest: Digest| Descriptor::new("", digest, 1);
     let upper = char::from_digit(letter.to_digit(16).unwrap() ^ 8, 16).unwrap();
     ImageRecord {
         id: ImageId(digest(letter)),

@@ -137,9 +137,30 @@ pub(crate) fn container_spec(
     })
 }
 
-/// Reads a platform; empty is `None`.
+/// A platform as newer clients write it.
+#[derive(serde::Deserialize)]
+struct PlatformDocument {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+/// Reads a platform, as words or as the document that clients send since API 1.48; empty is `None`.
 pub(crate) fn parse_platform(text: &str) -> Result<Option<Platform>, BadRequest> {
-    match text {
+    let words = if text.starts_with('{') {
+        let document = serde_json::from_str::<PlatformDocument>(text);
+        let PlatformDocument { os, architecture, variant } =
+            document.map_err(|error| invalid(format!("invalid platform: {error}")))?;
+        let parts = [os, architecture, variant];
+        let parts = parts.iter().map(String::as_str).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("/")
+    } else {
+        text.to_owned()
+    };
+    match words.as_str() {
         "" => Ok(None),
         text => text
             .parse()

@@ -8,8 +8,9 @@ use rorqual_api::image::{
     DeleteItem, HistoryItem, ImageConfig as ConfigDocument, Inspect, Metadata, RootFs, Summary,
 };
 use rorqual_content::{Descriptor, ImageConfig, ImageRecord};
-use rorqual_core::{Reference, Timestamp};
-use rorqual_engine::{HistoryLine, ImageRemoval, ImageSummary};
+use rorqual_core::{Platform, Reference, Timestamp};
+use rorqual_engine::{HistoryLine, ImageRemoval, ImageSummary, ManifestUse};
+use rorqual_transfer::{ManifestKind, ManifestSummary};
 use serde_json::{Value, json};
 
 use crate::convert::view::STORAGE_DRIVER;
@@ -18,16 +19,66 @@ fn names(references: &[Reference]) -> Vec<String> {
     references.iter().map(Reference::familiar).collect()
 }
 
+fn platform(platform: &Platform) -> Value {
+    let mut document = json!({
+        "architecture": platform.architecture,
+        "os": platform.os,
+    });
+    if !platform.variant.is_empty() {
+        document["variant"] = json!(platform.variant);
+    }
+    document
+}
+
 fn descriptor(descriptor: &Descriptor) -> Value {
-    json!({
+    let mut document = json!({
         "mediaType": descriptor.media_type,
         "digest": descriptor.digest.to_string(),
         "size": descriptor.size,
-    })
+    });
+    if !descriptor.annotations.is_empty() {
+        document["annotations"] = json!(descriptor.annotations);
+    }
+    if let Some(of) = &descriptor.platform {
+        document["platform"] = platform(of);
+    }
+    for (key, value) in &descriptor.more {
+        document[key] = value.clone();
+    }
+    document
+}
+
+/// Writes what is known of a manifest.
+pub(crate) fn manifest_document(used: &ManifestUse) -> Value {
+    let ManifestUse { manifest, containers } = used;
+    let ManifestSummary { descriptor: of, kind, available, image: _, content, unpacked } = manifest;
+    let mut document = json!({
+        "ID": of.digest.to_string(),
+        "Descriptor": descriptor(of),
+        "Available": available,
+        "Size": { "Content": content, "Total": content + unpacked },
+        "Kind": "unknown",
+    });
+    match kind {
+        ManifestKind::Image(of) => {
+            document["Kind"] = json!("image");
+            document["ImageData"] = json!({
+                "Platform": platform(of),
+                "Containers": containers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "Size": { "Unpacked": unpacked },
+            });
+        }
+        ManifestKind::Attestation(about) => {
+            document["Kind"] = json!("attestation");
+            document["AttestationData"] = json!({ "For": about.to_string() });
+        }
+        ManifestKind::Unknown => {}
+    }
+    document
 }
 
 /// Writes what `inspect` answers.
-pub(crate) fn inspect_document(record: &ImageRecord) -> Inspect {
+pub(crate) fn inspect_document(record: &ImageRecord, manifests: Option<&[ManifestUse]>) -> Inspect {
     let ImageRecord { id, target, manifest: _, document, tags, digests, size, tagged_at } = record;
     Inspect {
         id: id.to_string(),
@@ -55,7 +106,7 @@ pub(crate) fn inspect_document(record: &ImageRecord) -> Inspect {
         },
         metadata: Metadata { last_tag_time: crate::convert::time(*tagged_at) },
         descriptor: Some(descriptor(target)),
-        manifests: None,
+        manifests: manifests.map(|list| list.iter().map(manifest_document).collect()),
         config: Some(config_document(&document.config)),
     }
 }
@@ -104,7 +155,7 @@ fn seconds(text: &str) -> i64 {
 
 /// Writes a line of a list.
 pub(crate) fn summary_document(summary: &ImageSummary) -> Summary {
-    let ImageSummary { record, shared_size, containers } = summary;
+    let ImageSummary { record, shared_size, containers, manifests } = summary;
     let count = |number: Option<u64>| number.map_or(-1, |number| number as i64);
     Summary {
         containers: count(*containers),
@@ -112,7 +163,7 @@ pub(crate) fn summary_document(summary: &ImageSummary) -> Summary {
         descriptor: Some(descriptor(&record.target)),
         id: record.id.to_string(),
         labels: record.document.config.labels.clone(),
-        manifests: None,
+        manifests: manifests.as_ref().map(|list| list.iter().map(manifest_document).collect()),
         parent_id: String::new(),
         repo_digests: Some(names(&record.digests)),
         repo_tags: Some(names(&record.tags)),

@@ -16,6 +16,7 @@ use rorqual_engine::spec::{HealthSpec, HealthTest, IpcMode, NetworkMode, PidMode
 use rorqual_engine::{ContainerView, Effective, HealthPlan, MountPoint, MountPointKind};
 use rorqual_network::{EndpointRequest, PortProtocol};
 use rorqual_shim::log::LogTarget;
+use rorqual_sys::lsm::DEFAULT_PROFILE;
 
 use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
 use crate::convert::resources::{restart_document, show};
@@ -28,6 +29,8 @@ pub(crate) const STORAGE_DRIVER: &str = "overlay2";
 /// Defaults that `inspect` shows where the request said nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
+    /// Whether AppArmor profiles have an effect.
+    pub(crate) apparmor: bool,
     /// `private` or `host`.
     pub(crate) cgroup_namespace: &'static str,
     /// Bytes of `/dev/shm`.
@@ -71,7 +74,11 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         image_manifest_descriptor: None,
         mount_label: String::new(),
         process_label: String::new(),
-        app_armor_profile: String::new(),
+        app_armor_profile: if shown.apparmor {
+            view.spec.security.apparmor(DEFAULT_PROFILE).to_owned()
+        } else {
+            String::new()
+        },
         exec_ids: (!view.execs.is_empty())
             .then(|| view.execs.iter().map(ToString::to_string).collect()),
         graph_driver: GraphDriver { data: graph_data(view), name: STORAGE_DRIVER.to_owned() },

@@ -8,6 +8,7 @@ use rorqual_api::image::PruneReport;
 use rorqual_engine::{ImageListRequest, ImageRemoveRequest};
 
 use crate::context::Context;
+use crate::convert::create::parse_platform;
 use crate::convert::image::{
     history_document, inspect_document, removal_document, summary_document,
 };
@@ -18,26 +19,40 @@ use crate::routes::containers::image_name;
 /// `GET /images/json`
 pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
     let shared_size = request.query.flag("shared-size");
-    let filters = request.filters()?;
-    let images = context.engine.images.list(ImageListRequest { shared_size, filters }).await?;
+    let wanted = ImageListRequest {
+        shared_size,
+        manifests: request.query.flag("manifests"),
+        filters: request.filters()?,
+    };
+    let images = context.engine.images.list(wanted).await?;
     let documents: Vec<_> = images.iter().map(summary_document).collect();
     request.answer(Document::ImageList, &documents)
 }
 
 /// `GET /images/{name}/json`
 pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Result {
-    if request.query.flag("manifests") && !request.query.text("platform").is_empty() {
+    let platform = parse_platform(request.query.text("platform"))?;
+    if request.query.flag("manifests") && platform.is_some() {
         return refuse(invalid(
             "conflicting options: manifests and platform options cannot both be set",
         ));
     }
-    let record = context.engine.images.inspect(request.param("name")).await?;
-    request.answer(Document::ImageInspect, &inspect_document(&record))
+    let images = &context.engine.images;
+    let record = match &platform {
+        Some(platform) => images.variant(request.param("name"), platform).await?,
+        None => images.inspect(request.param("name")).await?,
+    };
+    let manifests = match request.query.flag("manifests") {
+        true => Some(images.manifests(&record).await?),
+        false => None,
+    };
+    request.answer(Document::ImageInspect, &inspect_document(&record, manifests.as_deref()))
 }
 
 /// `GET /images/{name}/history`
 pub(super) async fn history(context: Arc<Context>, request: ApiRequest) -> Result {
-    let lines = context.engine.images.history(request.param("name")).await?;
+    let platform = parse_platform(request.query.text("platform"))?;
+    let lines = context.engine.images.history(request.param("name"), platform.as_ref()).await?;
     let documents: Vec<_> = lines.iter().map(history_document).collect();
     json(StatusCode::OK, &documents)
 }

@@ -123,7 +123,7 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         n_goroutines: tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64,
         system_time: now().to_string(),
         logging_driver: settings.shown.log_driver.clone(),
-        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_driver: settings.cgroup_driver.to_owned(),
         cgroup_version: if facts.cgroup_unified { "2" } else { "1" }.to_owned(),
         kernel_version: facts.kernel.clone(),
         operating_system: facts.system.clone(),

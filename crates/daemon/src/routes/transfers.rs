@@ -106,7 +106,10 @@ async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -
     let platform = parse_platform(request.query.text("platform"))?;
     for name in &names {
         // What is missing must be a 404, which it cannot be once bytes have been sent.
-        context.engine.images.inspect(name).await?;
+        match &platform {
+            Some(platform) => context.engine.images.variant(name, platform).await?,
+            None => context.engine.images.inspect(name).await?,
+        };
     }
     let (sink, sender, body) = body::writer();
     let work = async move {

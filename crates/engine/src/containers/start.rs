@@ -128,6 +128,7 @@ async fn steps(
     }
     let rootfs =
         in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
+    ensure_profile(world, &definition).await?;
     let spec = specification(world, &definition, (&joined, &linked), &sandbox)?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
@@ -375,6 +376,23 @@ fn endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
         }
     }
     all
+}
+
+/// Loads the default AppArmor profile where something has unloaded it since the daemon started, as an upgrade of
+/// packages may.
+async fn ensure_profile(world: &World, definition: &ContainerRecord) -> Result<()> {
+    let Some(apparmor) = world.options.apparmor else { return Ok(()) };
+    let default = apparmor.default_profile;
+    if definition.spec.security.apparmor(default) != default {
+        return Ok(());
+    }
+    rorqual_store::blocking(apparmor.ensure_default).await.map_err(|error| {
+        // COMPAT: dockerd's words.
+        Error::Internal(format!(
+            "AppArmor enabled on system but the {default} profile could not be loaded: {}",
+            full_message(&*error)
+        ))
+    })
 }
 
 fn specification(

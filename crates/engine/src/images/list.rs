@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use rorqual_content::ImageRecord;
 use rorqual_core::{DiffId, Filters, Reference, Timestamp};
+use rorqual_transfer::ManifestSummary;
 
 use crate::containers::until;
 use crate::error::Result;
-use crate::request::{HistoryLine, ImageListRequest, ImageSummary};
+use crate::request::{HistoryLine, ImageListRequest, ImageSummary, ManifestUse};
 use crate::world::World;
 
 const KEYS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
@@ -36,12 +37,31 @@ pub(super) async fn list(world: &World, request: &ImageListRequest) -> Result<Ve
                 image.tags.iter().any(|tag| reference_matches(tag, pattern))
             })
     };
-    let found = all.into_iter().filter(wanted).map(|record| ImageSummary {
-        shared_size: shared.as_ref().map(|shared| shared.of(&record)),
-        containers: shared.as_ref().map(|_| world.index.users_of_image(&record.id).len() as u64),
-        record,
-    });
-    Ok(found.collect())
+    let mut found = Vec::new();
+    for record in all.into_iter().filter(wanted) {
+        let users = || world.index.users_of_image(&record.id).len() as u64;
+        found.push(ImageSummary {
+            shared_size: shared.as_ref().map(|shared| shared.of(&record)),
+            containers: shared.as_ref().map(|_| users()),
+            manifests: match request.manifests {
+                true => Some(manifests(world, &record).await?),
+                false => None,
+            },
+            record,
+        });
+    }
+    Ok(found)
+}
+
+/// Lists the manifests that an image's name leads to, with their containers.
+pub(super) async fn manifests(world: &World, image: &ImageRecord) -> Result<Vec<ManifestUse>> {
+    let manifests = world.parts.transfer.manifests(image).await?.into_iter();
+    let with_users = |manifest: ManifestSummary| {
+        let users = manifest.image.as_ref().map(|id| world.index.users_of_image(id));
+        let containers = users.into_iter().flatten().map(|user| user.id).collect();
+        ManifestUse { manifest, containers }
+    };
+    Ok(manifests.map(with_users).collect())
 }
 
 /// Returns when an image was made.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rorqual_content::ImageRecord;
-use rorqual_core::{Filters, Reference, full_message};
+use rorqual_core::{DiffId, Filters, Reference, full_message};
 
 use super::{announce, is_id};
 use crate::container::Container;
@@ -124,12 +124,11 @@ pub(crate) async fn collect(world: &World) -> Result<u64> {
     // Whoever brings content holds the other side until a record refers to it.
     let _alone = world.content.write().await;
     let images = world.parts.images.list().await?;
-    let roots = images.iter().flat_map(|image| {
-        [image.id.0.clone(), image.target.digest.clone(), image.manifest.digest.clone()]
-    });
-    let roots: Vec<_> = roots.collect();
+    let roots: Vec<_> = images.iter().flat_map(ImageRecord::roots).collect();
     let mut layers: Vec<_> =
         images.iter().flat_map(|image| image.document.rootfs.diff_ids.iter().cloned()).collect();
+    // A plain blob of another platform is kept as a layer.
+    layers.extend(world.parts.blobs.reach(roots.clone()).await?.into_iter().map(DiffId));
     let containers = world.index.all();
     for container in &containers {
         layers.extend(container.definition().layers.iter().cloned());

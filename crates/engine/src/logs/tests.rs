@@ -1,6 +1,5 @@
 //! Log options: defaults, refusals, tags.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rorqual_content::{Descriptor, ImageDocument, ImageRecord};
@@ -12,13 +11,7 @@ use crate::spec::ContainerSpec;
 
 fn planned(driver: &str, options: &[(&str, &str)]) -> Result<LogTarget, String> {
     let digest = Digest::sha256([1; 32]);
-    let descriptor = Descriptor {
-        media_type: String::new(),
-        digest: digest.clone(),
-        size: 0,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
+    let descriptor = Descriptor::new("", digest.clone(), 0);
     let image = ImageRecord {
         id: ImageId(digest),
         target: descriptor.clone(),
@@ -82,6 +75,11 @@ fn attributes_and_tags() {
     };
     let attrs: Vec<_> = log.attrs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(attrs, ["ZONE=a", "tag=web/abababababab", "tier=front"]);
+    for (name, field) in
+        [("a", "A"), ("com.x-y/1", "COM_X_Y_1"), ("_1b", "B"), ("9", ""), ("é", "")]
+    {
+        assert_eq!(super::field_name(name), field, "{name}");
+    }
     let LogTarget::Journald { fields } = planned("journald", &[]).unwrap() else {
         panic!("journald")
     };

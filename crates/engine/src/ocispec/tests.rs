@@ -7,11 +7,13 @@ use rorqual_core::capability::Capabilities;
 use rorqual_network::HostFiles;
 
 use super::{HostFacts, Input, Net, build};
+use crate::options::CgroupDriver;
 use crate::spec::{ContainerSpec, IpcMode, Propagation, TmpfsOptions};
 use crate::view::{Effective, MountPoint, MountPointKind};
 
 pub(crate) fn facts() -> HostFacts {
     HostFacts {
+        cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rorqual".to_owned(),
         cgroup_unified: false,
         cgroup_namespace: None,
@@ -20,10 +22,19 @@ pub(crate) fn facts() -> HostFacts {
         init_binary: Some(PathBuf::from("/run/rorqual/init")),
         default_init: false,
         no_new_privileges: false,
+        default_profile: None,
     }
 }
 
 fn built(spec: &ContainerSpec, mounts: &[MountPoint]) -> oci_spec::runtime::Spec {
+    built_on(&facts(), spec, mounts)
+}
+
+fn built_on(
+    host: &HostFacts,
+    spec: &ContainerSpec,
+    mounts: &[MountPoint],
+) -> oci_spec::runtime::Spec {
     let effective = Effective {
         command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
         env: vec!["A=1".to_owned()],
@@ -42,7 +53,7 @@ fn built(spec: &ContainerSpec, mounts: &[MountPoint]) -> oci_spec::runtime::Spec
         mounts,
         files: &files,
         net: Net::Joined,
-        host: &facts(),
+        host,
         pid_of: None,
         ipc_of: None,
         ipc: &IpcMode::Private,
@@ -127,6 +138,72 @@ fn limits() {
     assert_eq!(linux["resources"]["memory"]["swap"], 128 << 20);
     assert_eq!(linux["resources"]["cpu"]["quota"], 150_000);
     assert_eq!(linux["resources"]["pids"]["limit"], -1);
+}
+
+#[test]
+fn systemd_makes_scopes() {
+    let host = HostFacts {
+        cgroup_driver: CgroupDriver::Systemd,
+        cgroup_parent: "system.slice".to_owned(),
+        ..facts()
+    };
+    let id = "ab".repeat(32);
+    let mut spec = ContainerSpec::default();
+    for (own, path) in [
+        (None, format!("system.slice:rorqual:{id}")),
+        (Some("a-b.slice"), format!("a-b.slice:rorqual:{id}")),
+    ] {
+        spec.resources.cgroup_parent = own.map(str::to_owned);
+        let linux = serde_json::to_value(built_on(&host, &spec, &[]).linux()).unwrap();
+        assert_eq!(linux["cgroupsPath"], path);
+    }
+}
+
+#[test]
+fn cgroup_namespaces() {
+    use crate::spec::Ownership::{Host, Private};
+    for (unified, privileged, default, own, expected) in [
+        (false, false, None, None, false),
+        (true, false, None, None, true),
+        (true, true, None, None, true),
+        (false, true, Some(Private), None, false),
+        (false, false, Some(Private), None, true),
+        (true, false, Some(Host), None, false),
+        (true, true, Some(Private), Some(Host), false),
+        (false, true, None, Some(Private), true),
+    ] {
+        let host = HostFacts { cgroup_unified: unified, cgroup_namespace: default, ..facts() };
+        let mut spec = ContainerSpec::default();
+        spec.security.privileged = privileged;
+        spec.namespaces.cgroup = own;
+        let linux = serde_json::to_value(built_on(&host, &spec, &[]).linux()).unwrap();
+        let namespaces = linux["namespaces"].as_array().unwrap();
+        let found = namespaces.iter().any(|one| one["type"] == "cgroup");
+        assert_eq!(found, expected, "{unified} {privileged} {default:?} {own:?}");
+    }
+}
+
+#[test]
+fn profiles_of_apparmor() {
+    let host = HostFacts { default_profile: Some("docker-default"), ..facts() };
+    for (options, privileged, expected) in [
+        (&[][..], false, "docker-default"),
+        (&[], true, "unconfined"),
+        (&["apparmor=mine"], false, "mine"),
+        (&["apparmor:mine"], true, "mine"),
+        (&["apparmor=mine", "label=disable", "apparmor=unconfined"], false, "unconfined"),
+        (&["apparmor="], false, "docker-default"),
+    ] {
+        let mut spec = ContainerSpec::default();
+        spec.security.options = options.iter().map(|option| (*option).to_owned()).collect();
+        spec.security.privileged = privileged;
+        let profile = |host: &HostFacts| {
+            let built = built_on(host, &spec, &[]);
+            built.process().as_ref().unwrap().apparmor_profile().clone()
+        };
+        assert_eq!(profile(&host).as_deref(), Some(expected), "{options:?}");
+        assert_eq!(profile(&facts()), None, "{options:?}");
+    }
 }
 
 #[test]

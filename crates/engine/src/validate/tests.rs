@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{container, cpusets, is_cpu_list, normal};
-use crate::options::Options;
+use crate::options::{AppArmor, CgroupDriver, Options};
 use crate::spec::{
     ContainerSpec, HealthSpec, MountKind, MountSpec, Resources, RestartPolicy, TmpfsOptions,
 };
@@ -68,6 +68,54 @@ fn texts() {
         },
         "Interval in Healthcheck cannot be less than 1ms",
     );
+}
+
+#[test]
+fn labels_without_effect_are_told() {
+    let warned = |option: &str, apparmor: bool| {
+        let mut options = Options::docker_defaults();
+        options.apparmor = apparmor
+            .then_some(AppArmor { default_profile: "docker-default", ensure_default: || Ok(()) });
+        let mut spec = ContainerSpec::default();
+        spec.security.options = vec![option.to_owned()];
+        container(&spec, &options).map_err(|error| error.to_string())
+    };
+    for (option, apparmor, warnings) in [
+        ("apparmor=mine", true, &[][..]),
+        ("apparmor=unconfined", false, &[]),
+        (
+            "apparmor=mine",
+            false,
+            &["AppArmor is not enabled on this host: profile mine has no effect"],
+        ),
+        ("label=disable", false, &[]),
+        ("label=type:x_t", false, &["SELinux is not enabled here: label=type:x_t has no effect"]),
+    ] {
+        let expected: Vec<_> = warnings.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(warned(option, apparmor), Ok(expected), "{option}");
+    }
+    assert_eq!(
+        warned("apparmor=a\nb", true),
+        Err("invalid --security-opt 2: \"apparmor=a\\nb\"".to_owned())
+    );
+}
+
+#[test]
+fn parents_of_systemd_are_slices() {
+    let mut options = Options::docker_defaults();
+    options.cgroup_driver = CgroupDriver::Systemd;
+    for (parent, valid) in [
+        ("", true),
+        ("a.slice", true),
+        ("-.slice", true),
+        ("/a", false),
+        (".slice", false),
+        ("a/b.slice", false),
+    ] {
+        let mut spec = ContainerSpec::default();
+        spec.resources.cgroup_parent = Some(parent.to_owned());
+        assert_eq!(container(&spec, &options).is_ok(), valid, "{parent}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod nested;
 mod networks;
 mod run;
 mod volumes;

@@ -42,16 +42,12 @@ fn overlay_view() -> io::Result<OwnedFd> {
     let exe = std::fs::read_link("/proc/self/exe")?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let name = exe.file_name().ok_or(io::ErrorKind::NotFound)?;
-    if !mount::overlay_takes_layers() {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let context = FsContext::open("overlay")?;
-    // The kernel wants two layers; the second is empty.
-    let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
-    let second = format!("/proc/self/fd/{}", empty.as_raw_fd());
-    context.set_string("lowerdir+", directory.as_os_str().as_bytes())?;
-    context.set_string("lowerdir+", second.as_bytes())?;
-    let view = context.create(RDONLY | NOSUID | NODEV)?;
+    // The kernel wants two layers; what is in the second does not matter.
+    let view = if mount::overlay_takes_layers() {
+        detached_layers(directory)
+    } else {
+        named_layers(directory)
+    }?;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(&view, name, flags, Mode::empty())?;
     let (inside, running) = (rustix::fs::fstat(&file)?, rustix::fs::stat(&exe)?);
@@ -61,6 +57,27 @@ fn overlay_view() -> io::Result<OwnedFd> {
     }
     mount::file_system_magic(file.as_fd())?;
     Ok(file)
+}
+
+/// Mounts `directory` over an empty file system that nobody sees.
+fn detached_layers(directory: &Path) -> io::Result<OwnedFd> {
+    let empty = FsContext::open("tmpfs")?.create(RDONLY | NOSUID | NODEV)?;
+    let second = format!("/proc/self/fd/{}", empty.as_raw_fd());
+    let context = FsContext::open("overlay")?;
+    context.set_string("lowerdir+", directory.as_os_str().as_bytes())?;
+    context.set_string("lowerdir+", second.as_bytes())?;
+    context.create(RDONLY | NOSUID | NODEV)
+}
+
+/// The same for kernels before 6.5, which take layers from the tree of mounts only, all in one string.
+fn named_layers(directory: &Path) -> io::Result<OwnedFd> {
+    let is_plain = |text: &&str| !text.contains([':', '\\', ',']);
+    let directory = directory.to_str().filter(is_plain).ok_or(io::ErrorKind::InvalidInput)?;
+    // Neither may contain the other.
+    let second = if directory.starts_with("/run") { "/etc" } else { "/run" };
+    let context = FsContext::open("overlay")?;
+    context.set_string("lowerdir", format!("{directory}:{second}").as_bytes())?;
+    context.create(RDONLY | NOSUID | NODEV)
 }
 
 /// Copies the binary to memory and seals it.
@@ -73,4 +90,29 @@ fn memory_copy() -> io::Result<OwnedFd> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_of_mounting_show_the_directory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("program"), b"content").expect("written");
+        let named: fn(&Path) -> io::Result<OwnedFd> = named_layers;
+        let ways =
+            if mount::overlay_takes_layers() { vec![detached_layers, named] } else { vec![named] };
+        for mount in ways {
+            let view = mount(folder.path()).expect("mounted");
+            let file = rustix::fs::openat(&view, "program", OFlags::RDONLY, Mode::empty());
+            let mut text = String::new();
+            std::fs::File::from(file.expect("opened")).read_to_string(&mut text).expect("read");
+            assert_eq!(text, "content");
+            let written = rustix::fs::openat(&view, "program", OFlags::WRONLY, Mode::empty());
+            assert_eq!(written.err(), Some(rustix::io::Errno::ROFS));
+        }
+    }
 }

@@ -1,14 +1,22 @@
 //! Device nodes and the links beside them.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use rorqual_sys::mount;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, StatxAttributes, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::{Init, StepError, Tried};
 use crate::plan::DevicePlan;
+
+/// Tells whether something was mounted there, which then is what the container shall have.
+fn is_mount(parent: impl AsFd, name: &OsStr) -> rustix::io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(parent, name, flags, StatxFlags::TYPE)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
 
 impl Init<'_> {
     pub(super) fn device(&self, device: &DevicePlan) -> Result<(), StepError> {
@@ -26,8 +34,12 @@ impl Init<'_> {
             Err(Errno::EXIST) => {
                 let stat =
                     rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).tried(what)?;
-                if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number {
+                let same = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number;
+                if same || is_mount(&parent, &name).tried(what)? {
                     return Ok(());
+                }
+                if !device.replace {
+                    return Err(StepError::new(format!("{}: another file is there", what())));
                 }
                 // Whatever the image has there is not the device.
                 rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).tried(what)?;

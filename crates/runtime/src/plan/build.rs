@@ -63,6 +63,10 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         start_hooks: some(hooks.and_then(|hooks| hooks.start_container().as_ref())),
     };
     push_process(&mut plan.steps, process, &context)?;
+    if input.facts.unprivileged {
+        // ORDER: before dumping is forbidden, which gives the files of the maps to root.
+        plan.steps.sort_by_key(|step| *step != Step::AwaitIdMaps);
+    }
     Ok(plan)
 }
 

@@ -274,6 +274,7 @@ pub(super) fn push_devices(
                 mode: 0o666,
                 owner: (0, 0),
                 bind,
+                replace: true,
             }));
         }
     }
@@ -305,6 +306,7 @@ fn device_plan(device: &LinuxDevice, bind: bool) -> Result<DevicePlan, Error> {
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
         bind: bind && kind != S_IFIFO,
+        replace: false,
     })
 }
 

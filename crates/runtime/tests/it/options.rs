@@ -55,6 +55,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("options_reach_bind_mounts", options_reach_bind_mounts),
     ("maps_ids_of_mounts", maps_ids_of_mounts),
     ("moves_network_devices", moves_network_devices),
+    ("devices_spare_files", devices_spare_files),
     ("copies_up", copies_up),
     ("tmpfs_permissions", tmpfs_permissions),
 ];
@@ -162,6 +163,34 @@ fn tmpfs_permissions(host: &Host) {
         }
         std::fs::remove_dir(host.path("rootfs/new")).unwrap();
     }
+}
+
+/// A device does not take the place of somebody's file; what a mount put there is meant.
+fn devices_spare_files(host: &Host) {
+    std::fs::write(host.path("rootfs/etc/node"), "mine").unwrap();
+    let device = |spec: &mut Value| {
+        spec["linux"]["devices"] =
+            json!([{"path": "/etc/node", "type": "c", "major": 1, "minor": 7}]);
+    };
+    host.spec(&["true"], device);
+    let text = stderr(&host.run());
+    assert!(text.contains("cannot create device /etc/node: another file is there"), "{text}");
+    assert_eq!(std::fs::read(host.path("rootfs/etc/node")).unwrap(), b"mine");
+
+    host.spec(&["stat", "-c", "%t:%T", "/etc/node"], |spec| {
+        device(spec);
+        let bind = json!({
+            "destination": "/etc/node", "type": "bind", "source": "/dev/zero", "options": ["bind"],
+        });
+        add(spec, bind);
+    });
+    assert_eq!(stdout(&host.run()), "1:5\n");
+    std::fs::remove_file(host.path("rootfs/etc/node")).unwrap();
+    host.spec(&["stat", "-c", "%t:%T", "/etc/node"], |spec| {
+        spec["root"]["readonly"] = json!(false);
+        device(spec);
+    });
+    assert_eq!(stdout(&host.run()), "1:7\n");
 }
 
 /// Also where a flag takes the older call.

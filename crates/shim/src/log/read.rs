@@ -40,7 +40,10 @@ pub fn read(
     let (log, format) = match target {
         LogTarget::JsonFile(log) => (log, Format::Json),
         LogTarget::Local(log) => (log, Format::Local),
-        LogTarget::None | LogTarget::Journald { .. } | LogTarget::Syslog(_) => return None,
+        LogTarget::Journald { fields } => {
+            return Some(super::journald_read::read(fields, query, running));
+        }
+        LogTarget::None | LogTarget::Syslog(_) => return None,
     };
     let reader = Reader {
         path: log.path.clone(),

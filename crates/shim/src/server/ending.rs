@@ -90,9 +90,10 @@ impl Shim {
 
     fn init_ended(&mut self, code: i32) -> io::Result<()> {
         let at = now();
+        // ORDER: asked first, because systemd removes a group soon after its last process has ended.
+        let oom_killed = self.oom.killed(&self.running.cgroup);
         // With a pid namespace everybody else is dead by now; without one they end here.
         cgroups::kill(&self.running.cgroup);
-        let oom_killed = cgroups::oom_killed(&self.running.cgroup);
         let exit = Exit { code, oom_killed, at, witnessed: true };
         if let Some(init) = self.children[0].as_mut() {
             init.ended = true;

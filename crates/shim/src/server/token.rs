@@ -16,6 +16,7 @@ pub(crate) enum Token {
     Listener,
     Daemon,
     Timer,
+    Memory,
     /// A stream of the process in this slot; slot 0 is init.
     Stream(u16, Place),
 }
@@ -29,6 +30,7 @@ impl Token {
             Self::Listener => 1,
             Self::Daemon => 2,
             Self::Timer => 3,
+            Self::Memory => 4,
             Self::Stream(slot, place) => {
                 let place = match place {
                     Place::Stdout => 0,
@@ -51,6 +53,8 @@ impl Token {
             };
             return Some(Self::Stream((number >> 20) as u16, place));
         }
-        [Self::Signals, Self::Listener, Self::Daemon, Self::Timer].get(number as usize).copied()
+        [Self::Signals, Self::Listener, Self::Daemon, Self::Timer, Self::Memory]
+            .get(number as usize)
+            .copied()
     }
 }

@@ -37,7 +37,7 @@ async fn again(world: &World, id: &DiffId) -> Vec<u8> {
     buffer.bytes()
 }
 
-fn leftovers(world: &World) -> Vec<String> {
+pub(crate) fn leftovers(world: &World) -> Vec<String> {
     let layers = std::fs::read_dir(world.temp.path().join("layers")).unwrap();
     let names = layers.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(".ingest")).collect()

@@ -9,4 +9,5 @@
 mod bench;
 mod containers;
 mod layers;
+mod mutations;
 mod world;

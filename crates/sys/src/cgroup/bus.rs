@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Where the system bus listens.
 pub(super) const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
+/// Where systemd itself listens, on hosts without a bus.
+pub(super) const PRIVATE_SOCKET: &str = "/run/systemd/private";
+
 /// LIMIT: answers of systemd are a few hundred bytes; the protocol allows 128 MiB.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -38,6 +41,14 @@ pub(super) enum Fault {
     },
 }
 
+impl Fault {
+    /// Tells whether the callee answered with systemd's error `name`.
+    pub(super) fn is(&self, name: &str) -> bool {
+        let wanted = Some(name);
+        matches!(self, Self::Refused { name, .. } if name.rsplit('.').next() == wanted)
+    }
+}
+
 impl From<io::Error> for Fault {
     fn from(source: io::Error) -> Self {
         Self::Io(source)
@@ -51,6 +62,7 @@ pub(super) enum Value {
     Flag(bool),
     Number(u64),
     Numbers(Vec<u32>),
+    Bytes(Vec<u8>),
 }
 
 /// What a call is about.
@@ -117,6 +129,10 @@ impl Writer {
                 self.signature("au");
                 self.array(4, |inner| numbers.iter().for_each(|number| inner.u32(*number)));
             }
+            Value::Bytes(bytes) => {
+                self.signature("ay");
+                self.array(1, |inner| inner.0.extend(bytes));
+            }
         }
     }
 
@@ -142,6 +158,15 @@ impl Writer {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A bus, which wants to be greeted.
+    Bus,
+    /// The service itself.
+    Direct,
+}
+
 /// A connection to a bus.
 pub(super) struct Bus {
     stream: UnixStream,
@@ -149,33 +174,52 @@ pub(super) struct Bus {
 }
 
 impl Bus {
-    /// Connects as the present user.
-    pub(super) fn connect(path: &str) -> Result<Self, Fault> {
-        Self::greet(UnixStream::connect(path)?)
+    /// Connects as the present user: to the system bus, or without one to systemd itself.
+    pub(super) fn system() -> Result<Self, Fault> {
+        match UnixStream::connect(SYSTEM_BUS) {
+            Ok(stream) => Self::greet(stream, Peer::Bus),
+            Err(missing)
+                if matches!(
+                    missing.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                let Ok(stream) = UnixStream::connect(PRIVATE_SOCKET) else {
+                    return Err(missing.into());
+                };
+                Self::greet(stream, Peer::Direct)
+            }
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// Authenticates on a fresh connection.
-    pub(super) fn greet(mut stream: UnixStream) -> Result<Self, Fault> {
+    pub(super) fn greet(mut stream: UnixStream, peer: Peer) -> Result<Self, Fault> {
         let patience = Some(Duration::from_secs(25));
         stream.set_read_timeout(patience)?;
         stream.set_write_timeout(patience)?;
         let uid = rustix::process::geteuid().as_raw().to_string();
         let hex: Vec<_> = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        stream.write_all(format!("\0AUTH EXTERNAL {}\r\n", hex.concat()).as_bytes())?;
+        let mut greeting = format!("\0AUTH EXTERNAL {}\r\nBEGIN\r\n", hex.concat()).into_bytes();
+        let mut serial = 0;
+        if peer == Peer::Bus {
+            let hello = Target {
+                destination: "org.freedesktop.DBus",
+                path: "/org/freedesktop/DBus",
+                interface: "org.freedesktop.DBus",
+                member: "Hello",
+            };
+            serial = 1;
+            greeting.extend(message(serial, &hello, "", &[]));
+        }
+        // All at once, because every answer waited for is two context switches. That to the hello is passed over
+        // by the first call; a bus that refuses it closes the connection.
+        stream.write_all(&greeting)?;
         let answer = read_line(&mut stream)?;
         if !answer.starts_with("OK ") {
             return Err(Fault::Refused { name: "AUTH".to_owned(), text: answer });
         }
-        stream.write_all(b"BEGIN\r\n")?;
-        let mut bus = Self { stream, serial: 0 };
-        let hello = Target {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "Hello",
-        };
-        bus.call(&hello, "", &Writer::default())?;
-        Ok(bus)
+        Ok(Self { stream, serial })
     }
 
     /// Calls a method and waits until it has answered.

@@ -16,7 +16,7 @@ use super::layout::{Hierarchy, Layout};
 use super::tree::{self, Place, Wait};
 use super::{Error, PATIENCE, Resources, Stats, Warning};
 
-pub(super) use apply::weight_of_shares;
+pub(super) use apply::{io_weight, swap_alone, weight_of_shares};
 
 /// A group of version 2.
 #[derive(Debug)]
@@ -135,6 +135,12 @@ impl Group {
 
     pub(super) fn apply(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
         apply::apply(&self.directory, resources)
+    }
+
+    /// Returns the limit of memory in force; -1 for none.
+    pub(super) fn memory_limit(&self) -> Option<i64> {
+        let limit = self.directory.read_number("memory.max").ok()?;
+        Some(limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1))
     }
 
     pub(super) fn stats(&self) -> Result<Stats, Error> {

@@ -3,4 +3,5 @@
 
 mod archives;
 mod interop;
+mod layouts;
 mod world;

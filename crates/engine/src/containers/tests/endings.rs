@@ -255,7 +255,9 @@ async fn nobody_waits_for_a_patient_stop() {
         let hasty = StopRequest { signal: None, timeout: Some(StopTimeout::After(Duration::ZERO)) };
         engine.containers.stop("other", hasty).await.unwrap();
     };
-    tokio::time::timeout(Duration::from_secs(10), others).await.expect("they need not wait");
+    tokio::time::timeout(Duration::from_secs(10), Box::pin(others))
+        .await
+        .expect("they need not wait");
     patient.await.unwrap().unwrap();
     assert_eq!(engine.containers.inspect("other", false).await.unwrap().state.exit_code, 137);
 }

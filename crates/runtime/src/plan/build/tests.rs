@@ -103,6 +103,22 @@ fn refuses_what_cannot_work() {
 }
 
 #[test]
+fn id_maps_come_first_where_the_parent_has_no_rights() {
+    let spec = spec(&SMALL.replace(r#"{"type": "pid"}"#, r#"{"type": "user"}"#));
+    let rootfs = RootfsPlan::Directory { path: "/rootfs".into() };
+    let (user, bundle) = (ProcessUser::Spec, Path::new("/bundle"));
+    let first = |unprivileged| {
+        let facts = Facts { unprivileged, ..Facts::default() };
+        let (spec, rootfs, user, facts) = (&spec, &rootfs, &user, &facts);
+        let plan = init_plan(&PlanInput { id: "one", bundle, spec, rootfs, user, facts }).unwrap();
+        assert!(plan.steps.contains(&Step::AwaitIdMaps));
+        plan.steps[..2].to_vec()
+    };
+    assert_eq!(first(true), [Step::AwaitIdMaps, Step::ForbidDumping]);
+    assert_eq!(first(false)[0], Step::ForbidDumping);
+}
+
+#[test]
 fn a_shared_mount_namespace_keeps_its_root() {
     let text = plan(&spec(&SMALL.replace(r#"{"type": "mount"},"#, ""))).unwrap().to_string();
     assert!(!text.contains("isolate") && !text.to_lowercase().contains("pivot"), "{text}");

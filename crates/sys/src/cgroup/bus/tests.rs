@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use super::{Bus, Fault, Target, Value, Writer, read_line, word};
+use super::{Bus, Fault, Peer, Target, Value, Writer, read_line, word};
 
 /// A bus that greets one client, answers its hello, and then what `answer` says.
 fn bus(answer: fn(serial: u32) -> Vec<Vec<u8>>) -> (UnixStream, std::thread::JoinHandle<Vec<u8>>) {
@@ -73,7 +73,7 @@ fn call(stream: UnixStream) -> Result<(), Fault> {
     body.text("x.scope");
     body.properties(&[("Delegate", Value::Flag(true)), ("PIDs", Value::Numbers(vec![7]))]);
     let target = Target { destination: "d", path: "/p", interface: "i", member: "m" };
-    Bus::greet(stream)?.call(&target, "sa(sv)", &body)
+    Bus::greet(stream, Peer::Bus)?.call(&target, "sa(sv)", &body)
 }
 
 #[test]
@@ -120,6 +120,24 @@ fn nonsense_is_an_error() {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(b"OK x\r\n").expect("written");
         ours.write_all(&garbage).expect("written");
-        assert!(matches!(Bus::greet(theirs), Err(Fault::Io(_))));
+        assert!(matches!(call(theirs), Err(Fault::Io(_))));
     }
+}
+
+#[test]
+fn a_service_without_a_bus_gets_no_hello() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let server = std::thread::spawn(move || {
+        let mut stream = theirs;
+        read_line(&mut stream).expect("a line");
+        stream.write_all(b"OK 0123\r\n").expect("written");
+        assert_eq!(read_line(&mut stream).expect("a line"), "BEGIN");
+        let first = read_message(&mut stream);
+        stream.write_all(&reply(2, 1, None)).expect("written");
+        word(&first, 8)
+    });
+    let target = Target { destination: "d", path: "/p", interface: "i", member: "m" };
+    let mut bus = Bus::greet(ours, Peer::Direct).expect("authenticated");
+    bus.call(&target, "", &Writer::default()).expect("answered");
+    assert_eq!(server.join().expect("the server ended"), Some(1));
 }

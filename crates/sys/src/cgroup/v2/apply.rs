@@ -114,7 +114,7 @@ fn memory(group: &Directory, memory: &Memory, warnings: &mut Vec<Warning>) -> Re
 }
 
 /// Returns the limit of swap alone, out of the limit of memory and that of the sum.
-pub(super) fn swap_alone(
+pub(in crate::cgroup) fn swap_alone(
     limit: i64,
     limit_is_new: bool,
     sum: Option<i64>,
@@ -198,7 +198,7 @@ fn bandwidth(group: &Directory, cpu: &Cpu) -> Result<(), Error> {
 }
 
 /// Converts a weight from Docker's range (10 to 1000) to that of `io.weight` (1 to 10000).
-pub(super) fn io_weight(weight: u16) -> u64 {
+pub(in crate::cgroup) fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.max(10) - 10) * 9999 / 990
 }
 
