@@ -4,7 +4,7 @@ CARGO ?= cargo
 JOBS ?= $(shell nproc)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
-.PHONY: demo test test-guest release bench check clean needs-rust needs-test
+.PHONY: demo test test-guest test-service release bench check clean needs-rust needs-test
 
 # A daemon of its own, a real program in a container, nothing left behind. Offline once the dependencies are fetched.
 demo: needs-rust
@@ -25,12 +25,24 @@ test-guest: needs-rust
 	tests/guest/cgroup2 target/$(TARGET)/release/rorqual
 	tests/guest/systemd target/$(TARGET)/release/rorqual
 
-# The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it.
+# redis and nginx of Debian under load while the daemon is killed again and again: two minutes, and one for the image,
+# which is downloaded once. Then the scenarios that take too long for every run.
+test-service: needs-rust
+	tests/install --service
+	$(CARGO) build --release --package rorqual
+	tests/service/run target/$(TARGET)/release/rorqual $(or $(SECONDS),120) $(or $(KILLS),8)
+	$(CARGO) test --release --package rorqual --test e2e -- --ignored --nocapture
+
+# The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it; its manual pages and
+# completions below dist/man and dist/completion.
 release: needs-rust
 	$(CARGO) build --release --package rorqual
 	mkdir -p dist
 	install -m 0755 target/$(TARGET)/release/rorqual dist/rorqual
 	for name in rq docker dockerd; do ln -sf rorqual dist/$$name; done
+	rm -rf dist/man dist/completion && mkdir -p dist/completion
+	dist/rorqual __manual dist/man/man1
+	for shell in bash zsh fish; do dist/rorqual completion $$shell > dist/completion/rorqual.$$shell; done
 
 # Paired runs against the peers that are installed; prints a table of ratios and leaves it in bench/results/.
 bench: release

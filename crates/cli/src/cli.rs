@@ -1,6 +1,7 @@
 //! A call of the program: finds the command, the settings and the daemon, and ends with a code.
 
 mod endpoint;
+pub(crate) mod plugin;
 
 use std::cell::OnceCell;
 use std::io::{IsTerminal as _, Write as _};
@@ -115,10 +116,15 @@ fn dispatch(program: &str, words: &[String]) -> Outcome {
         std::io::stdout().lock().write_all(line.as_bytes())?;
         return Ok(0);
     }
+    let all = words;
     let mut words = root.words.as_slice();
     let wants_help = words.first().is_some_and(|word| word == "help");
     if wants_help {
         words = &words[1..];
+    }
+    if let Some(plugin) = plugin_of(&root, words) {
+        let plea = [plugin.name.clone(), "--help".to_owned()];
+        return plugin.become_it(program, &root, if wants_help { &plea } else { all });
     }
     let (command, path, rest) = find(program, words, wants_help)?;
     if wants_help || command.run.is_none() && is_plea_for_help(rest) {
@@ -136,6 +142,21 @@ fn dispatch(program: &str, words: &[String]) -> Outcome {
         .and_then(|matches| matches.check_count().map(|()| matches))
         .or_else(|error| usage_failure(command, &path, error))?;
     execute(program, root, &parsed)
+}
+
+/// Finds the plugin the first word names, unless it is a command of ours.
+fn plugin_of(root: &Matches, words: &[String]) -> Option<plugin::Plugin> {
+    let name = words.first().filter(|name| command::ROOT.child(name).is_none())?;
+    plugin::find(&settings(root), name)
+}
+
+/// Reads the user's settings; without them when they cannot be read.
+fn settings(root: &Matches) -> Config {
+    let directory = config_directory(root);
+    Config::load(&directory).unwrap_or_else(|error| {
+        complain(&format!("WARNING: Error loading config file: {error}"));
+        Config::empty(&directory)
+    })
 }
 
 /// Finds the command the first words name.
@@ -237,11 +258,7 @@ fn execute(program: &str, root: Matches, matches: &Matches) -> Outcome {
     for warning in &matches.warnings {
         complain(warning);
     }
-    let directory = config_directory(&root);
-    let config = Config::load(&directory).unwrap_or_else(|error| {
-        complain(&format!("WARNING: Error loading config file: {error}"));
-        Config::empty(&directory)
-    });
+    let config = settings(&root);
     let cli = Cli { program: program.to_owned(), config, root, client: OnceCell::new() };
     let run = matches.command.run.ok_or_else(|| Failure::new("nothing to carry out"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

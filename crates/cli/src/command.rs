@@ -12,6 +12,7 @@ mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod manual;
 mod network;
 mod run;
 mod session;
@@ -104,6 +105,7 @@ pub(crate) static ROOT: Command = Command {
         &lifecycle::UPDATE,
         &lifecycle::WAIT,
         &completion::COMPLETE,
+        &manual::MANUAL,
     ],
     ..Command::EMPTY
 };

@@ -83,7 +83,7 @@ impl Screen {
             false => String::new(),
         };
         if id.is_empty() {
-            return format!("{status}{bar}\r\n");
+            return format!("{status}{bar}\n");
         }
         let at = self.lines.iter().position(|line| line == id);
         let up = match at {
@@ -94,7 +94,7 @@ impl Screen {
             }
         };
         match up {
-            0 => format!("\x1b[2K\r{head}{status}{bar}\r\n"),
+            0 => format!("\x1b[2K\r{head}{status}{bar}\n"),
             up => format!("\x1b[{up}A\x1b[2K\r{head}{status}{bar}\r\x1b[{up}B"),
         }
     }

@@ -64,6 +64,16 @@ impl Config {
         self.document.get(key)?.as_str().filter(|text| !text.is_empty())
     }
 
+    /// Returns the texts of a setting that is a list.
+    pub fn texts(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.document
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+    }
+
     /// Returns `HttpHeaders`.
     pub fn headers(&self) -> Vec<(String, String)> {
         let Some(Value::Object(headers)) = self.document.get("HttpHeaders") else {
@@ -78,10 +88,7 @@ impl Config {
 
     /// Returns `pruneFilters`.
     pub fn prune_filters(&self) -> Vec<String> {
-        let Some(Value::Array(filters)) = self.document.get("pruneFilters") else {
-            return Vec::new();
-        };
-        filters.iter().filter_map(|filter| filter.as_str().map(str::to_owned)).collect()
+        self.texts("pruneFilters").map(str::to_owned).collect()
     }
 
     /// Returns the variables that `proxies` puts into containers of the daemon at `host`.

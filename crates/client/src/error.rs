@@ -36,7 +36,7 @@ pub enum Error {
         message: String,
     },
     /// The HTTP conversation broke.
-    #[error("error during connect: {0}")]
+    #[error("error during connect: {}", explained(.0))]
     Http(#[from] hyper::Error),
     /// Reading or writing a stream failed.
     #[error(transparent)]
@@ -61,6 +61,15 @@ pub enum Error {
     /// The address of the daemon is not one.
     #[error(transparent)]
     Host(#[from] crate::InvalidHost),
+}
+
+/// Tells the whole chain of causes, which hyper's own text leaves out; TLS in the wrong place gets its own hint.
+fn explained(error: &hyper::Error) -> String {
+    let mut text = rorqual_core::full_message(error);
+    if error.is_parse() {
+        text.push_str(". Are you trying to connect to a TLS-enabled daemon without TLS?");
+    }
+    text
 }
 
 impl Error {

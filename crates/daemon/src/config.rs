@@ -38,7 +38,8 @@ pub(crate) enum ConfigError {
         why: String,
     },
     /// The file cannot be used.
-    #[error("unable to configure the daemon with file {}: {why}", path.display())]
+    // COMPAT: dockerd's text.
+    #[error("unable to configure the Docker daemon with file {}: {why}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -254,6 +255,12 @@ impl Config {
             Err(ConfigError::Setting { key, why })
         };
         let hosts = settings.parsed_list("hosts")?;
+        let data_root = absolute("data-root", "/var/lib/rorqual")?;
+        let exec_root = absolute("exec-root", "/run/rorqual")?;
+        if data_root == exec_root {
+            let why = "the data root and the exec root must be two directories".to_owned();
+            return Err(ConfigError::Setting { key: "exec-root", why });
+        }
         Ok(Self {
             hosts: if hosts.is_empty() {
                 vec![Address::Unix("/var/run/docker.sock".into())]
@@ -263,18 +270,15 @@ impl Config {
             tls: tls(&settings)?,
             allow_insecure_tcp,
             group: settings.text("group"),
-            data_root: absolute("data-root", "/var/lib/rorqual")?,
-            exec_root: absolute("exec-root", "/run/rorqual")?,
+            data_root,
+            exec_root,
             pidfile: absolute("pidfile", "/run/rorqual.pid")?,
-            logging: Logging {
-                level: level(&settings, debug)?,
-                json: settings.one_of("log-format", &["text", "json"])? == Some("json"),
-            },
+            logging: Logging { level: level(&settings, debug)?, json: is_json(&settings)? },
             debug,
             experimental: settings.bool("experimental", false),
             labels: labels(&settings)?,
             live_restore: settings.bool("live-restore", false),
-            shutdown_timeout: Duration::from_secs(settings.int("shutdown-timeout", 15, 0)? as u64),
+            shutdown_timeout: shutdown_timeout(&settings)?,
             bridge: bridge(&settings)?,
             defaults: defaults(&settings)?,
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
@@ -284,11 +288,15 @@ impl Config {
         })
     }
 
-    /// Returns which reloadable settings `newer` changes, and takes them over.
+    /// Takes over the reloadable settings of `newer`.
     pub(crate) fn reload(&mut self, newer: Self) {
         self.debug = newer.debug;
         self.logging.level = newer.logging.level;
         self.labels = newer.labels;
+        self.live_restore = newer.live_restore;
+        self.shutdown_timeout = newer.shutdown_timeout;
+        self.insecure_registries = newer.insecure_registries;
+        self.registry_mirrors = newer.registry_mirrors;
     }
 }
 
@@ -329,14 +337,38 @@ fn cgroup_driver(settings: &Settings) -> Result<Option<CgroupDriver>, ConfigErro
 /// Names under which our own runtime is known.
 pub(crate) const RUNTIMES: &[&str] = &["runc", "rorqual", "io.containerd.runc.v2"];
 
+/// COMPAT: -1 waits without end; so many seconds are one.
+fn shutdown_timeout(settings: &Settings) -> Result<Duration, ConfigError> {
+    let seconds = settings.int("shutdown-timeout", 15, -1)?;
+    Ok(Duration::from_secs(u64::from(u32::try_from(seconds).unwrap_or(u32::MAX))))
+}
+
+fn is_json(settings: &Settings) -> Result<bool, ConfigError> {
+    match settings.text("log-format").as_deref() {
+        None | Some("text") => Ok(false),
+        Some("json") => Ok(true),
+        // COMPAT: dockerd's text.
+        Some(other) => Err(ConfigError::Setting {
+            key: "log-format",
+            why: format!("invalid log format: {other}: need text or json"),
+        }),
+    }
+}
+
 fn level(settings: &Settings, debug: bool) -> Result<tracing::Level, ConfigError> {
-    let words = &["trace", "debug", "info", "warn", "error", "fatal", "panic"];
-    let level = match settings.one_of("log-level", words)? {
+    let level = match settings.text("log-level").as_deref() {
         Some("trace") => tracing::Level::TRACE,
         Some("debug") => tracing::Level::DEBUG,
-        Some("warn") => tracing::Level::WARN,
+        None | Some("info") => tracing::Level::INFO,
+        Some("warn" | "warning") => tracing::Level::WARN,
         Some("error" | "fatal" | "panic") => tracing::Level::ERROR,
-        _ => tracing::Level::INFO,
+        // COMPAT: dockerd's text.
+        Some(other) => {
+            return Err(ConfigError::Setting {
+                key: "log-level",
+                why: format!("invalid logging level: {other}: need debug, info, warn or error"),
+            });
+        }
     };
     Ok(if debug { level.max(tracing::Level::DEBUG) } else { level })
 }

@@ -1,11 +1,15 @@
 //! What handlers need: the engine, the daemon's settings as clients see them, facts about the host.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use http::StatusCode;
 use rorqual_engine::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::builtin::Builtin;
 use crate::convert::view::Shown;
+use crate::error::ApiError;
 use crate::facts::Facts;
 
 /// Shared by all handlers.
@@ -14,6 +18,29 @@ pub(crate) struct Context {
     pub(crate) builtin: Builtin,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
+    archives: Arc<Semaphore>,
+}
+
+// LIMIT: archives on the move at a time; each holds blocking threads for as long as its client takes.
+const ARCHIVES: usize = 64;
+// LIMIT: long for a busy moment, short for somebody who waits behind clients that hang.
+const ARCHIVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The right to move an archive, given back when this is dropped.
+pub(crate) struct ArchiveSlot {
+    _permit: OwnedSemaphorePermit,
+    archives: Arc<Semaphore>,
+}
+
+impl Drop for ArchiveSlot {
+    /// Gives memory back to the kernel behind the last archive: buffers of many threads leave the heap full of holes,
+    /// which an idle daemon would keep.
+    fn drop(&mut self) {
+        let is_last = self.archives.available_permits() + 1 == ARCHIVES;
+        if let (true, Ok(runtime)) = (is_last, tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn_blocking(rorqual_sys::fork::trim_heap));
+        }
+    }
 }
 
 /// The daemon's settings as clients see them.
@@ -39,13 +66,30 @@ pub(crate) struct Settings {
 }
 
 impl Context {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         engine: Engine,
         builtin: Builtin,
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
-        Self { engine, builtin, facts, settings: RwLock::new(settings) }
+        let archives = Arc::new(Semaphore::new(ARCHIVES));
+        Self { engine, builtin, facts, settings: RwLock::new(settings), archives }
+    }
+
+    /// Waits for its turn to move an archive.
+    pub(crate) async fn archive_slot(&self) -> Result<ArchiveSlot, ApiError> {
+        let slot = Arc::clone(&self.archives).acquire_owned();
+        match tokio::time::timeout(ARCHIVE_PATIENCE, slot).await {
+            Ok(Ok(permit)) => {
+                Ok(ArchiveSlot { _permit: permit, archives: Arc::clone(&self.archives) })
+            }
+            _ => Err(ApiError {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                message: format!(
+                    "{ARCHIVES} archives are being read or written already: try again when one of them has ended"
+                ),
+            }),
+        }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {

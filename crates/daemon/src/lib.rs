@@ -19,6 +19,7 @@ mod wiring;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rorqual_core::full_message;
 
@@ -50,12 +51,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // LIMIT: two workers serve requests; more would only add memory, because work that blocks has its own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(64)
-        .thread_keep_alive(std::time::Duration::from_secs(5))
+        // LIMIT: above what all archives on the move can hold, because each may wait for its client for hours and a
+        // database call must find a thread; threads exist only while they work.
+        .max_blocking_threads(512)
+        .thread_keep_alive(IDLE_THREAD)
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run::run(line, config, filter)),
+        Ok(runtime) => {
+            runtime.spawn(keep_a_thread());
+            runtime.block_on(run::run(line, config, filter))
+        }
         Err(error) => Err(error.into()),
     };
     match ended {
@@ -63,5 +69,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             usage::complain(&format!("failed to start daemon: {}", full_message(&*error)))
         }
+    }
+}
+
+// LIMIT: how long an idle thread for blocking work stays, and how often one of them is given something to do.
+const IDLE_THREAD: Duration = Duration::from_secs(10);
+const ERRAND: Duration = Duration::from_secs(4);
+
+/// Keeps one thread for blocking work alive: when there are none and no more can be made, tokio panics, and whatever
+/// needed one, the end of a container say, would be lost. With one, work waits for it.
+async fn keep_a_thread() {
+    loop {
+        let _ = tokio::task::spawn_blocking(|| ()).await;
+        tokio::time::sleep(ERRAND).await;
     }
 }

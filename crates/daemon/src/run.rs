@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::{IpcMode, Ownership};
-use rorqual_engine::{CgroupDriver, EventKind};
+use rorqual_engine::{CgroupDriver, Ending, EventKind};
 use rorqual_http::{Address, Bound, Limits, Server, UnixAccess, bind, inherited, server_config};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -251,17 +251,26 @@ fn reload(
     }
     verbosity.set(config.logging.level);
     let settings = Arc::new(settings(config, &context.facts, insecure));
-    let attributes: BTreeMap<String, String> = [
-        ("name", crate::facts::host_name()),
-        ("debug", config.debug.to_string()),
-        ("labels", serde_json::Value::from(config.labels.clone()).to_string()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
     context.set_settings(settings);
     let id = context.facts.id.clone();
-    context.engine.events.emit(EventKind::Daemon, "reload", id, attributes);
+    context.engine.events.emit(EventKind::Daemon, "reload", id, reloaded(config));
     tracing::info!("configuration reloaded");
+}
+
+/// The attributes of the event `reload`: the settings that are read again, as they are now.
+fn reloaded(config: &Config) -> BTreeMap<String, String> {
+    let list = |list: &[String]| serde_json::Value::from(list.to_vec()).to_string();
+    [
+        ("name", crate::facts::host_name()),
+        ("debug", config.debug.to_string()),
+        ("insecure-registries", list(&config.insecure_registries)),
+        ("labels", list(&config.labels)),
+        ("live-restore", config.live_restore.to_string()),
+        ("registry-mirrors", list(&config.registry_mirrors)),
+        ("shutdown-timeout", config.shutdown_timeout.as_secs().to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 /// Stops accepting, ends streams, waits for operations, stops containers (unless they live on).
@@ -278,7 +287,8 @@ async fn shut_down(
     // Short requests get a moment; streams never end by themselves.
     tokio::time::timeout(Duration::from_millis(500), server.drained()).await.ok();
     let ending = async {
-        context.engine.shutdown().await;
+        let Config { live_restore, shutdown_timeout: patience, .. } = *config;
+        context.engine.shutdown(Ending { live_restore, patience }).await;
     };
     // COMPAT: whoever asks three times is obeyed at once; the containers go on then, and are adopted later.
     let impatience = async {

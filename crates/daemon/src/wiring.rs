@@ -150,8 +150,6 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.ipc_mode = defaults.ipc.clone();
     options.cgroup_namespace = defaults.cgroup_namespace;
     options.stop_timeout = defaults.stop_timeout;
-    options.shutdown_timeout = config.shutdown_timeout;
-    options.live_restore = config.live_restore;
     options.no_new_privileges = defaults.no_new_privileges;
     options.seccomp_profile = match defaults.seccomp_profile.as_str() {
         "builtin" => None,

@@ -50,6 +50,15 @@ pub struct Engine {
 // LIMIT: Docker gives the slowest container's own patience five seconds more.
 const AFTER_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How an engine ends. Both may change while the daemon runs, so they are told at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Leave containers running.
+    pub live_restore: bool,
+    /// How long to wait for containers and operations at least.
+    pub patience: Duration,
+}
+
 impl Engine {
     /// Assembles an engine and recovers what an earlier life left: replays the journal, takes over running containers,
     /// applies the restart policies, sweeps what nobody owns. Ready for requests when it returns.
@@ -76,15 +85,14 @@ impl Engine {
     }
 
     /// Ends the engine: stops the containers, unless they live on (live-restore), and waits for operations under way.
-    pub async fn shutdown(&self) {
+    pub async fn shutdown(&self, ending: Ending) {
         let world = &self.containers.world;
-        if !world.options.live_restore {
-            self.stop_all().await;
+        if !ending.live_restore {
+            self.stop_all(ending.patience).await;
         }
         world.closing.cancel();
         world.tracker.close();
-        let patience = world.options.shutdown_timeout;
-        if tokio::time::timeout(patience, world.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(ending.patience, world.tracker.wait()).await.is_err() {
             tracing::warn!(
                 "operations were still under way at shutdown; the next start takes them back"
             );
@@ -93,7 +101,7 @@ impl Engine {
     }
 
     /// Stops all containers; their restart policies bring them back with the next daemon.
-    async fn stop_all(&self) {
+    async fn stop_all(&self, least: Duration) {
         let world = &self.containers.world;
         let running: Vec<_> =
             world.index.all().into_iter().filter(|container| container.task().is_some()).collect();
@@ -103,7 +111,7 @@ impl Engine {
                 _ => None,
             }
         });
-        let longest = patience.fold(world.options.shutdown_timeout, Duration::max);
+        let longest = patience.fold(least, Duration::max);
         let stops = running.iter().map(|container| async move {
             let desired = container.state().desired;
             let id = container.id.to_string();

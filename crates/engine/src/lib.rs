@@ -37,7 +37,7 @@ mod world;
 
 pub use clock::Clock;
 pub use containers::{Containers, Waiting};
-pub use engine::Engine;
+pub use engine::{Ending, Engine};
 pub use error::{Error, Result};
 pub use events::{Event, EventKind, EventQuery, Events, Listener};
 pub use execs::Execs;

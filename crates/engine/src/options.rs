@@ -135,10 +135,6 @@ pub struct Options {
     pub cgroup_namespace: Option<Ownership>,
     /// How long `stop` waits.
     pub stop_timeout: Duration,
-    /// How long a shutdown of the daemon waits for containers at least.
-    pub shutdown_timeout: Duration,
-    /// Leave containers running when the daemon shuts down.
-    pub live_restore: bool,
     /// `no_new_privs` for all containers.
     pub no_new_privileges: bool,
     /// Seccomp profile as JSON, `unconfined`, or `None` for the built-in one.
@@ -175,8 +171,6 @@ impl Options {
             ipc_mode: IpcMode::Private,
             cgroup_namespace: None,
             stop_timeout: Duration::from_secs(10),
-            shutdown_timeout: Duration::from_secs(15),
-            live_restore: false,
             no_new_privileges: false,
             seccomp_profile: None,
             apparmor: None,

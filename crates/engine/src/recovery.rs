@@ -19,8 +19,9 @@ use crate::records::{ContainerRecord, ExecRecord, StateRecord};
 use crate::restart::at_boot;
 use crate::world::World;
 
-// LIMIT: a daemon is ready within about a second of its start, also when some shim does not answer.
-const AT_BOOT: Duration = Duration::from_secs(1);
+// LIMIT: shims answer within milliseconds, and on a machine under heavy load within seconds; so long does the daemon's
+// start wait for one that does not.
+const AT_BOOT: Duration = Duration::from_secs(3);
 // LIMIT: one attempt, of which many may follow; a busy shim answers within milliseconds.
 const ATTEMPT: Duration = Duration::from_secs(10);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);

@@ -31,7 +31,11 @@ use tokio::sync::watch;
 use crate::logs::{LogRecords, LogSource};
 use crate::records::{ContainerRecord, StateRecord};
 use crate::spec::ContainerSpec;
-use crate::{Engine, Event, EventQuery, JournalState, Listener, Options, Parts, Phase};
+use crate::{Ending, Engine, Event, EventQuery, JournalState, Listener, Options, Parts, Phase};
+
+/// The end of a daemon whose containers go on.
+pub(crate) const LIVES_ON: Ending =
+    Ending { live_restore: true, patience: Duration::from_secs(15) };
 
 /// Which step shall fail next; every step is also a point where a future can be left.
 #[derive(Default)]
@@ -108,6 +112,13 @@ impl Networks for Nets {
         _request: EndpointRequest,
     ) -> Result<Vec<Endpoint>, rorqual_network::Error> {
         Err(rorqual_network::Error::Unsupported("these networks stay as they are".to_owned()))
+    }
+    async fn rename(
+        &self,
+        _container: &ContainerId,
+        _name: &str,
+    ) -> Result<(), rorqual_network::Error> {
+        Ok(())
     }
     async fn disconnect(
         &self,
@@ -377,7 +388,6 @@ impl Host {
         let path = self.directory.path().join("journal");
         let (journal, unfinished) = Journal::open(&path).unwrap();
         let mut options = Options::docker_defaults();
-        options.live_restore = true;
         change(&mut options);
         let state = JournalState { journal: Arc::new(journal), unfinished };
         Engine::open(options, self.parts(), state).await.unwrap()

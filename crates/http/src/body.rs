@@ -1,10 +1,11 @@
 //! Bodies: of answers, whole or streamed, and of requests, bounded or handed to a blocking reader.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
@@ -100,12 +101,51 @@ pub struct RequestBody(Inner);
 
 enum Inner {
     Bytes(Bytes),
-    Incoming(Incoming),
+    Incoming(Unread),
+}
+
+// LIMIT: what is read of a body that nobody wants, so that its client gets to read the answer instead of finding its
+// connection closed while it writes.
+const UNWANTED: usize = 64 << 20;
+const UNWANTED_TIME: Duration = Duration::from_secs(10);
+
+/// A body that comes over the connection. What nobody has read when it is dropped is read and thrown away.
+struct Unread(Option<Incoming>);
+
+impl Unread {
+    async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        let frame = self.0.as_mut()?.frame().await;
+        if !matches!(frame, Some(Ok(_))) {
+            self.0 = None;
+        }
+        frame
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let Some(incoming) = self.0.take().filter(|incoming| !incoming.is_end_stream()) else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(UNWANTED_TIME, throw_away(incoming)));
+        }
+    }
+}
+
+async fn throw_away(mut incoming: Incoming) {
+    let mut count = 0;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        count += frame.data_ref().map_or(0, Bytes::len);
+        if count > UNWANTED {
+            return;
+        }
+    }
 }
 
 impl RequestBody {
     pub(crate) const fn incoming(body: Incoming) -> Self {
-        Self(Inner::Incoming(body))
+        Self(Inner::Incoming(Unread(Some(body))))
     }
 
     /// Makes a body of bytes that are there.

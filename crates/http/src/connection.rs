@@ -82,9 +82,11 @@ async fn serve_h2<S: Service>(io: RawStream, service: Arc<S>, stop: Cancellation
         .max_concurrent_streams(256)
         .max_header_list_size(64 << 10);
     let mut connection = builder.serve_connection(TokioIo::new(io), answer);
+    // ORDER: one future for the whole connection: a new one per poll would take its waker along when it is dropped.
+    let mut stopping = Box::pin(stop.cancelled());
     let mut is_stopping = false;
     let ended = poll_fn(|cx| {
-        if !is_stopping && Box::pin(stop.cancelled()).as_mut().poll(cx).is_ready() {
+        if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
             is_stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::response;
 use rustls::ServerConfig;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,6 +78,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time for a TLS handshake.
     pub handshake_timeout: Duration,
+    /// Connections of one listener at a time; further ones wait in its queue.
+    pub connections: usize,
     /// Bytes of a head.
     pub head_bytes: usize,
     /// Headers of a request.
@@ -93,6 +96,8 @@ impl Default for Limits {
             // LIMIT: as dockerd; clients keep idle connections and must not find them closed under a request.
             head_timeout: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(10),
+            // LIMIT: half of the descriptors that a process commonly has.
+            connections: 512,
             // LIMIT: registry credentials travel in a header.
             head_bytes: 256 << 10,
             headers: 128,
@@ -141,13 +146,15 @@ impl<S: Service> Server<S> {
     /// Serves a listener until [`Self::stop`]; the listener is closed (and its socket file gone) when this returns.
     pub async fn serve(&self, listener: Bound, tls: Option<Arc<ServerConfig>>) {
         let acceptor = tls.map(TlsAcceptor::from);
+        // Each listener has its own share: who floods one cannot close the others.
+        let room = Arc::new(Semaphore::new(self.limits.connections));
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = accept(&listener) => accepted,
+                accepted = accept(&listener, &room) => accepted,
             };
             match accepted {
-                Ok(transport) => self.spawn(transport, acceptor.clone()),
+                Ok((transport, place)) => self.spawn(transport, acceptor.clone(), place),
                 Err(error) => {
                     tracing::warn!(%error, address = %listener.address, "cannot accept a connection");
                     // Out of descriptors: connections that end make room, and a tight loop helps nobody.
@@ -157,7 +164,12 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn spawn(&self, transport: Transport, acceptor: Option<TlsAcceptor>) {
+    fn spawn(
+        &self,
+        transport: Transport,
+        acceptor: Option<TlsAcceptor>,
+        place: OwnedSemaphorePermit,
+    ) {
         let (service, limits) = (Arc::clone(&self.service), self.limits);
         let (stop, cut) = (self.stop.clone(), self.cut.clone());
         self.connections.spawn(async move {
@@ -177,6 +189,7 @@ impl<S: Service> Server<S> {
                 () = serve => {}
                 () = cut.cancelled() => {}
             }
+            drop(place);
         });
     }
 
@@ -197,14 +210,36 @@ impl<S: Service> Server<S> {
     }
 }
 
-async fn accept(listener: &Bound) -> std::io::Result<Transport> {
-    match &listener.socket {
-        Socket::Unix(socket) => Ok(Transport::Unix(socket.accept().await?.0)),
+/// Accepts a connection once there is room for it.
+async fn accept(
+    listener: &Bound,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(Transport, OwnedSemaphorePermit)> {
+    // INVARIANT: the semaphore is never closed.
+    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+    let transport = match &listener.socket {
+        Socket::Unix(socket) => Transport::Unix(socket.accept().await?.0),
         Socket::Tcp(socket) => {
             let (stream, _) = socket.accept().await?;
             stream.set_nodelay(true).ok();
-            Ok(Transport::Tcp(stream))
+            keep_alive(&stream);
+            Transport::Tcp(stream)
         }
+    };
+    Ok((transport, place))
+}
+
+/// Has the kernel find out about peers that vanished without a word: a stream may be silent for hours, so silence
+/// alone ends none.
+fn keep_alive(stream: &tokio::net::TcpStream) {
+    use rustix::net::sockopt;
+    // LIMIT: a peer is given up after 30 + 4 * 15 seconds without an answer.
+    let set = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(30)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 4));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection goes without keep-alive");
     }
 }
 

@@ -269,6 +269,11 @@ impl Networks for Bridges {
         self.blocking(move |inner| inner.connect_running(&container, pid, &request)).await
     }
 
+    async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), Error> {
+        let (container, name) = (*container, name.to_owned());
+        self.blocking(move |inner| inner.rename(&container, name)).await
+    }
+
     async fn disconnect(
         &self,
         container: &ContainerId,

@@ -327,6 +327,8 @@ pub trait Networks: Send + Sync + 'static {
         pid: i32,
         request: EndpointRequest,
     ) -> Result<Vec<Endpoint>, Error>;
+    /// Calls a container by another name from now on; one that is not attached has none here.
+    async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), Error>;
     /// Takes one endpoint of an attached container back; returns those that remain.
     async fn disconnect(
         &self,

@@ -307,6 +307,13 @@ impl Networks for FakeNetworks {
         self.state().connect(container, &request)
     }
 
+    async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), Error> {
+        if let Some(attached) = self.state().book.attached.get_mut(container) {
+            name.clone_into(&mut attached.name);
+        }
+        Ok(())
+    }
+
     async fn disconnect(
         &self,
         container: &ContainerId,

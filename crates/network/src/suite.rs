@@ -31,6 +31,7 @@ pub async fn all(networks: &dyn Networks, directory: &Path) {
     several_networks_at_once(networks, directory).await;
     chosen_addresses_are_kept(networks, directory).await;
     connect_and_disconnect(networks, directory).await;
+    a_new_name_is_known(networks, directory).await;
 }
 
 fn network(name: &str, subnet: &str) -> NetworkRequest {
@@ -156,6 +157,16 @@ async fn chosen_addresses_are_kept(networks: &dyn Networks, directory: &Path) {
     for record in [record, free] {
         networks.remove(&record.id).await.expect("nobody uses it");
     }
+}
+
+async fn a_new_name_is_known(networks: &dyn Networks, directory: &Path) {
+    let attach = request("bridge", 15, directory);
+    let sandbox = must_attach(networks, &attach).await;
+    networks.rename(&attach.container, "new").await.expect("renaming works");
+    let listed = networks.endpoints(&sandbox.endpoints[0].network).await.expect("listing works");
+    assert_eq!(listed, [(attach.container, "new".to_owned(), sandbox.endpoints[0].clone())]);
+    must_detach(networks, &attach).await;
+    networks.rename(&attach.container, "gone").await.expect("there is nothing to rename");
 }
 
 /// The container of this obligation lives in the caller's namespace only where that is the namespace handed out, so its

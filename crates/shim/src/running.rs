@@ -172,7 +172,14 @@ impl Task for RunningTask {
         match reach {
             KillReach::Init => send_signal(&self.pidfd, signal),
             KillReach::All => {
-                self.in_cgroup(move |cgroup| cgroups::signal_all(cgroup, signal)).await
+                let sent = self.in_cgroup(move |cgroup| cgroups::signal_all(cgroup, signal)).await;
+                match sent {
+                    // Out of descriptors, say. With init gone the shim kills the rest itself.
+                    Err(Error::Refused { .. }) if signal == Signal::KILL => {
+                        send_signal(&self.pidfd, signal)
+                    }
+                    sent => sent,
+                }
             }
         }
     }

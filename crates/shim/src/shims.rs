@@ -11,7 +11,7 @@ use rorqual_core::{ContainerId, ErrorKind};
 use rorqual_sys::seqpacket;
 
 use crate::connection::{Connection, End, unreachable};
-use crate::launch::Launcher;
+use crate::launch::{Launcher, check_descriptors};
 use crate::record::{SOCKET, ShimDirectory, shims_dir};
 use crate::running::{RunningTask, blocking, io_refused, refused, wanted};
 use crate::task::{Adoption, Launch, Task, Tasks};
@@ -110,6 +110,7 @@ impl Shims {
         let mut again = true;
         loop {
             let (ours, theirs) = seqpacket::pair().map_err(unreachable)?;
+            check_descriptors(&theirs)?;
             self.launcher.fork_shim(theirs).await?;
             let mut unfinished = Unfinished {
                 run_dir: self.run_dir.clone(),
@@ -163,12 +164,20 @@ impl Drop for Unfinished {
         let (run_dir, container, cgroup) =
             (self.run_dir.clone(), self.container, self.cgroup.take());
         tracing::warn!(%container, "a launch did not come to its end, taking it down");
-        // A thread, because this may be dropped while the runtime shuts down.
-        std::thread::spawn(move || {
+        let work = move |connection: Connection| {
             let shim = connection.take_shim();
             takedown::after_lost_launch(&run_dir, container, shim.as_ref(), cgroup.as_deref());
-            drop(connection);
+        };
+        // A thread, because this may be dropped while the runtime shuts down; without one it is done on the spot.
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("takedown".to_owned()).spawn({
+            let work = work.clone();
+            move || receiver.recv().map(work)
         });
+        match thread {
+            Ok(_) => drop(sender.send(connection)),
+            Err(_) => work(connection),
+        }
     }
 }
 

@@ -40,21 +40,26 @@ pub fn number(name: &str) -> Option<u32> {
 
 /// Reads a limit of the calling process.
 pub fn get(resource: u32) -> io::Result<Rlimit> {
-    exchange(resource, None)
+    exchange(0, resource, None)
 }
 
 /// Sets a limit of the calling process.
 pub fn set(resource: u32, limit: Rlimit) -> io::Result<()> {
-    exchange(resource, Some(limit)).map(|_| ())
+    exchange(0, resource, Some(limit)).map(|_| ())
 }
 
-fn exchange(resource: u32, new: Option<Rlimit>) -> io::Result<Rlimit> {
+/// Sets a limit of another process.
+pub fn set_of(pid: i32, resource: u32, limit: Rlimit) -> io::Result<()> {
+    exchange(pid, resource, Some(limit)).map(|_| ())
+}
+
+fn exchange(pid: i32, resource: u32, new: Option<Rlimit>) -> io::Result<Rlimit> {
     let new = new.map(|limit| libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard });
     let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let new_pointer = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: both pointers are null or valid for the time of the call.
     let result =
-        unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new_pointer, &raw mut old) };
+        unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new_pointer, &raw mut old) };
     if result == 0 {
         Ok(Rlimit { soft: old.rlim_cur, hard: old.rlim_max })
     } else {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::leak;
@@ -13,6 +14,7 @@ use crate::wait::eventually;
 use crate::{TestResult, image};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+static SWEEP: Once = Once::new();
 
 /// How to start the daemon.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,10 @@ pub struct HostOptions {
     pub flags: Vec<String>,
     /// Text of its configuration file.
     pub config: Option<String>,
+    /// Shell commands that the daemon's process executes before it becomes the daemon, as `ulimit -n 64`.
+    pub before: Option<String>,
+    /// Hand the listening socket over, as systemd does.
+    pub activated: bool,
 }
 
 /// A running daemon with everything that belongs to it. [`Host::finish`] ends it and checks for leaks.
@@ -44,6 +50,7 @@ impl Host {
     pub fn start_with(binary: impl Into<PathBuf>, options: HostOptions) -> TestResult<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("rorqual-test-{}-{number}", std::process::id());
+        SWEEP.call_once(leak::sweep_dead_harnesses);
         let folder = tempfile::Builder::new().prefix("rorqual-test-").tempdir()?;
         if let Some(config) = &options.config {
             std::fs::write(folder.path().join("daemon.json"), config)?;
@@ -86,8 +93,16 @@ impl Host {
         let log = File::options().create(true).append(true).open(path.join("daemon.log"))?;
         let config = path.join("daemon.json");
         let mut command = self.enter();
-        command.arg(&self.binary).arg("daemon");
-        command.arg("-H").arg(format!("unix://{}", self.socket().display()));
+        if let Some(before) = &self.options.before {
+            command.args(["sh", "-c", &format!("{before} && exec \"$@\""), "sh"]);
+        }
+        if self.options.activated {
+            command.args(["sh", "-c", HAND_OVER, "activation"]).arg(&self.binary).arg("daemon");
+            command.args(["-H", "fd://"]);
+        } else {
+            command.arg(&self.binary).arg("daemon");
+            command.arg("-H").arg(format!("unix://{}", self.socket().display()));
+        }
         command.arg("--data-root").arg(path.join("data")).arg("--exec-root").arg(path.join("run"));
         command
             .arg("-p")
@@ -97,7 +112,7 @@ impl Host {
             command.arg("--config-file").arg(config);
         }
         command.args(&self.options.flags);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.stdin(self.daemon_input()?).stdout(log.try_clone()?).stderr(log);
         let mut daemon = command.spawn()?;
         let answers = eventually("the daemon answers", || {
             if let Ok(Some(status)) = daemon.try_wait() {
@@ -107,6 +122,17 @@ impl Host {
         });
         self.daemon = Some(daemon);
         Ok(answers??)
+    }
+
+    /// What the daemon gets as standard input: the socket to listen at when it is handed over, otherwise nothing.
+    fn daemon_input(&self) -> TestResult<Stdio> {
+        if !self.options.activated {
+            return Ok(Stdio::null());
+        }
+        // An earlier one is no longer listened at.
+        let _ = std::fs::remove_file(self.socket());
+        let listener = std::os::unix::net::UnixListener::bind(self.socket())?;
+        Ok(std::os::fd::OwnedFd::from(listener).into())
     }
 
     /// Begins a command line that runs in the host's namespaces.
@@ -143,6 +169,46 @@ impl Host {
         Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status()?;
         eventually("the daemon stops", || daemon.try_wait().ok().flatten())?;
         Ok(())
+    }
+
+    /// Sends the daemon a signal by name.
+    pub fn signal_daemon(&self, signal: &str) -> TestResult {
+        let pid = self.daemon_pid().ok_or("the daemon does not run")?;
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
+        if sent.success() { Ok(()) } else { Err("cannot send a signal to the daemon".into()) }
+    }
+
+    /// Lets the machine lose its power and start again: every process ends at once and the exec root is empty.
+    pub fn reboot(&mut self) -> TestResult {
+        self.kill_daemon()?;
+        let gone = || {
+            let alive = leak::process_ids(self.folder.path(), &self.cgroup);
+            for pid in &alive {
+                // It may have ended meanwhile.
+                let _ = Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status();
+            }
+            alive.is_empty().then_some(())
+        };
+        eventually("all processes are gone", gone)?;
+        leak::remove_cgroups(&self.cgroup);
+        std::fs::remove_dir_all(self.folder.path().join("run"))?;
+        self.start_daemon()
+    }
+
+    /// Runs a second daemon with `flags` on this host, which must refuse to start.
+    pub fn refused_daemon<S: AsRef<OsStr>>(
+        &self,
+        flags: impl IntoIterator<Item = S>,
+    ) -> TestResult<Finished> {
+        // LIMIT: a daemon that does start is ended after this many seconds, and has another exit code then.
+        let mut command = self.command("timeout");
+        command.arg("20").arg(&self.binary).arg("daemon").args(flags);
+        finish(command, &[])
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, command: Command) -> TestResult<Finished> {
+        finish(command, &[])
     }
 
     /// Prepares a command inside the host's namespaces.
@@ -243,6 +309,9 @@ impl Drop for Host {
         let _ = writeln!(std::io::stderr(), "daemon log:\n{}", self.daemon_log());
     }
 }
+
+/// Moves the socket from standard input to descriptor 3 and says so, as systemd does.
+const HAND_OVER: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
 
 /// Starts the process that keeps a host's namespaces; returns once they are ready.
 fn hold_namespaces(folder: &Path) -> TestResult<Child> {

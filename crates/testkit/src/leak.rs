@@ -3,14 +3,17 @@
 //! Looks only for things that carry the scenario's own marks, so scenarios can run side by side.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Lists what is left: processes that mention `folder` or sit in `cgroup`, mounts below `folder`, cgroups.
 pub(crate) fn leftovers(folder: &Path, cgroup: &str) -> Vec<String> {
     let folder = folder.to_string_lossy();
     let mut found = processes(&folder, cgroup);
     found.extend(mounts(&folder));
-    cgroups(Path::new("/sys/fs/cgroup"), cgroup, 4, &mut found);
+    cgroups(Path::new(CGROUPS), cgroup, 4, &mut found);
     found
 }
 
@@ -25,6 +28,72 @@ pub(crate) fn left_by_containers(folder: &Path, links: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Ends the processes and removes the cgroups of harnesses that were killed before they could clean up.
+pub(crate) fn sweep_dead_harnesses() {
+    let mut found = Vec::new();
+    cgroup_paths(Path::new(CGROUPS), "rorqual-test-", 4, &mut found);
+    for path in found.iter().filter(|path| harness_of(path).is_some_and(is_gone)) {
+        empty_and_remove(path);
+    }
+}
+
+/// Reads the harness' process id out of `rorqual-test-PID-NUMBER`.
+fn harness_of(cgroup: &Path) -> Option<u32> {
+    let name = cgroup.file_name()?.to_str()?;
+    name.strip_prefix("rorqual-test-")?.split('-').next()?.parse().ok()
+}
+
+fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Kills what is in a tree of cgroups and removes it, leaves first. Killed processes need a moment.
+fn empty_and_remove(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            empty_and_remove(&entry.path());
+        }
+    }
+    let removed = crate::eventually("the cgroup is empty", || {
+        let inside = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines() {
+            // One that has ended meanwhile is what we want.
+            let _ = Command::new("kill").args(["-KILL", pid]).output();
+        }
+        let gone = fs::remove_dir(path);
+        (gone.is_ok() || !path.exists()).then_some(())
+    });
+    // A frozen or unkillable one stays; the harness of its own names it.
+    drop(removed);
+}
+
+/// Lists the processes of a scenario by id: those that mention `folder` or sit in `cgroup`.
+pub(crate) fn process_ids(folder: &Path, cgroup: &str) -> Vec<String> {
+    let described = processes(&folder.to_string_lossy(), cgroup);
+    let dead = |line: &&String| line.contains(") Z ");
+    let id = |line: &String| line.split([' ', ':']).nth(1).map(str::to_owned);
+    described.iter().filter(|line| !dead(line)).filter_map(id).collect()
+}
+
+/// Removes the groups of a scenario, as a machine that starts again has none.
+pub(crate) fn remove_cgroups(cgroup: &str) {
+    let mut found = Vec::new();
+    cgroups(Path::new("/sys/fs/cgroup"), cgroup, 4, &mut found);
+    for path in found.iter().filter_map(|line| line.strip_prefix("cgroup ")) {
+        remove_cgroup(Path::new(path));
+    }
+}
+
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // The leak check finds what could not be removed.
+    let _ = fs::remove_dir(path);
 }
 
 fn processes(folder: &str, cgroup: &str) -> Vec<String> {
@@ -55,14 +124,21 @@ fn mounts(folder: &str) -> Vec<String> {
 }
 
 fn cgroups(below: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
+    let mut paths = Vec::new();
+    cgroup_paths(below, name, depth, &mut paths);
+    found.extend(paths.iter().map(|path| format!("cgroup {}", path.display())));
+}
+
+/// Finds the uppermost cgroups with `name` in their names.
+fn cgroup_paths(below: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(below).into_iter().flatten().flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
         if entry.file_name().to_string_lossy().contains(name) {
-            found.push(format!("cgroup {}", entry.path().display()));
+            found.push(entry.path());
         } else if depth > 0 {
-            cgroups(&entry.path(), name, depth - 1, found);
+            cgroup_paths(&entry.path(), name, depth - 1, found);
         }
     }
 }

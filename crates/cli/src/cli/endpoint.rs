@@ -56,6 +56,15 @@ pub(crate) fn default_host(root: &Matches, program: &str) -> String {
     }
 }
 
+/// Returns the daemon that plugins would not find by themselves: our own socket, where nothing else was chosen.
+pub(super) fn host_for_plugins(root: &Matches, program: &str) -> Option<String> {
+    let chosen = root.given("host") || root.given("context");
+    if chosen || variable("DOCKER_HOST").is_some() || variable("DOCKER_CONTEXT").is_some() {
+        return None;
+    }
+    Some(default_host(root, program)).filter(|host| host != DOCKER_SOCKET)
+}
+
 /// Completes what users shorten: `host`, `host:port`, `unix://`, `tcp://`.
 fn normal_host(text: &str) -> String {
     match text.trim() {

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::task;
-use crate::cli::Cli;
+use crate::cli::{Cli, plugin};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{self, Args, Command, Completes, Flag, Kind, Matches, Offer};
 use crate::output::text::short_id;
@@ -11,7 +11,7 @@ use crate::output::text::short_id;
 /// `completion`
 pub(super) static COMPLETION: Command = Command {
     name: "completion",
-    usage: "bash|zsh|fish",
+    usage: "bash|zsh|fish|powershell",
     about: "Print the script that completes commands in a shell",
     flags: &[&[Flag::new("no-descriptions", Kind::Bool, "Leave descriptions out").hidden()]],
     args: Args::Exactly(1),
@@ -33,14 +33,31 @@ pub(super) static COMPLETE: Command = Command {
 async fn completion(cli: &Cli, matches: &Matches) -> Outcome {
     let shell = matches.word(0);
     let script = flag::script(shell, &cli.program).ok_or_else(|| {
-        Failure::new(format!("unsupported shell {shell:?}: need bash, zsh or fish"))
+        Failure::new(format!("unsupported shell {shell:?}: need bash, zsh, fish or powershell"))
     })?;
     cli.print(&script)?;
     Ok(0)
 }
 
 async fn complete(cli: &Cli, matches: &Matches) -> Outcome {
-    match flag::candidates(&super::ROOT, &matches.words) {
+    if let Some(plugin) = matches.words.first().and_then(|name| plugin::find(&cli.config, name))
+        && matches.words.len() > 1
+    {
+        let (words, files) = plugin.candidates(&matches.words);
+        let offer = if words.is_empty() && files { Offer::Files } else { Offer::Words(words) };
+        return show(cli, offer).await;
+    }
+    let mut offer = flag::candidates(&super::ROOT, &matches.words);
+    if let (Offer::Words(words), 0 | 1) = (&mut offer, matches.words.len())
+        && matches.words.first().is_none_or(|word| !word.starts_with('-'))
+    {
+        words.extend(plugin::all(&cli.config).into_iter().map(|one| (one.name, String::new())));
+    }
+    show(cli, offer).await
+}
+
+async fn show(cli: &Cli, offer: Offer) -> Outcome {
+    match offer {
         Offer::Files => cli.line(":files")?,
         Offer::Words(words) => {
             for (word, description) in words {

@@ -1,6 +1,8 @@
 //! `cp`: files between a container and our file system, as tar archives.
 
-use std::io::{Read, Write};
+mod unpack;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
@@ -171,7 +173,7 @@ struct Place {
 
 impl Place {
     fn local(target: &str, source: &str, is_directory: bool) -> Result<Self, Failure> {
-        let path = Path::new(target);
+        let path = &followed(Path::new(target));
         let contents = is_contents(source);
         if path.is_dir() {
             let top = if contents { None } else { Some(last_name(source)) };
@@ -191,8 +193,21 @@ impl Place {
                 directory.display().to_string()
             )));
         }
-        Ok(Self { directory, top: Some(last_name(target)) })
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok(Self { directory, top: Some(name.unwrap_or_else(|| last_name(target))) })
     }
+}
+
+/// Follows the links that the user himself named as target.
+fn followed(path: &Path) -> PathBuf {
+    // LIMIT: as the kernel does.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(link) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new(".")).join(link);
+    }
+    path
 }
 
 /// Unpacks an answer's archive; returns how many bytes came.
@@ -205,81 +220,9 @@ async fn extract(answer: Response, place: Place, owners: bool) -> Result<u64, Fa
         }
     });
     let reader = SyncIoBridge::new(tokio_util::io::StreamReader::new(stream.boxed()));
-    let work = tokio::task::spawn_blocking(move || unpack(reader, &place, owners));
+    let work = tokio::task::spawn_blocking(move || unpack::unpack(reader, &place, owners));
     let result = work.await.map_err(|error| Failure::new(error.to_string()))?;
     result.map_err(|error| Failure::new(system_text(&error)))
-}
-
-/// Renames the top of an archive on its way to the unpacker, which keeps all paths inside.
-fn unpack(reader: impl Read + Send, place: &Place, owners: bool) -> std::io::Result<u64> {
-    let (pipe_reader, pipe_writer) = std::io::pipe()?;
-    std::thread::scope(|scope| {
-        let renaming = scope.spawn(move || {
-            let counted = Counted { inner: reader, count: 0 };
-            rename_top(counted, pipe_writer, place.top.as_deref())
-        });
-        let mut archive = tar::Archive::new(pipe_reader);
-        archive.set_preserve_permissions(true);
-        archive.set_preserve_mtime(true);
-        archive.set_preserve_ownerships(owners);
-        let unpacked = archive.unpack(&place.directory);
-        // A reader that gave up ends the writer, too.
-        drop(archive);
-        let renamed = renaming.join().map_err(|_| std::io::Error::other("copying failed"))?;
-        unpacked.and(renamed)
-    })
-}
-
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count += count as u64;
-        Ok(count)
-    }
-}
-
-fn rename_top<R: Read>(
-    reader: Counted<R>,
-    writer: impl Write,
-    top: Option<&str>,
-) -> std::io::Result<u64> {
-    let mut archive = tar::Archive::new(reader);
-    let mut builder = tar::Builder::new(writer);
-    let mut root: Option<PathBuf> = None;
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let root = root.get_or_insert_with(|| path.components().take(1).collect()).clone();
-        let renamed = |path: &Path| -> PathBuf {
-            let rest = path.strip_prefix(&root).unwrap_or(path);
-            match top {
-                Some(top) => Path::new(top).join(rest),
-                None => rest.to_owned(),
-            }
-        };
-        let new = renamed(&path);
-        if new.as_os_str().is_empty() {
-            continue;
-        }
-        let mut header = entry.header().clone();
-        match (header.entry_type(), entry.link_name()?) {
-            (tar::EntryType::Link, Some(link)) => {
-                let link = renamed(&link);
-                builder.append_link(&mut header, &new, link)?;
-            }
-            (tar::EntryType::Symlink, Some(link)) => {
-                builder.append_link(&mut header, &new, link)?;
-            }
-            _ => builder.append_data(&mut header, &new, &mut entry)?,
-        }
-    }
-    builder.finish()?;
-    Ok(archive.into_inner().count)
 }
 
 async fn upload(cli: &Cli, matches: &Matches, source: &str, name: &str, path: &str) -> Outcome {

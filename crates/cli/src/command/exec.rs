@@ -4,8 +4,9 @@ use rorqual_client::{Client, Method, Request};
 use serde_json::{Value as Json, json};
 
 use super::create::{Streams, list_or_null, read_variables};
-use super::{run, session, task};
-use crate::cli::Cli;
+use super::session::{self, Signals};
+use super::{run, task};
+use crate::cli::{Cli, complain};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Completes, Flag, Kind, Matches};
 use crate::output::text::{encoded, query};
@@ -160,6 +161,8 @@ async fn attached_exec(
     };
     drop(mode);
     if ended == Ended::Detached {
+        // COMPAT: said, and yet no failure.
+        complain("read escape sequence");
         return Ok(0);
     }
     let state = client.get(format!("/exec/{id}/json")).await?;
@@ -207,6 +210,8 @@ impl Connected<'_> {
         let flag = self.matches.text("detach-keys");
         let keys = session::keys(self.cli, flag)?;
         let query = session::keys_query(self.cli, flag);
+        let proxied = !self.tty && (start_query.is_some() || self.matches.on("sig-proxy"));
+        let signals = proxied.then(Signals::catch);
         // ORDER: before the start, or output and the end would be missed.
         let (attached, waiting) = tokio::join!(
             run::attach(client, self.id, self.streams, &query),
@@ -240,11 +245,10 @@ impl Connected<'_> {
         };
         let path = format!("/containers/{}", self.id);
         let sized = self.tty && terminal::output_is_terminal();
-        let proxied = !self.tty && (start_query.is_some() || self.matches.on("sig-proxy"));
         let ended = tokio::select! {
             ended = stream::carry(connection, session) => ended?,
             () = session::keep_size(client, &path), if sized => Ended::Closed,
-            () = session::proxy_signals(client, self.id), if proxied => return Err(Failure::silent(1)),
+            () = session::forward(signals, client, self.id) => return Err(Failure::silent(1)),
         };
         drop(mode);
         if ended == Ended::Detached {

@@ -4,7 +4,8 @@ use rorqual_client::{Client, Connection, Method, Request};
 use serde_json::{Value as Json, json};
 
 use super::create::{self, CREATE_FLAGS, RUN_FLAGS, Streams};
-use super::{session, task};
+use super::session::{self, Signals};
+use super::task;
 use crate::cli::Cli;
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Completes, Matches};
@@ -111,6 +112,8 @@ impl Foreground<'_> {
         let ours = |failure: Failure| create::as_own_failure(self.matches, failure, 125);
         let (client, streams) = (self.client, self.streams);
         let keys = session::keys_query(self.cli, self.matches.text("detach-keys"));
+        // COMPAT: with a terminal the container's own line discipline makes the signals.
+        let signals = (self.matches.on("sig-proxy") && !self.tty).then(Signals::catch);
         let condition = if self.matches.on("rm") { "removed" } else { "next-exit" };
         // ORDER: both must be in place before the start, or output and the end would be missed.
         let (attached, waiting) = tokio::join!(
@@ -137,10 +140,13 @@ impl Foreground<'_> {
             }
             Ok(waiting)
         };
-        self.until_end(io, rest).await
+        tokio::select! {
+            ended = self.until_end(io, rest) => ended,
+            () = session::forward(signals, client, self.id) => Err(Failure::silent(1)),
+        }
     }
 
-    /// Drives streams, start, resizing and signals until the container ends or the user leaves.
+    /// Drives streams, start and resizing until the container ends or the user leaves.
     async fn until_end(
         &self,
         io: impl Future<Output = Result<Ended, Failure>>,
@@ -156,16 +162,7 @@ impl Foreground<'_> {
                 result = &mut io, if ended.is_none() => ended = Some(result),
             }
         };
-        let side = async {
-            let sized = self.tty && terminal::output_is_terminal();
-            // COMPAT: with a terminal the container's own line discipline makes the signals.
-            let proxied = self.matches.on("sig-proxy") && !self.tty;
-            tokio::select! {
-                () = session::keep_size(self.client, &path), if sized => {}
-                () = session::proxy_signals(self.client, self.id), if proxied => {}
-                else => std::future::pending().await,
-            }
-        };
+        let sized = self.tty && terminal::output_is_terminal();
         let end = async {
             let ended = match ended {
                 Some(ended) => ended,
@@ -178,7 +175,7 @@ impl Foreground<'_> {
         };
         tokio::select! {
             code = end => code,
-            () = side => Err(Failure::silent(1)),
+            () = session::keep_size(self.client, &path), if sized => Err(Failure::silent(1)),
         }
     }
 }

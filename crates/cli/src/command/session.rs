@@ -5,6 +5,7 @@ use std::time::Duration;
 use rorqual_client::{Client, Method, Request};
 use serde_json::Value as Json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::cli::{Cli, complain};
 use crate::failure::Failure;
@@ -50,10 +51,13 @@ async fn resize(client: &Client, path: &str) -> bool {
     client.post(format!("{path}/resize?h={rows}&w={columns}"), Json::Null).await.is_ok()
 }
 
-/// Passes our signals on to a container; never ends on its own.
-///
-/// Returns when the user insists: the third interrupt in a row ends the program itself.
-pub(super) async fn proxy_signals(client: &Client, id: &str) {
+/// Our signals, caught from the moment this is made.
+pub(super) struct Signals {
+    caught: mpsc::Receiver<&'static str>,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+impl Signals {
     const FORWARDED: [(&str, SignalKind); 8] = [
         ("HUP", SignalKind::hangup()),
         ("INT", SignalKind::interrupt()),
@@ -65,35 +69,54 @@ pub(super) async fn proxy_signals(client: &Client, id: &str) {
         // Continues a container whose client was stopped and continued.
         ("CONT", SignalKind::from_raw(18)),
     ];
-    let (sender, mut caught) = tokio::sync::mpsc::channel(16);
-    let mut tasks = tokio::task::JoinSet::new();
-    for (name, kind) in FORWARDED {
-        let Ok(mut stream) = signal(kind) else { continue };
-        let sender = sender.clone();
-        tasks.spawn(async move {
-            while stream.recv().await.is_some() {
-                if sender.send(name).await.is_err() {
-                    break;
+
+    /// Catches the signals from now on: before a container starts, or one that comes right behind its first output
+    /// would end us and leave the container alone.
+    pub(super) fn catch() -> Self {
+        let (sender, caught) = mpsc::channel(16);
+        let mut tasks = tokio::task::JoinSet::new();
+        for (name, kind) in Self::FORWARDED {
+            let Ok(mut stream) = signal(kind) else { continue };
+            let sender = sender.clone();
+            tasks.spawn(async move {
+                while stream.recv().await.is_some() {
+                    if sender.send(name).await.is_err() {
+                        break;
+                    }
                 }
+            });
+        }
+        Self { caught, _tasks: tasks }
+    }
+
+    /// Passes them on to a container; never ends on its own.
+    ///
+    /// Returns when the user insists: the third interrupt ends the program itself.
+    pub(super) async fn forward(mut self, client: &Client, id: &str) {
+        let mut insisted = 0;
+        while let Some(name) = self.caught.recv().await {
+            if matches!(name, "INT" | "TERM") {
+                insisted += 1;
             }
-        });
-    }
-    drop(sender);
-    let mut insisted = 0;
-    while let Some(name) = caught.recv().await {
-        if matches!(name, "INT" | "TERM") {
-            insisted += 1;
+            // A container that just ended, or does not run yet, gets none.
+            let _ = client
+                .post(format!("/containers/{}/kill?signal={name}", encoded(id)), Json::Null)
+                .await;
+            if insisted >= 3 {
+                complain("got 3 SIGTERM/SIGINTs, forcefully exiting");
+                return;
+            }
         }
-        // A container that just ended needs no signal.
-        let _ = client
-            .post(format!("/containers/{}/kill?signal={name}", encoded(id)), Json::Null)
-            .await;
-        if insisted >= 3 {
-            complain("got 3 SIGTERM/SIGINTs, forcefully exiting");
-            return;
-        }
+        std::future::pending::<()>().await;
     }
-    std::future::pending::<()>().await;
+}
+
+/// Passes signals on, if any are to be; never ends on its own otherwise.
+pub(super) async fn forward(signals: Option<Signals>, client: &Client, id: &str) {
+    match signals {
+        Some(signals) => signals.forward(client, id).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The answer of a container's end, asked for before it starts.

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rorqual_client::{Client, Method, Request};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rorqual_client::{Client, Method, Request, Response};
 use rorqual_core::units;
 use serde_json::Value as Json;
 
@@ -12,7 +14,7 @@ use super::task;
 use crate::cli::Cli;
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Completes, Flag, Kind, Matches};
-use crate::output::text::{encoded, short_id};
+use crate::output::text::{encoded, filters, query, short_id};
 use crate::output::{Listing, chosen_format};
 use crate::template::{Record, Value};
 
@@ -61,10 +63,15 @@ async fn stats(cli: &Cli, matches: &Matches) -> Outcome {
     let client = cli.client()?;
     let format = chosen_format(cli, matches.text("format"), "statsFormat", false);
     let whole = matches.on("no-trunc");
-    let names = if matches.words.is_empty() {
-        running(cli, matches.on("all")).await?
-    } else {
-        matches.words.clone()
+    let everything = matches.words.is_empty();
+    // ORDER: before the list, or one that starts in between would be missed.
+    let starts = match everything && !matches.on("no-stream") {
+        true => Some(watch_starts(client, matches.on("all")).await?),
+        false => None,
+    };
+    let names = match everything {
+        true => running(cli, matches.on("all")).await?,
+        false => matches.words.clone(),
     };
     if matches.on("no-stream") {
         let asked = names.iter().map(|name| once(client, name));
@@ -76,17 +83,62 @@ async fn stats(cli: &Cli, matches: &Matches) -> Outcome {
         return Ok(0);
     }
     let samples: Samples = RefCell::new(names.iter().map(|name| (name.clone(), None)).collect());
-    let following = names.iter().map(|name| follow(client, name, &samples));
     let drawing = draw(cli, &samples, &format, whole);
+    let following = follow_all(client, names, starts, &samples);
     tokio::select! {
-        outcomes = futures_util::future::join_all(following) => {
-            match outcomes.into_iter().find_map(Result::err) {
-                Some(failure) => Err(failure),
-                None => Ok(0),
-            }
-        }
+        failure = following => failure.map(|()| 0),
         drawn = drawing => drawn,
     }
+}
+
+/// Follows containers to their ends, and those that start meanwhile when `starts` tells of them; ends with the last one
+/// then only when nothing tells of new ones.
+async fn follow_all(
+    client: &Client,
+    names: Vec<String>,
+    mut starts: Option<Response>,
+    samples: &Samples,
+) -> Result<(), Failure> {
+    let is_everything = starts.is_some();
+    let mut following: FuturesUnordered<_> =
+        names.into_iter().map(|name| follow(client, name, samples)).collect();
+    loop {
+        tokio::select! {
+            Some(ended) = following.next() => match ended {
+                // One of many that is gone again is no failure.
+                Err(failure) if !is_everything => return Err(failure),
+                _ if following.is_empty() && !is_everything => return Ok(()),
+                _ => {}
+            },
+            names = next_starts(&mut starts), if is_everything => {
+                for name in names? {
+                    samples.borrow_mut().insert(name.clone(), None);
+                    following.push(follow(client, name, samples));
+                }
+            }
+        }
+    }
+}
+
+/// Asks to be told of containers that start (or are made, where those are shown, too).
+async fn watch_starts(client: &Client, all: bool) -> Result<Response, Failure> {
+    let event = if all { "event=create" } else { "event=start" };
+    let filters =
+        filters(&["type=container".to_owned(), event.to_owned()]).map_err(Failure::new)?;
+    let path = format!("/events{}", query(&[("filters", &filters)]));
+    Ok(client.send(Request::new(Method::GET, path)).await?)
+}
+
+/// Waits for the next containers that start; ends only with a failure.
+async fn next_starts(starts: &mut Option<Response>) -> Result<Vec<String>, Failure> {
+    let Some(answer) = starts else { return std::future::pending().await };
+    let Some(bytes) = answer.chunk().await? else {
+        return Err(Failure::new("the daemon ended the stream of events"));
+    };
+    // COMPAT: daemons write each event whole.
+    let events = serde_json::Deserializer::from_slice(&bytes).into_iter::<Json>();
+    let id = |event: Json| event["Actor"]["ID"].as_str().map(short_id);
+    Ok(events.map_while(Result::ok).filter_map(id).collect())
 }
 
 async fn running(cli: &Cli, all: bool) -> Result<Vec<String>, Failure> {
@@ -99,8 +151,8 @@ async fn once(client: &Client, name: &str) -> Result<Json, Failure> {
     Ok(client.get(format!("/containers/{}/stats?stream=0", encoded(name))).await?)
 }
 
-async fn follow(client: &Client, name: &str, samples: &Samples) -> Result<(), Failure> {
-    let path = format!("/containers/{}/stats?stream=1", encoded(name));
+async fn follow(client: &Client, name: String, samples: &Samples) -> Result<(), Failure> {
+    let path = format!("/containers/{}/stats?stream=1", encoded(&name));
     let mut answer = client.send(Request::new(Method::GET, path)).await?;
     let mut pending = Vec::new();
     while let Some(bytes) = answer.chunk().await? {
@@ -108,11 +160,11 @@ async fn follow(client: &Client, name: &str, samples: &Samples) -> Result<(), Fa
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
             if let Ok(sample) = serde_json::from_slice(&line) {
-                samples.borrow_mut().insert(name.to_owned(), Some(sample));
+                samples.borrow_mut().insert(name.clone(), Some(sample));
             }
         }
     }
-    samples.borrow_mut().remove(name);
+    samples.borrow_mut().remove(&name);
     Ok(())
 }
 

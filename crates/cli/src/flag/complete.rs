@@ -76,6 +76,7 @@ pub(crate) fn script(shell: &str, program: &str) -> Option<String> {
         "bash" => BASH,
         "zsh" => ZSH,
         "fish" => FISH,
+        "powershell" => POWERSHELL,
         _ => return None,
     };
     let function: String =
@@ -102,6 +103,23 @@ _@FUNCTION@_complete() {
     fi
 }
 complete -F _@FUNCTION@_complete @PROGRAM@
+"#;
+
+const POWERSHELL: &str = r#"# powershell completion of @PROGRAM@
+Register-ArgumentCompleter -Native -CommandName '@PROGRAM@' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $words = @($commandAst.CommandElements | Select-Object -Skip 1 |
+        Where-Object { $_.Extent.EndOffset -lt $cursorPosition } | ForEach-Object { $_.ToString() })
+    $lines = @(& $commandAst.CommandElements[0].ToString() __complete @words "$wordToComplete" 2>$null)
+    if ($lines.Count -eq 0 -or $lines[-1] -eq ':files') { return }
+    $lines | Select-Object -SkipLast 1 | ForEach-Object {
+        $word, $description = $_ -split "`t", 2
+        if ($word -like "$wordToComplete*") {
+            $tip = if ($description) { $description } else { $word }
+            [System.Management.Automation.CompletionResult]::new($word, $word, 'ParameterValue', $tip)
+        }
+    }
+}
 "#;
 
 const ZSH: &str = r#"#compdef @PROGRAM@

@@ -44,6 +44,10 @@ pub(crate) fn read(path: &Path, is_asked_for: bool) -> Result<Map<String, Value>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_asked_for => {
             Ok(Map::new())
         }
+        // COMPAT: dockerd's text.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(unreadable(format!("open {}: no such file or directory", path.display())))
+        }
         Err(error) => Err(unreadable(error.to_string())),
     }
 }
@@ -55,7 +59,8 @@ pub(crate) fn parse(text: &[u8]) -> Result<Map<String, Value>, String> {
     if text.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
-    let Members(members) = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let Members(members) =
+        serde_json::from_slice(text).map_err(|error| format!("invalid JSON: {error}"))?;
     let mut settings = Map::new();
     let mut unknown = Vec::new();
     for (key, value) in members {

@@ -194,7 +194,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("iptables", "iptables", Bool, Works),
     row("ipv6", "ipv6", Bool, Refused("IPv6 on the default bridge is not built yet")),
     row("labels", "label", List, Reloads),
-    row("live-restore", "live-restore", Bool, Works),
+    row("live-restore", "live-restore", Bool, Reloads),
     row("log-driver", "log-driver", Text, Works),
     row("log-format", "log-format", Text, Works),
     short("log-level", "log-level", 'l', Text, Works),
@@ -254,7 +254,7 @@ pub(crate) const ROWS: &[Row] = &[
         Bool,
         Refused("labelling by SELinux is not built yet"),
     ),
-    row("shutdown-timeout", "shutdown-timeout", Int, Works),
+    row("shutdown-timeout", "shutdown-timeout", Int, Reloads),
     short("storage-driver", "storage-driver", 's', Text, Works),
     row("storage-opts", "storage-opt", List, Refused("the overlay driver has no options")),
     row(

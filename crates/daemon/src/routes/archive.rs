@@ -1,5 +1,6 @@
 //! Files into and out of containers.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -10,7 +11,7 @@ use rorqual_api::container::PathStat;
 use rorqual_http::{Answer, RequestBody, body};
 use rorqual_snapshot::{ArchiveStat, Extract};
 
-use crate::context::Context;
+use crate::context::{ArchiveSlot, Context};
 use crate::error::invalid;
 use crate::request::{ApiRequest, Result, empty, refuse, typed};
 
@@ -60,6 +61,18 @@ fn with_stat(answer: Answer, stat: &ArchiveStat) -> Answer {
     Answer::Response(response)
 }
 
+/// An archive that is read by a client, with its slot.
+struct Held<R> {
+    archive: R,
+    _slot: ArchiveSlot,
+}
+
+impl<R: Read> Read for Held<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.archive.read(buf)
+    }
+}
+
 /// `HEAD /containers/{id}/archive`
 pub(super) async fn stat(context: Arc<Context>, request: ApiRequest) -> Result {
     let path = path(&request)?;
@@ -70,8 +83,10 @@ pub(super) async fn stat(context: Arc<Context>, request: ApiRequest) -> Result {
 /// `GET /containers/{id}/archive`
 pub(super) async fn get(context: Arc<Context>, request: ApiRequest) -> Result {
     let path = path(&request)?;
+    let slot = context.archive_slot().await?;
     let (stat, archive) = context.engine.containers.archive(request.param("id"), &path).await?;
-    Ok(with_stat(typed(StatusCode::OK, "application/x-tar", body::reader(archive))?, &stat))
+    let archive = body::reader(Held { archive, _slot: slot });
+    Ok(with_stat(typed(StatusCode::OK, "application/x-tar", archive)?, &stat))
 }
 
 /// `PUT /containers/{id}/archive`
@@ -82,6 +97,7 @@ pub(super) async fn put(context: Arc<Context>, mut request: ApiRequest) -> Resul
         copy_uid_gid: request.query.flag("copyUIDGID"),
         read_only: false,
     };
+    let _slot = context.archive_slot().await?;
     let archive = std::mem::replace(&mut request.body, RequestBody::from_bytes("")).into_reader();
     context.engine.containers.extract(request.param("id"), &path, archive, how).await?;
     empty(StatusCode::OK)
@@ -89,8 +105,10 @@ pub(super) async fn put(context: Arc<Context>, mut request: ApiRequest) -> Resul
 
 /// `GET /containers/{id}/export`
 pub(super) async fn export(context: Arc<Context>, request: ApiRequest) -> Result {
+    let slot = context.archive_slot().await?;
     let archive = context.engine.containers.export(request.param("id")).await?;
-    typed(StatusCode::OK, "application/octet-stream", body::reader(archive))
+    let archive = body::reader(Held { archive, _slot: slot });
+    typed(StatusCode::OK, "application/octet-stream", archive)
 }
 
 #[cfg(test)]

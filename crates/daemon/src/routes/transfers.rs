@@ -41,9 +41,11 @@ fn progress_sink(sender: mpsc::Sender<Piece>) -> ProgressSink {
 pub(super) async fn load(context: Arc<Context>, mut request: ApiRequest) -> Result {
     let platform = parse_platform(request.query.text("platform"))?;
     let quiet = request.query.switch("quiet", true);
+    let slot = context.archive_slot().await?;
     let archive = take_body(&mut request);
     let (sender, body) = body::channel();
     let work = async move {
+        let _slot = slot;
         let sink: ProgressSink =
             if quiet { Arc::new(|_| {}) } else { progress_sink(sender.clone()) };
         let lines = match context.engine.images.load(archive, platform, sink).await {
@@ -111,8 +113,10 @@ async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -
             None => context.engine.images.inspect(name).await?,
         };
     }
+    let slot = context.archive_slot().await?;
     let (sink, sender, body) = body::writer();
     let work = async move {
+        let _slot = slot;
         if let Err(error) = context.engine.images.save(names, platform, Box::new(sink)).await {
             // Cuts the connection, so that the client knows that the archive is not whole.
             sender.send(Err(error.into())).await.ok();
@@ -169,6 +173,7 @@ async fn import(context: Arc<Context>, mut request: ApiRequest) -> Result {
         "" => "Imported from -".to_owned(),
         message => message.to_owned(),
     };
+    let _slot = context.archive_slot().await?;
     let import = ImageImport {
         name: image_name(&request)?,
         message,

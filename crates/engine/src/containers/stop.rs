@@ -45,7 +45,16 @@ pub(super) async fn ask_to_stop(
         container.persist(&world.parts.database).await?;
         return Ok(Err(Changed::Already));
     };
+    note_wish(world, container).await;
     Ok(Ok(ask(world, container, task, request).await?))
+}
+
+/// Writes down that a user wants it stopped, before it is: a daemon that dies in between would start it again.
+async fn note_wish(world: &World, container: &Container) {
+    if let Err(error) = container.persist(&world.parts.database).await {
+        // What cannot be written must not keep anything from being stopped.
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write down the wish to stop");
+    }
 }
 
 /// Calls a pending restart off; returns whether there was one.
@@ -181,6 +190,7 @@ pub(super) async fn kill(
     })?;
     if stops {
         container.change(|state| state.desired = Desired::Stopped);
+        note_wish(world, container).await;
     }
     if signal == Signal::KILL {
         kill_and_wait(world, container, &task).await

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rorqual_core::ContainerName;
+use rorqual_core::{ContainerName, full_message};
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -45,6 +45,9 @@ pub(super) async fn rename(
     .await;
     operation.settle(result).await?;
     world.index.release_name(&old.name, container.id);
+    if let Err(error) = world.parts.networks.rename(&container.id, name.as_str()).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "others do not see the new name yet");
+    }
     world.container_event(container, "rename", [("oldName", format!("/{}", old.name))]);
     Ok(())
 }

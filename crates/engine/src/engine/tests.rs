@@ -5,13 +5,13 @@ use std::time::Duration;
 use rorqual_core::{Classify, ErrorKind, Signal};
 use rorqual_shim::fake::{Deed, Program};
 
-use crate::Phase;
 use crate::request::{
     AttachRequest, Changed, ExecSpec, ExecStart, ImageRemoveRequest, ListRequest, RemoveRequest,
     StopRequest, UpdateRequest, WaitCondition,
 };
 use crate::spec::{MountKind, MountSpec, RestartPolicy, StopTimeout, VolumeOptions};
-use crate::testing::{Host, eventually, heard, listen, phase, spec};
+use crate::testing::{Host, LIVES_ON, eventually, heard, listen, phase, spec};
+use crate::{Ending, Phase};
 
 const FORCE: RemoveRequest = RemoveRequest { force: true, volumes: false };
 
@@ -271,7 +271,7 @@ async fn execs_survive_the_daemon() {
         engine.execs.inspect(&id.to_string()).await.unwrap().exit_code
     };
     eventually("ended", async || code(&engine, ended).await == Some(3)).await;
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     drop(engine);
     host.tasks.running(web).unwrap().end_exec(ends, 4);
 
@@ -294,7 +294,7 @@ async fn a_running_container_survives_the_daemon() {
     let engine = host.boot().await;
     let id = engine.containers.create(spec("web", &[])).await.unwrap().id;
     engine.containers.start("web").await.unwrap();
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     drop(engine);
     assert!(host.tasks.running(id).is_some());
 
@@ -319,7 +319,7 @@ async fn an_exit_nobody_saw_is_learnt_at_the_next_start() {
     for name in ["once", "plain"] {
         engine.containers.start(name).await.unwrap();
     }
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     host.tasks.end(once, 0);
     host.tasks.end(plain, 9);
 
@@ -346,7 +346,7 @@ async fn after_a_reboot_policies_decide() {
         engine.containers.start(name).await.unwrap();
     }
     engine.containers.stop("stopped", StopRequest::default()).await.unwrap();
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     host.tasks.reboot();
 
     let engine = host.boot().await;
@@ -360,12 +360,12 @@ async fn after_a_reboot_policies_decide() {
 #[tokio::test]
 async fn shutdown_stops_containers_and_policies_bring_them_back() {
     let host = Host::new().await;
-    let engine = host.boot_with(|options| options.live_restore = false).await;
+    let engine = host.boot().await;
     let mut request = spec("web", &[]);
     request.restart = RestartPolicy::UnlessStopped;
     let id = engine.containers.create(request).await.unwrap().id;
     engine.containers.start("web").await.unwrap();
-    engine.shutdown().await;
+    engine.shutdown(Ending { live_restore: false, ..LIVES_ON }).await;
     assert!(host.tasks.running(id).is_none());
     let error = engine.containers.start("web").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -447,7 +447,7 @@ async fn update_reaches_the_task_and_the_record() {
     engine.containers.update("web", request).await.unwrap();
     let deeds = host.tasks.running(id).unwrap().deeds();
     assert!(matches!(deeds.last(), Some(Deed::Update(_))), "{deeds:?}");
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     let engine = host.boot().await;
     let view = engine.containers.inspect("web", false).await.unwrap();
     assert_eq!(view.spec.resources.pids, Some(7));

@@ -221,6 +221,50 @@ async fn bounds_heads_and_bodies() {
 }
 
 #[tokio::test]
+async fn reads_bodies_that_nobody_wants() {
+    let fixture = Fixture::new(Limits::default()).await;
+    let mut client = fixture.connect().await;
+    // Refused after a thousand bytes; far more than any buffer holds has to be written before the answer is read.
+    let body = vec![b'z'; 8 << 20];
+    let head = format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    deadline(client.write_all(head.as_bytes())).await.unwrap();
+    deadline(client.write_all(&body)).await.unwrap();
+    read_until(&mut client, "refused: request body is larger than 1000 bytes").await;
+    // And the connection goes on.
+    client.write_all(b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&mut client, "0 bytes").await;
+}
+
+#[tokio::test]
+async fn further_connections_wait_for_room() {
+    let fixture = Fixture::new(Limits { connections: 2, ..Limits::default() }).await;
+    let (first, second) = (fixture.connect().await, fixture.connect().await);
+    let mut third = fixture.connect().await;
+    third.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), third.read_u8()).await;
+    assert!(early.is_err(), "answered without room");
+    drop(first);
+    read_until(&mut third, "0 bytes").await;
+    drop(second);
+}
+
+#[tokio::test]
+async fn stops_idle_http2_connections_at_once() {
+    let fixture = Fixture::new(Limits::default()).await;
+    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://x/a").body(body::empty()).unwrap();
+    assert_eq!(deadline(sender.send_request(request)).await.unwrap().status(), 200);
+    fixture.server.stop();
+    deadline(fixture.server.drained()).await;
+    deadline(connection).await.unwrap().ok();
+}
+
+#[tokio::test]
 async fn gives_up_on_slow_heads() {
     let limits = Limits { head_timeout: Duration::from_millis(100), ..Limits::default() };
     let fixture = Fixture::new(limits).await;

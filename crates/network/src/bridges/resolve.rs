@@ -128,6 +128,18 @@ impl Inner {
         resolver.client.put(guest, &[]).map(drop)
     }
 
+    /// Calls a container by another name.
+    pub(super) fn rename(&self, container: &ContainerId, name: String) -> Result<(), Error> {
+        let renamed = {
+            let mut state = lock(&self.state);
+            let Some(attached) = state.book.attached.get_mut(container) else { return Ok(()) };
+            attached.name = name;
+            attached.clone()
+        };
+        self.records.save(container, &renamed)?;
+        if renamed.resolver { self.tell_names(container) } else { Ok(()) }
+    }
+
     /// Finds the resolver of an earlier daemon, or serves a running container anew.
     pub(super) fn serve_again(&self, container: &ContainerId, pid: i32) -> Result<(), Error> {
         let namespace = net::process_namespace(pid).map_err(|source| Error::Os {

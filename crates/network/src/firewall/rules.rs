@@ -308,6 +308,7 @@ fn put_nat(all: &mut Transaction, table: &str) {
         all.add_rule(table, chain, &[ipv6(), to_this_host.clone(), one].concat());
         all.add_rule(table, chain, &[ipv6(), to_this_host, any].concat());
     }
+    put_refusal(all, table);
     let chain = "postrouting";
     all.add_chain(table, chain, Some(Base { kind: "nat", hook: Hook::Postrouting, priority: 100 }));
     let from_loopback = [address_in_loopback(SOURCE), any_bridge(Meta::OutputName)].concat();
@@ -317,18 +318,33 @@ fn put_nat(all: &mut Transaction, table: &str) {
         Expression::VerdictMap(LEAVE.name, 1),
     ];
     all.add_rule(table, chain, &[ipv4(), leave].concat());
-    // The host's own loopback has no way back from a bridge, so it gets the bridge's address.
-    let from_loopback = vec![
-        Expression::Payload(PayloadBase::Network, SOURCE6, 16, 1),
-        Expression::Compare(1, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
-    ];
-    let from_loopback = [from_loopback, any_bridge(Meta::OutputName)].concat();
-    all.add_rule(table, chain, &[ipv6(), from_loopback, vec![Expression::Masquerade]].concat());
     let leave = vec![
         Expression::Payload(PayloadBase::Network, SOURCE6, 16, 1),
         Expression::VerdictMap(LEAVE6.name, 1),
     ];
     all.add_rule(table, chain, &[ipv6(), leave].concat());
+}
+
+/// Refuses what the host sends to published ports at `::1`: unlike with 127.0.0.1, the kernel does not take answers
+/// for that address from a bridge, and a client that is refused tries the next address at once.
+fn put_refusal(all: &mut Transaction, table: &str) {
+    let chain = "refuse-loopback6";
+    let before_translation = Base { kind: "filter", hook: Hook::Output, priority: -150 };
+    all.add_chain(table, chain, Some(before_translation));
+    for tcp in [true, false] {
+        let how = if tcp { Compare::Equal } else { Compare::NotEqual };
+        let rule = vec![
+            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+            Expression::Compare(1, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
+            Expression::Meta(Meta::TransportProtocol, 1),
+            Expression::Compare(1, how, vec![6]),
+            Expression::Meta(Meta::TransportProtocol, 8),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
+            Expression::Refuse(tcp),
+        ];
+        all.add_rule(table, chain, &[ipv6(), rule].concat());
+    }
 }
 
 fn put_forward(all: &mut Transaction, table: &str, router: Router) {

@@ -1,7 +1,10 @@
 //! `kill -9` of daemon, launcher and shim: nothing is lost, and what is told is true.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Instant;
 
 use rorqual_testkit::{Host, TestResult, eventually};
 
@@ -94,6 +97,95 @@ fn a_killed_launcher_is_replaced() -> TestResult {
                 .ok()
                 .filter(|run| run.stdout == "new\n")
         })?;
+        Ok(())
+    })
+}
+
+/// Asks the daemon and returns the whole answer.
+fn get(host: &Host, path: &str) -> TestResult<String> {
+    let mut socket = UnixStream::connect(host.socket())?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn an_exec_outlives_the_daemon_and_keeps_its_exit_code() -> TestResult {
+    scenario(|host| {
+        host.cli(["run", "-d", "--name", "cc", "busybox", "sleep", "1000"])?.ok()?;
+        let script = "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 7";
+        host.cli(["exec", "-d", "cc", "sh", "-c", script])?.ok()?;
+        let ids = inspect(host, "cc", "{{json .ExecIDs}}")?;
+        let exec = format!("/exec/{}/json", ids.trim_matches(['[', ']', '"']));
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        let seen = get(host, &exec)?;
+        assert!(seen.contains("\"Running\":true") && seen.contains("tmp/go"), "{seen}");
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        host.cli(["exec", "cc", "touch", "/tmp/go"])?.ok()?;
+        eventually("its exit code is known", || {
+            get(host, &exec).ok().filter(|seen| seen.contains("\"ExitCode\":7"))
+        })?;
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        let seen = get(host, &exec)?;
+        assert!(seen.contains("\"ExitCode\":7"), "{seen}");
+        Ok(())
+    })
+}
+
+/// Starts `count` containers, eight at a time.
+fn start_many(host: &Host, count: u32) -> TestResult {
+    std::thread::scope(|scope| {
+        let starters: Vec<_> = (0..8)
+            .map(|starter| {
+                scope.spawn(move || -> TestResult {
+                    for number in (starter..count).step_by(8) {
+                        let name = format!("many{number}");
+                        host.cli(["run", "-d", "--name", &name, "busybox", "sleep", "1000"])?
+                            .ok()?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        starters
+            .into_iter()
+            .try_for_each(|starter| starter.join().map_err(|_| "a starter panicked")?)
+    })
+}
+
+#[test]
+#[ignore = "takes a minute; `make test-service` runs it"]
+fn hundreds_of_containers_are_adopted_at_once() -> TestResult {
+    const COUNT: u32 = 300;
+    scenario(|host| {
+        start_many(host, COUNT)?;
+        let listed = ["ps", "-q", "--no-trunc"];
+        let ids = host.cli(listed)?.ok()?;
+        let pids = |host: &Host| {
+            let format = ["inspect", "--format", "{{.State.Status}} {{.State.Pid}}"];
+            host.cli(format.into_iter().chain(ids.lines()))?.ok()
+        };
+        let before = pids(host)?;
+        assert_eq!(before.lines().count() as u32, COUNT);
+        let mut slowest = std::time::Duration::ZERO;
+        for _ in 0..3 {
+            host.kill_daemon()?;
+            let begun = Instant::now();
+            host.start_daemon()?;
+            slowest = slowest.max(begun.elapsed());
+            assert_eq!(pids(host)?, before);
+        }
+        let mut figures = std::io::stderr();
+        writeln!(
+            figures,
+            "{COUNT} containers adopted, the daemon ready after {slowest:?} at most"
+        )?;
+        // LIMIT: a tenth of it on a machine of its own with a release build.
+        assert!(slowest.as_secs() < 10, "{slowest:?}");
         Ok(())
     })
 }

@@ -61,22 +61,81 @@ fn a_daemon_killed_again_and_again_under_load_tells_the_truth() -> TestResult {
             inspect(host, "steady", "{{.State.Status}} {{.State.Pid}}")?,
             format!("running {pid}")
         );
-        for id in host.cli(["ps", "-aq"])?.ok()?.lines() {
-            let state = inspect(host, id, "{{.State.Status}} {{.State.Pid}}")?;
-            let (status, pid) = state.split_once(' ').ok_or("no state")?;
-            assert!(["created", "running", "exited"].contains(&status), "{state}");
-            assert_eq!(
-                status == "running",
-                pid != "0" && fs::exists(format!("/proc/{pid}"))?,
-                "{state}"
-            );
-        }
+        tells_the_truth(host)?;
         host.cli(["stop", "-t", "0", "steady"])?.ok()?;
         let lines = host.cli(["logs", "steady"])?.ok()?;
         for (number, line) in lines.lines().enumerate() {
             assert_eq!(line, format!("line {number}"));
         }
         Ok(())
+    })
+}
+
+/// Compares what is told of every container with the processes there are.
+fn tells_the_truth(host: &Host) -> TestResult {
+    for id in host.cli(["ps", "-aq"])?.ok()?.lines() {
+        let state = inspect(host, id, "{{.State.Status}} {{.State.Pid}}")?;
+        let (status, pid) = state.split_once(' ').ok_or("no state")?;
+        assert!(["created", "running", "exited"].contains(&status), "{state}");
+        let runs = pid != "0" && fs::exists(format!("/proc/{pid}"))?;
+        assert_eq!(status == "running", runs, "{state}");
+    }
+    Ok(())
+}
+
+/// The launcher and the shims of a host; they share its command line.
+fn helpers_of(host: &Host) -> Vec<String> {
+    let mark = format!("launcher\0{}", host.folder().display());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|process| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&mark)
+        })
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn launchers_and_shims_killed_at_any_moment_leave_the_truth() -> TestResult {
+    scenario(|host| {
+        let socket = format!("unix://{}", host.socket().display());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for number in 1..=3 {
+                let (socket, stop) = (&socket, &stop);
+                scope.spawn(move || customer(socket, number, stop));
+            }
+            let mut numbers = Numbers(11);
+            for _ in 0..40 {
+                // The moment of the crash is what varies here, not something that is waited for.
+                let moment = Instant::now() + Duration::from_millis(numbers.below(150));
+                while Instant::now() < moment {
+                    std::thread::yield_now();
+                }
+                let helpers = helpers_of(host);
+                let chosen = numbers.below(helpers.len().max(1) as u64) as usize;
+                if let Some(pid) = helpers.get(chosen) {
+                    // It may have ended by itself.
+                    Command::new("kill").args(["-9", pid]).output().ok();
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        eventually("new containers start", || {
+            let run = host.cli(["run", "--rm", "busybox", "echo", "new"]).ok()?;
+            (run.stdout == "new\n").then_some(())
+        })?;
+        // The death of a shim takes a moment to be heard of.
+        eventually("the truth is told", || {
+            let dead = |id: &&str| {
+                let pid = inspect(host, id, "{{.State.Pid}}").unwrap_or_default();
+                pid != "0" && !fs::exists(format!("/proc/{pid}")).unwrap_or(true)
+            };
+            let ids = host.cli(["ps", "-q"]).ok()?.stdout;
+            (!ids.lines().any(|id| dead(&id))).then_some(())
+        })?;
+        tells_the_truth(host)
     })
 }
 
@@ -140,7 +199,7 @@ fn force_cuts_a_patient_stop_short() -> TestResult {
 }
 
 /// Puts a file system of 16 MiB under the data root.
-fn small_data_root(host: &mut Host) -> TestResult {
+pub(crate) fn small_data_root(host: &mut Host) -> TestResult {
     host.stop_daemon()?;
     let data = host.folder().join("data");
     let mount = ["-t", "tmpfs", "-o", "size=16m", "small"];
@@ -150,7 +209,7 @@ fn small_data_root(host: &mut Host) -> TestResult {
 }
 
 /// Writes from inside a container until not a byte is left.
-fn fill_the_disk(host: &Host, container: &str) -> TestResult {
+pub(crate) fn fill_the_disk(host: &Host, container: &str) -> TestResult {
     let script = "cat /dev/zero >>/big || echo full";
     host.cli(["exec", container, "sh", "-c", script])?.prints("full")?;
     Ok(())

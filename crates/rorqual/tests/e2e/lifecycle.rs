@@ -139,3 +139,20 @@ fn prune_removes_what_has_ended_only() -> TestResult {
         Ok(())
     })
 }
+
+#[test]
+fn a_container_that_removes_itself_survives_restarts() -> TestResult {
+    scenario(|host| {
+        host.cli(["run", "-d", "--rm", "--name", "cc", "busybox", "sleep", "1000"])?.ok()?;
+        let id = inspect(host, "cc", "{{.Id}}")?;
+        for _ in 0..5 {
+            host.cli(["restart", "-t", "0", "cc"])?.ok()?;
+            assert_eq!(inspect(host, "cc", "{{.Id}} {{.State.Status}}")?, format!("{id} running"));
+        }
+        host.cli(["stop", "-t", "0", "cc"])?.ok()?;
+        eventually("it is removed", || {
+            host.cli(["inspect", "cc"]).ok().filter(|found| found.code != 0)
+        })?;
+        Ok(())
+    })
+}

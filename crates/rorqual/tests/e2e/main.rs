@@ -1,8 +1,11 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod client;
 mod compat;
 mod crash;
+mod daemon;
 mod execs;
+mod exhaustion;
 mod faults;
 mod files;
 mod hostile;
@@ -13,6 +16,7 @@ mod limits;
 mod logs;
 mod nested;
 mod networks;
+mod remote;
 mod run;
 mod volumes;
 

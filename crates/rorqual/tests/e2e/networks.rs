@@ -203,6 +203,10 @@ fn containers_know_each_other_by_name() -> TestResult {
                    timeout 9 sh -c 'until echo | nc -w 1 127.0.0.1 53 2>/dev/null; do :; done' && echo mine";
         assert_eq!(run(host, &front, own)?, "mine");
 
+        host.cli(["rename", "web", "site"])?.ok()?;
+        assert!(run(host, &front, &lookup("site"))?.contains(&v4));
+        host.cli(["rename", "site", "web"])?.ok()?;
+
         host.cli(["network", "connect", "vault", "web"])?.ok()?;
         let seen = run(host, &["--network", "vault"], &lookup("web"))?;
         let inner = inspect(host, "web", "{{.NetworkSettings.Networks.vault.IPAddress}}")?;

@@ -109,6 +109,8 @@ pub enum Expression<'a> {
     DestinationNat(Nat),
     /// Gives the packet the address of the interface it leaves by as its source.
     Masquerade,
+    /// Tells the sender that nobody is there: by a reset (`true`, TCP only) or by ICMP.
+    Refuse(bool),
     /// Loads a value into a register.
     Load(u32, Vec<u8>),
     /// Decides.
@@ -127,6 +129,7 @@ impl Expression<'_> {
             Self::Lookup(..) | Self::LookupNot(..) | Self::VerdictMap(..) => "lookup",
             Self::DestinationNat(_) => "nat",
             Self::Masquerade => "masq",
+            Self::Refuse(_) => "reject",
             Self::Load(..) | Self::Verdict(_) => "immediate",
         };
         batch.attr_str(1, name);
@@ -183,6 +186,12 @@ impl Expression<'_> {
                 put_numbers(batch, &[(1, 1), (2, family), (3, nat.address), (5, nat.port)]);
             }
             Self::Masquerade => {}
+            Self::Refuse(true) => put_numbers(batch, &[(1, 1)]),
+            Self::Refuse(false) => {
+                // The code of either family that says: no such port.
+                put_numbers(batch, &[(1, 2)]);
+                batch.attr(2, &[1]);
+            }
             Self::Load(register, value) => {
                 batch.attr_be32(1, *register);
                 batch.nest(2, |batch| batch.attr(1, value));

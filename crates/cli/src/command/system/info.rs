@@ -3,7 +3,7 @@
 use rorqual_core::units;
 use serde_json::{Value as Json, json};
 
-use crate::cli::{COMPATIBLE, Cli, current_context};
+use crate::cli::{COMPATIBLE, Cli, current_context, plugin};
 use crate::command::{task, typed};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Flag, Kind, Matches};
@@ -37,7 +37,7 @@ async fn info(cli: &Cli, matches: &Matches) -> Outcome {
         "Arch": rorqual_core::Platform::host().architecture,
         "BuildTime": "",
         "Context": current_context(&cli.root, &cli.config),
-        "Plugins": [],
+        "Plugins": client_plugins(cli),
         "Warnings": null,
     });
     let (mut document, failure) = match cli.client()?.get("/info").await {
@@ -61,7 +61,14 @@ async fn info(cli: &Cli, matches: &Matches) -> Outcome {
             })?;
             let text = template
                 .render(&typed::named(&document, "system.dockerInfo"), Mode::Rows)
-                .map_err(|error| Failure::new(error.to_string()))?;
+                .map_err(|error| match &failure {
+                // That there is no daemon tells more than what a template misses because of it.
+                Some(text) => {
+                    let _ = cli.line("");
+                    Failure::new(text.clone())
+                }
+                None => Failure::new(error.to_string()),
+            })?;
             cli.line(&text)?;
         }
     }
@@ -73,6 +80,23 @@ async fn info(cli: &Cli, matches: &Matches) -> Outcome {
         }
         Some(text) => Err(Failure::new(text)),
     }
+}
+
+/// Describes the plugins of the command line; those that are none are listed with the reason.
+fn client_plugins(cli: &Cli) -> Vec<Json> {
+    let describe = |one: plugin::Plugin| {
+        let (mut described, error) = match one.metadata() {
+            Ok(described) => (described, None),
+            Err(error) => (serde_json::Map::new(), Some(error)),
+        };
+        described.insert("Name".to_owned(), one.name.into());
+        described.insert("Path".to_owned(), one.path.display().to_string().into());
+        if let Some(error) = error {
+            described.insert("Err".to_owned(), error.into());
+        }
+        Json::Object(described)
+    };
+    plugin::all(&cli.config).into_iter().map(describe).collect()
 }
 
 fn warnings(cli: &Cli, document: &Json) {
@@ -115,6 +139,13 @@ fn layout(document: &Json, has_server: bool) -> String {
     lines.put(1, "Version", format!("   {}", text(&own["Version"])));
     lines.put(1, "Context", format!("   {}", text(&own["Context"])));
     lines.put(1, "Debug Mode", own["Debug"].as_bool().unwrap_or(false));
+    let clients: Vec<&Json> = own["Plugins"].as_array().into_iter().flatten().collect();
+    if !clients.is_empty() {
+        lines.title(1, "Plugins");
+    }
+    for one in clients {
+        client_plugin(&mut lines, one);
+    }
     lines.0.push_str("\nServer:\n");
     if has_server {
         counts(&mut lines, document);
@@ -125,6 +156,19 @@ fn layout(document: &Json, has_server: bool) -> String {
         lines.0.push('\n');
     }
     lines.0
+}
+
+fn client_plugin(lines: &mut Lines, one: &Json) {
+    let name = text(&one["Name"]);
+    match one["Err"].as_str() {
+        Some(error) => lines.put(2, name, format!("(invalid) {error}")),
+        None => {
+            let about = format!("{} ({})", text(&one["ShortDescription"]), text(&one["Vendor"]));
+            lines.put(2, name, about);
+            lines.put(4, "Version", format!(" {}", text(&one["Version"])));
+        }
+    }
+    lines.put(4, "Path", format!("    {}", text(&one["Path"])));
 }
 
 fn counts(lines: &mut Lines, document: &Json) {

@@ -57,7 +57,8 @@ async fn version(cli: &Cli, matches: &Matches) -> Outcome {
                 .map_err(|error| {
                     // COMPAT: docker ends the line it could not write.
                     let _ = cli.line("");
-                    Failure::new(error.to_string())
+                    // That there is no daemon tells more than what a template misses because of it.
+                    failure.clone().unwrap_or_else(|| Failure::new(error.to_string()))
                 })?;
             cli.line(&text)?;
         }

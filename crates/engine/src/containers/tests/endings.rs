@@ -11,7 +11,7 @@ use rorqual_shim::{Exit, Task};
 use super::{CREATE_STEPS, START_STEPS, create, is_consistent, start};
 use crate::request::{RemoveRequest, StopRequest, UpdateRequest, WaitCondition};
 use crate::spec::{ContainerSpec, RestartPolicy, StopTimeout};
-use crate::testing::{Host, eventually, phase, poll_and_drop, poll_some, spec};
+use crate::testing::{Host, LIVES_ON, eventually, phase, poll_and_drop, poll_some, spec};
 use crate::{Engine, Phase};
 
 /// What happens at an end, a removal and the start of a daemon; all of it may fail without anything being lost.
@@ -48,10 +48,10 @@ fn every_fault_point_is_on_a_list() {
 async fn every_fault_point_lies_on_the_way_of_a_life() {
     let (host, engine) = made().await;
     assert!(start(&engine).await);
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     let engine = host.boot().await;
     let id = engine.containers.inspect("web", false).await.unwrap().id;
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     host.tasks.end(id, 3);
     let engine = host.boot().await;
     engine.containers.remove("web", FORCE).await.unwrap();
@@ -266,7 +266,7 @@ async fn nobody_waits_for_a_patient_stop() {
 async fn a_shim_that_does_not_answer_is_not_given_up() {
     let (host, engine) = made().await;
     assert!(start(&engine).await);
-    engine.shutdown().await;
+    engine.shutdown(LIVES_ON).await;
     host.sabotage.fail_at(Some("adopt task"));
     let engine = host.boot().await;
     let view = engine.containers.inspect("web", false).await.unwrap();
