@@ -15,7 +15,8 @@ pub enum InvalidFilter {
     #[error("invalid filter '{0}'")]
     Unknown(String),
     /// A value that this key does not take.
-    #[error("invalid filter '{key}={value}'")]
+    // COMPAT: dockerd's text, with all values in brackets.
+    #[error("invalid filter '{key}=[{value}]'")]
     Value {
         /// The key.
         key: String,

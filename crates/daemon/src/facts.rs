@@ -12,6 +12,8 @@ pub(crate) struct Facts {
     pub(crate) machine: String,
     pub(crate) architecture: String,
     pub(crate) memory: u64,
+    pub(crate) cpus: Option<String>,
+    pub(crate) memory_nodes: Option<String>,
     pub(crate) cgroup_unified: bool,
     pub(crate) has_systemd: bool,
     pub(crate) controllers: Controllers,
@@ -50,6 +52,8 @@ impl Facts {
             machine: words(uname.machine()),
             architecture: rorqual_core::Platform::host().architecture,
             memory: memory(),
+            cpus: list("/sys/devices/system/cpu/online"),
+            memory_nodes: list("/sys/devices/system/node/online"),
             cgroup_unified,
             has_systemd: Path::new("/run/systemd/system").is_dir(),
             controllers: if cgroup_unified { unified() } else { hierarchies() },
@@ -62,6 +66,11 @@ impl Facts {
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Reads a list such as `0-3,5`; `None` when there is none.
+fn list(path: &str) -> Option<String> {
+    Some(text(path).trim().to_owned()).filter(|list| !list.is_empty())
 }
 
 /// Returns the host's name.

@@ -133,6 +133,8 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.default_init = defaults.init;
     options.cgroup_driver = cgroup_driver(config, facts);
     options.cgroup_parent = cgroup_parent(config, facts)?;
+    options.cpus.clone_from(&facts.cpus);
+    options.memory_nodes.clone_from(&facts.memory_nodes);
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

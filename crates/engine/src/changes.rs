@@ -16,9 +16,33 @@ pub(crate) fn apply(config: &mut ImageConfig, changes: &[String]) -> Result<()> 
         .try_for_each(|line| instruction(config, line))
 }
 
+/// The instructions that only touch a config.
+const WORDS: [&str; 12] = [
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// COMPAT: dockerd's text.
+fn unknown(word: &str) -> Error {
+    Error::Invalid(format!("{word} is not a valid change command"))
+}
+
 fn instruction(config: &mut ImageConfig, line: &str) -> Result<()> {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (word, rest) = (word.to_ascii_uppercase(), rest.trim());
+    if !WORDS.contains(&word.as_str()) {
+        return Err(unknown(&word));
+    }
     if rest.is_empty() {
         return Err(Error::Invalid(format!("{word} requires at least one argument")));
     }
@@ -59,8 +83,7 @@ fn instruction(config: &mut ImageConfig, line: &str) -> Result<()> {
             })?);
         }
         "HEALTHCHECK" => config.healthcheck = Some(health(rest)?),
-        // COMPAT: dockerd's text.
-        other => return Err(Error::Invalid(format!("{other} is not a valid change command"))),
+        other => return Err(unknown(other)),
     }
     Ok(())
 }

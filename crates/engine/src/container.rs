@@ -204,6 +204,7 @@ impl Container {
             endpoints: state.endpoints.clone(),
             ports: state.ports.clone(),
             size: None,
+            rootfs: None,
             state: StateView {
                 phase: state.phase,
                 desired: state.desired,

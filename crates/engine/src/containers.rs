@@ -6,6 +6,7 @@
 mod attach;
 mod create;
 mod files;
+mod links;
 mod list;
 mod mounts;
 mod remove;
@@ -159,7 +160,7 @@ impl Containers {
     /// Changes limits and restart policy; returns warnings.
     pub async fn update(&self, container: &str, request: UpdateRequest) -> Result<Vec<String>> {
         let work = async move |world, container| update::update(&world, &container, request).await;
-        self.locked(container, work).await
+        Box::pin(self.locked(container, work)).await
     }
 
     /// Removes a container.
@@ -188,6 +189,8 @@ impl Containers {
         if with_size {
             view.size = Some(self.world.parts.snapshots.usage(&container.id).await?);
         }
+        // A container that is just being removed has none; the rest can be shown all the same.
+        view.rootfs = self.world.parts.snapshots.rootfs(&container.id).await.ok();
         Ok(view)
     }
 
@@ -240,14 +243,15 @@ impl Containers {
 
     /// Describes a path inside.
     pub async fn stat_path(&self, container: &str, path: &str) -> Result<ArchiveStat> {
-        let container = self.find(container)?;
-        files::stat(&self.world, &container, path).await
+        let found = self.find(container)?;
+        files::stat(&self.world, &found, path).await.map_err(|error| files::named(error, container))
     }
 
     /// Opens a tar of a path inside.
     pub async fn archive(&self, container: &str, path: &str) -> Result<(ArchiveStat, Archive)> {
-        let container = self.find(container)?;
-        files::archive(&self.world, &container, path).await
+        let found = self.find(container)?;
+        let archive = files::archive(&self.world, &found, path).await;
+        archive.map_err(|error| files::named(error, container))
     }
 
     /// Extracts a tar into a directory inside; `how.read_only` is decided here.
@@ -258,8 +262,9 @@ impl Containers {
         archive: LayerBlob,
         how: Extract,
     ) -> Result<()> {
-        let container = self.find(container)?;
-        files::extract(&self.world, &container, path, (archive, how)).await
+        let found = self.find(container)?;
+        let extracted = files::extract(&self.world, &found, path, (archive, how)).await;
+        extracted.map_err(|error| files::named(error, container))
     }
 
     /// Opens a tar of the whole file system.

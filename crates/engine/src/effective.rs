@@ -53,6 +53,7 @@ pub(crate) fn merge(
     volumes.extend(inherited.filter(|path| !spec.storage.anonymous.contains(path)).cloned());
     let image_signal =
         Some(&image.stop_signal).filter(|text| !text.is_empty()).map(|text| text.parse());
+    let health_asked = health_asked(spec.healthcheck.as_ref(), image.healthcheck.as_ref());
     Ok(Effective {
         command,
         env: merged_env(&process.env, image.env.as_deref().unwrap_or_default()),
@@ -64,7 +65,8 @@ pub(crate) fn merge(
             .stop_signal
             .map_or_else(|| image_signal.transpose(), |s| Ok(Some(s)))?,
         stop_timeout: process.stop_timeout.or_else(|| image.stop_timeout.map(stop_timeout)),
-        health: health_plan(spec.healthcheck.as_ref(), image.healthcheck.as_ref()),
+        health: health_plan(health_asked.as_ref()),
+        health_asked,
         hostname: spec.network.hostname.clone().unwrap_or_else(|| id.short()),
         volumes,
         shell: process.shell.clone().or_else(|| image.shell.clone()),
@@ -163,10 +165,10 @@ fn image_test(test: &[String]) -> Option<HealthSpec> {
     }
 }
 
-fn health_plan(own: Option<&HealthSpec>, image: Option<&HealthConfig>) -> Option<HealthPlan> {
-    let image_spec = image.and_then(|config| image_test(&config.test));
-    let inherited = match &image_spec {
-        Some(HealthSpec::Check { test, .. }) => test.clone(),
+/// What the request says of the health check over what the image says of it, without defaults.
+fn health_asked(own: Option<&HealthSpec>, image: Option<&HealthConfig>) -> Option<HealthSpec> {
+    let inherited = match image.and_then(|config| image_test(&config.test)) {
+        Some(HealthSpec::Check { test, .. }) => test,
         _ => None,
     };
     let from_image = |value: fn(&HealthConfig) -> i64| {
@@ -184,19 +186,34 @@ fn health_plan(own: Option<&HealthSpec>, image: Option<&HealthConfig>) -> Option
     let HealthSpec::Check { test, interval, timeout, start_period, start_interval, retries } =
         own.unwrap_or(&none)
     else {
-        return None;
+        return Some(HealthSpec::Disabled);
     };
     let image_retries =
         image.and_then(|config| u32::try_from(config.retries).ok()).filter(|count| *count > 0);
+    Some(HealthSpec::Check {
+        test: Some(test.clone().or(inherited)?),
+        interval: interval.or_else(|| from_image(|c| c.interval)),
+        timeout: timeout.or_else(|| from_image(|c| c.timeout)),
+        start_period: start_period.or_else(|| from_image(|c| c.start_period)),
+        start_interval: start_interval.or_else(|| from_image(|c| c.start_interval)),
+        retries: retries.or(image_retries),
+    })
+}
+
+/// Applies the defaults; `None` where nothing is to be run.
+fn health_plan(asked: Option<&HealthSpec>) -> Option<HealthPlan> {
+    let Some(HealthSpec::Check { test, interval, timeout, start_period, start_interval, retries }) =
+        asked
+    else {
+        return None;
+    };
     Some(HealthPlan {
-        test: test.clone().or(inherited)?,
-        interval: interval.or_else(|| from_image(|c| c.interval)).unwrap_or(INTERVAL),
-        timeout: timeout.or_else(|| from_image(|c| c.timeout)).unwrap_or(INTERVAL),
-        start_period: start_period.or_else(|| from_image(|c| c.start_period)).unwrap_or_default(),
-        start_interval: start_interval
-            .or_else(|| from_image(|c| c.start_interval))
-            .unwrap_or(START_INTERVAL),
-        retries: retries.or(image_retries).unwrap_or(RETRIES),
+        test: test.clone()?,
+        interval: interval.unwrap_or(INTERVAL),
+        timeout: timeout.unwrap_or(INTERVAL),
+        start_period: start_period.unwrap_or_default(),
+        start_interval: start_interval.unwrap_or(START_INTERVAL),
+        retries: retries.unwrap_or(RETRIES),
     })
 }
 

@@ -58,8 +58,19 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// The program could not be started.
-    #[error("failed to create task for container")]
+    // COMPAT: dockerd's text; tools look for parts of it.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+         unable to start container process: error during container init"
+    )]
     Start(#[source] rorqual_shim::Error),
+    /// The image does not know the user or group.
+    #[error("{0}")]
+    NoSuchUser(String),
+    /// The network could not be set up at the start.
+    // COMPAT: dockerd's text.
+    #[error("failed to set up container networking")]
+    Attach(#[source] rorqual_network::Error),
     /// The program of an exec could not be started.
     // COMPAT: dockerd's text.
     #[error("OCI runtime exec failed: exec failed: unable to start container process")]
@@ -125,6 +136,7 @@ impl Classify for Error {
             Self::NameTaken { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::AmbiguousPrefix(_)
             | Self::Invalid(_)
+            | Self::NoSuchUser(_)
             | Self::Filter(_)
             | Self::Name(_)
             | Self::Reference(_)
@@ -137,7 +149,7 @@ impl Classify for Error {
             }
             Self::Snapshot(source) => source.kind(),
             Self::Content(source) => source.kind(),
-            Self::Network(source) => source.kind(),
+            Self::Network(source) | Self::Attach(source) => source.kind(),
             Self::Volume(source) => source.kind(),
             Self::Transfer(source) => source.kind(),
             Self::Store(source) => source.kind(),

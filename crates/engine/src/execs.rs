@@ -81,26 +81,27 @@ impl Execs {
 
     /// Makes an exec; nothing runs yet.
     pub async fn create(&self, container: &str, spec: ExecSpec) -> Result<ExecId> {
-        let container = self.world.index.find(container)?;
+        let text = container;
+        let container = self.world.index.find(text)?;
         if spec.command.first().is_none_or(String::is_empty) {
             // COMPAT: dockerd's text.
             return Err(Error::Invalid("no exec command specified".to_owned()));
         }
         match container.phase() {
             Phase::Paused(_) => {
+                // COMPAT: dockerd's texts, with the name as it was given.
                 return Err(Error::Conflict(format!(
-                    "container {} is paused, unpause the container before exec",
-                    container.id
+                    "Container {text} is paused, unpause the container before exec"
                 )));
             }
             Phase::Restarting(_) => {
                 return Err(Error::Conflict(format!(
-                    "container {} is restarting, wait until the container is running",
-                    container.id
+                    "Container {text} is restarting, wait until the container is running"
                 )));
             }
             _ => container.running_task()?,
         };
+        check_user(&self.world, &container, &spec.user).await?;
         let id = ExecId::from_random(World::random_bits()?);
         let stage = Mutex::new(Stage::Created);
         let over = CancellationToken::new();
@@ -163,6 +164,32 @@ impl Execs {
     }
 }
 
+// LIMIT: as much of a container's own files is read to look a name up.
+const LARGEST_PASSWD: u64 = 1 << 20;
+
+/// COMPAT: an unknown user is refused when the exec is made. The process itself looks the user up again.
+async fn check_user(world: &World, container: &Container, user: &str) -> Result<()> {
+    let (user, group) = user.split_once(':').unwrap_or((user, ""));
+    for (name, file, kind) in [(user, "/etc/passwd", "user"), (group, "/etc/group", "group")] {
+        if name.is_empty() || name.parse::<u32>().is_ok() {
+            continue;
+        }
+        let pid = Some(container.state().pid).filter(|pid| *pid != 0);
+        let tree = world.parts.snapshots.open(&container.id, pid).await?;
+        let text = tree.read(file, LARGEST_PASSWD).await?.unwrap_or_default();
+        let known = text.split(|byte| *byte == b'\n').any(|line| {
+            line.split(|byte| *byte == b':').next().is_some_and(|first| first == name.as_bytes())
+        });
+        if !known {
+            let table = file.trim_start_matches("/etc/");
+            return Err(Error::NoSuchUser(format!(
+                "unable to find {kind} {name}: no matching entries in {table} file"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn labelled(action: &str, cell: &ExecCell) -> (String, [(&'static str, String); 1]) {
     (format!("{action}: {}", cell.command()), [("execID", cell.id.to_string())])
 }
@@ -221,6 +248,7 @@ async fn start(
         Err(error) => {
             let code = match &error {
                 Error::ExecStart(TaskError::Start { exit_code, .. }) => *exit_code,
+                Error::Invalid(_) => 128,
                 _ => 126,
             };
             finish(world, cell, code);
@@ -251,6 +279,12 @@ fn launch_of(
 ) -> Result<ExecLaunch> {
     let definition = cell.container.definition();
     let spec = &cell.spec;
+    if !spec.working_dir.is_empty() && !spec.working_dir.starts_with('/') {
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid(
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path".to_owned(),
+        ));
+    }
     let capabilities = if spec.privileged {
         world.capabilities
     } else {

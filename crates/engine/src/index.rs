@@ -101,6 +101,10 @@ impl Index {
 
     /// Finds a container by name, id or unambiguous id prefix.
     pub(crate) fn find(&self, text: &str) -> Result<Arc<Container>> {
+        if text.is_empty() {
+            // COMPAT: dockerd's text.
+            return Err(Error::Invalid("invalid name or ID supplied: \"\"".to_owned()));
+        }
         let missing = || Error::NoSuchContainer(text.to_owned());
         self.read(|tables| {
             if let Some(found) = text.parse().ok().and_then(|id| tables.containers.get(&id)) {

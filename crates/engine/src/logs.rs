@@ -121,7 +121,7 @@ fn plan(driver: &str, options: &BTreeMap<String, String>, of: &Subject<'_>) -> R
         other => {
             // COMPAT: dockerd's text.
             return Err(Error::Invalid(format!(
-                "logger: no log driver named '{other}' is registered"
+                "error looking up logging plugin {other}: plugin {other:?} not found"
             )));
         }
     };
@@ -142,6 +142,14 @@ fn plan(driver: &str, options: &BTreeMap<String, String>, of: &Subject<'_>) -> R
                 "log opt '{key}' is not supported by this version"
             )));
         }
+    }
+    if options.contains_key("max-buffer-size")
+        && options.get("mode").is_none_or(|mode| mode != "non-blocking")
+    {
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid(
+            "logger: max-buffer-size option is only supported with 'mode=non-blocking'".to_owned(),
+        ));
     }
     if options
         .get("mode")

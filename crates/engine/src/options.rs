@@ -111,6 +111,10 @@ pub struct Options {
     pub cgroup_driver: CgroupDriver,
     /// Cgroup below which containers' own are made, `/rorqual`, or the slice.
     pub cgroup_parent: String,
+    /// Processors of the host as `0-3,5`; `None` when it does not tell.
+    pub cpus: Option<String>,
+    /// Memory nodes of the host, likewise.
+    pub memory_nodes: Option<String>,
     /// Whether the host runs cgroup v2 alone.
     pub cgroup_unified: bool,
     /// Default log driver and its options.
@@ -155,6 +159,8 @@ impl Options {
             default_init: false,
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: CGROUP_PARENT.to_owned(),
+            cpus: None,
+            memory_nodes: None,
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

@@ -1,5 +1,6 @@
 //! What a request for a container must satisfy, with the texts of dockerd. Pure.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rorqual_core::capability::{self, Capabilities};
@@ -21,6 +22,11 @@ fn invalid<T>(text: impl Into<String>) -> Result<T> {
 /// Checks a request; returns words for the user.
 pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<String>> {
     let mut warnings = resources(&spec.resources)?;
+    cpusets(&spec.resources, options)?;
+    if spec.network.mode == NetworkMode::Host && !spec.network.published.is_empty() {
+        // COMPAT: dockerd's text.
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     cgroup_parent(spec, options)?;
     runtime(spec, options)?;
     health(spec.healthcheck.as_ref())?;
@@ -131,7 +137,7 @@ fn memory(wanted: &Resources) -> Result<()> {
     Ok(())
 }
 
-fn cpu(wanted: &Resources) -> Result<()> {
+pub(crate) fn cpu(wanted: &Resources) -> Result<()> {
     if let Some(nanos) = wanted.nano_cpus {
         if wanted.cpu_period.is_some_and(|period| period > 0) {
             return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
@@ -164,7 +170,7 @@ fn cpu(wanted: &Resources) -> Result<()> {
         if let Some(list) = list
             && !is_cpu_list(list)
         {
-            return invalid(format!("Invalid value {list} for {what}"));
+            return invalid(format!("Invalid value {list} for {what}: invalid format: {list}"));
         }
     }
     Ok(())
@@ -172,12 +178,41 @@ fn cpu(wanted: &Resources) -> Result<()> {
 
 /// Tells whether `list` reads as `0-3,5`.
 fn is_cpu_list(list: &str) -> bool {
+    cpu_list(list).is_some()
+}
+
+/// Reads `0-3,5`; nothing is an empty list.
+fn cpu_list(list: &str) -> Option<Vec<RangeInclusive<u16>>> {
     let number = |text: &str| text.parse::<u16>().ok();
-    list.is_empty()
-        || list.split(',').all(|part| match part.split_once('-') {
-            Some((from, to)) => number(from).zip(number(to)).is_some_and(|(from, to)| from <= to),
-            None => number(part).is_some(),
-        })
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last).then_some(first..=last)
+    };
+    if list.is_empty() { Some(Vec::new()) } else { list.split(',').map(range).collect() }
+}
+
+/// Checks that the host has the processors and memory nodes that are asked for.
+pub(crate) fn cpusets(wanted: &Resources, options: &Options) -> Result<()> {
+    for (what, asked, there) in [
+        ("CPUs", &wanted.cpuset_cpus, &options.cpus),
+        ("memory nodes", &wanted.cpuset_mems, &options.memory_nodes),
+    ] {
+        let Some(asked) = asked else { continue };
+        // A host that does not tell what it has is not second-guessed.
+        let Some(present) = there.as_deref().and_then(cpu_list) else { continue };
+        let has = |number: u16| present.iter().any(|range| range.contains(&number));
+        let missing =
+            cpu_list(asked).is_some_and(|list| list.into_iter().flatten().any(|n| !has(n)));
+        if missing {
+            // COMPAT: dockerd's text.
+            return invalid(format!(
+                "Requested {what} are not available - requested {asked}, available: {}",
+                there.as_deref().unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn runtime(spec: &ContainerSpec, options: &Options) -> Result<()> {
@@ -304,8 +339,10 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             }
         }
         if !network.links.is_empty() {
+            let what =
+                if kind == "host" { "host type networking" } else { "container type network" };
             return invalid(format!(
-                "conflicting options: {kind} type networking can't be used with links. This would result in undefined behavior"
+                "conflicting options: {what} can't be used with links. This would result in undefined behavior"
             ));
         }
         if spec.security.sysctls.keys().any(|key| key.starts_with("net.")) && kind == "host" {
@@ -316,9 +353,10 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
-    if !network.links.is_empty() {
+    if !network.links.is_empty() && network.mode != NetworkMode::Default {
         return Err(Error::Unsupported(
-            "links are not supported by this version: use a network of your own".to_owned(),
+            "links are supported on the default network only: containers of other networks know each other by name"
+                .to_owned(),
         ));
     }
     for line in &network.extra_hosts {

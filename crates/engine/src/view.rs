@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rorqual_content::Descriptor;
+use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{
     ContainerId, ContainerName, ExecId, ImageId, Platform, Signal, Timestamp, VolumeName,
 };
@@ -14,7 +15,7 @@ use rorqual_snapshot::Usage;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::{Desired, Phase};
-use crate::spec::{ContainerSpec, HealthTest, Propagation, StopTimeout};
+use crate::spec::{ContainerSpec, HealthSpec, HealthTest, Propagation, StopTimeout};
 
 /// A container as `inspect` shows it.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct ContainerView {
     pub ports: Vec<PublishedPort>,
     /// Sizes, where they were asked for.
     pub size: Option<Usage>,
+    /// How the root file system is put together; `inspect` alone tells it.
+    pub rootfs: Option<RootfsPlan>,
 }
 
 /// What is run, all defaults of image and daemon applied.
@@ -84,6 +87,9 @@ pub struct Effective {
     pub shell: Option<Vec<String>>,
     /// Triggers of the image.
     pub on_build: Option<Vec<String>>,
+    /// What request and image together say of the health check, without defaults.
+    #[serde(default)]
+    pub health_asked: Option<HealthSpec>,
 }
 
 /// A health check with all defaults applied.

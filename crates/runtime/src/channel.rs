@@ -184,6 +184,7 @@ fn parse_report(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
             let failure = match failure {
                 0 => StartFailure::NotFound,
                 1 => StartFailure::NotExecutable,
+                2 => StartFailure::NoSuchUser,
                 _ => StartFailure::Other,
             };
             Report::Failed { failure, message: text(message) }

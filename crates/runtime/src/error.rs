@@ -11,6 +11,8 @@ pub enum StartFailure {
     NotFound,
     /// Not executable, or a directory: 126.
     NotExecutable,
+    /// The root file system does not know the user or group: 128.
+    NoSuchUser,
     /// Anything else: 128.
     Other,
 }
@@ -21,7 +23,7 @@ impl StartFailure {
         match self {
             Self::NotFound => 127,
             Self::NotExecutable => 126,
-            Self::Other => 128,
+            Self::NoSuchUser | Self::Other => 128,
         }
     }
 }
@@ -58,6 +60,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::InvalidSpec(_) => ErrorKind::InvalidArgument,
+            Self::Init { failure: StartFailure::NoSuchUser, .. } => ErrorKind::NotFound,
             Self::Init { .. } => ErrorKind::InvalidArgument,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Os { .. } => ErrorKind::Internal,

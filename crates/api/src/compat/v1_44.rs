@@ -1,10 +1,8 @@
-//! 1.44: `VirtualSize` went, recursive read-only binds, `StartInterval` and `DNSNames` came.
+//! 1.44: `VirtualSize` went, recursive read-only binds, `StartInterval` came.
 
 use serde_json::Value;
 
-use super::{
-    Document, Fields, Step, TooOld, each_endpoint, each_mount, field, is_given, object, remove,
-};
+use super::{Document, Fields, Step, TooOld, each_mount, field, is_given, object, remove};
 use crate::ApiVersion;
 
 pub(super) const STEP: Step = Step { since: SINCE, upgrade, downgrade };
@@ -43,9 +41,6 @@ fn downgrade(document: Document, fields: &mut Fields) {
                 downgrade(Document::ImageList, image);
             }
         }
-        Document::ContainerInspect => each_endpoint(fields, |endpoint| {
-            remove(endpoint, "DNSNames");
-        }),
         _ => {}
     }
 }

@@ -36,16 +36,15 @@ pub(super) static CREATE: Command = Command {
 };
 
 async fn create(cli: &Cli, matches: &Matches) -> Outcome {
-    let created = async {
-        let document = request(cli, matches)?;
-        new_container(cli, matches, document).await
-    };
-    let id = created.await.map_err(|failure| as_own_failure(matches, failure, 125))?;
+    let document =
+        request(cli, matches).map_err(|failure| as_own_failure(matches, failure, 125))?;
+    // COMPAT: unlike `run`, what the daemon refuses is told as it is, with the code of all other commands.
+    let id = new_container(cli, matches, document).await?;
     cli.line(&id)?;
     Ok(0)
 }
 
-/// COMPAT: `run` and `create` put the program's name in front and point to their help.
+/// COMPAT: `run`, and `create` where its flags are wrong, put the program's name in front and point to their help.
 pub(super) fn as_own_failure(matches: &Matches, failure: Failure, code: u8) -> Failure {
     let (program, path) = (matches.path.split(' ').next().unwrap_or("docker"), &matches.path);
     if failure.text.is_empty() {

@@ -146,7 +146,7 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
     };
     let network = NetworkSpec {
         left_mode: false,
-        mode: network_mode_of(&network_mode),
+        mode: network_mode_of(&network_mode)?,
         endpoints: Vec::new(),
         published: network::published(port_bindings.unwrap_or_default())?,
         publish_all: publish_all_ports,
@@ -197,7 +197,7 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
 fn refuse_foreign(isolation: &str, cgroup: &str, windows: [bool; 4]) -> Result<(), BadRequest> {
     if !matches!(isolation, "" | "default") {
         return Err(invalid(format!(
-            "invalid isolation \"{isolation}\": linux only supports 'default'"
+            "invalid isolation ({isolation}): linux only supports 'default'"
         )));
     }
     if !cgroup.is_empty() {
@@ -215,23 +215,30 @@ fn storage_size(options: BTreeMap<String, String>) -> Result<Option<u64>, BadReq
     let mut size = None;
     for (key, value) in options {
         if !key.eq_ignore_ascii_case("size") {
-            return Err(invalid(format!("unknown storage option {key:?}: only size is known")));
+            // COMPAT: dockerd's text.
+            return Err(invalid(format!("Unknown option {key}")));
         }
         size = Some(parse_size(&value).map_err(|error| invalid(error.to_string()))?);
     }
     Ok(size)
 }
 
-fn network_mode_of(text: &str) -> NetworkMode {
-    match text {
+fn network_mode_of(text: &str) -> Result<NetworkMode, BadRequest> {
+    Ok(match text {
         "" | "default" | "bridge" => NetworkMode::Default,
         "none" => NetworkMode::None,
         "host" => NetworkMode::Host,
         text => match text.strip_prefix("container:") {
+            // COMPAT: dockerd's text.
+            Some("") => {
+                return Err(invalid(
+                    "invalid network mode: invalid container format container:<name|id>",
+                ));
+            }
             Some(container) => NetworkMode::Container(container.to_owned()),
             None => NetworkMode::Network(text.to_owned()),
         },
-    }
+    })
 }
 
 fn pid_mode_of(text: &str) -> Result<PidMode, BadRequest> {

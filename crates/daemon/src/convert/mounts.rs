@@ -47,12 +47,12 @@ fn propagation(word: &str) -> Option<Propagation> {
 fn check_target(target: &str, context: &str) -> Result<(), BadRequest> {
     if !target.starts_with('/') {
         return Err(invalid(format!(
-            "{context}: invalid mount path: '{target}' mount path must be absolute"
+            "{context}invalid mount path: '{target}' mount path must be absolute"
         )));
     }
     let is_root = target.split('/').all(|part| part.is_empty() || part == ".");
     if is_root {
-        return Err(invalid(format!("{context}: invalid specification: destination can't be '/'")));
+        return Err(invalid(format!("{context}invalid specification: destination can't be '/'")));
     }
     Ok(())
 }
@@ -100,11 +100,13 @@ fn bind(text: &str) -> Result<MountSpec, BadRequest> {
         }
         _ => return Err(invalid(context)),
     };
-    check_target(target, &context)?;
+    // COMPAT: dockerd's text.
+    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    check_target(target, &format!("{context}: invalid mount config for type \"{kind}\": "))?;
     let parsed = if words.is_empty() {
         Mode::default()
     } else {
-        mode(words).ok_or_else(|| invalid(format!("{context}: invalid mode: {words}")))?
+        mode(words).ok_or_else(|| invalid(format!("invalid mode: {words}")))?
     };
     let kind = if source.starts_with('/') {
         if parsed.no_copy {
@@ -139,7 +141,12 @@ fn bind(text: &str) -> Result<MountSpec, BadRequest> {
 
 /// Reads the name of a volume.
 pub(crate) fn volume_name(text: &str) -> Result<VolumeName, BadRequest> {
-    // COMPAT: dockerd's text.
+    // COMPAT: dockerd's texts.
+    if text.len() == 1 {
+        return Err(invalid(format!(
+            "create {text}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
+    }
     text.parse().map_err(|_| {
         invalid(format!(
             "create {text}: \"{text}\" includes invalid characters for a local volume name, only \
@@ -166,7 +173,7 @@ fn mount(document: Mount) -> Result<MountSpec, BadRequest> {
     if target.is_empty() {
         return Err(invalid(format!("{context}: field Target must not be empty")));
     }
-    check_target(&target, &context)?;
+    check_target(&target, &format!("{context}: "))?;
     let misplaced = [
         ("BindOptions", bind_options.is_some() && kind != "bind"),
         ("VolumeOptions", volume_options.is_some() && kind != "volume"),
@@ -185,7 +192,7 @@ fn mount(document: Mount) -> Result<MountSpec, BadRequest> {
         "image" | "cluster" => {
             return Err(unsupported(format!("{context}: this mount type is not supported yet")));
         }
-        _ => return Err(invalid(format!("{context}: mount type unknown: {kind:?}"))),
+        _ => return Err(invalid(format!("{context}: mount type unknown"))),
     };
     Ok(MountSpec { kind, target, read_only, mode: String::new() })
 }
@@ -273,7 +280,7 @@ fn tmpfs_kind(options: wire::TmpfsOptions, context: &str) -> Result<MountKind, B
 
 /// Reads an entry of `Tmpfs`: options as for `mount -o`.
 fn tmpfs_option(target: String, options: &str) -> Result<MountSpec, BadRequest> {
-    check_target(&target, "invalid tmpfs specification")?;
+    check_target(&target, "")?;
     let mut read_only = false;
     let mut parsed = TmpfsOptions::default();
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -302,7 +309,7 @@ pub(crate) fn volumes_from(text: &str) -> Result<VolumesFrom, BadRequest> {
     let read_only = match words {
         "" => None,
         words => {
-            let bad = || invalid(format!("invalid mode for volumes-from: {words}"));
+            let bad = || invalid(format!("invalid mode: {words}"));
             mode(words).ok_or_else(bad)?.read_only
         }
     };

@@ -209,7 +209,8 @@ pub(crate) fn show(resources: &Resources, host: &mut HostConfig) {
     host.cpuset_cpus = resources.cpuset_cpus.clone().unwrap_or_default();
     host.cpuset_mems = resources.cpuset_mems.clone().unwrap_or_default();
     if resources.pids.is_some() {
-        host.pids_limit = resources.pids;
+        // COMPAT: a bound that was taken away is shown as 0.
+        host.pids_limit = resources.pids.map(|limit| limit.max(0));
     }
     host.blkio_weight = resources.blkio_weight.unwrap_or_default();
     host.blkio_device_read_bps =

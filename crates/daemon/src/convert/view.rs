@@ -11,19 +11,20 @@ use rorqual_api::host_config::{HostConfig, LogConfig};
 use rorqual_api::network::{EndpointIpamConfig, EndpointSettings};
 use rorqual_api::{Empty, StrSlice};
 use rorqual_core::Timestamp;
-use rorqual_engine::spec::{HealthTest, IpcMode, NetworkMode, StopTimeout};
+use rorqual_core::mount::RootfsPlan;
+use rorqual_engine::spec::{HealthSpec, HealthTest, IpcMode, NetworkMode, PidMode, StopTimeout};
 use rorqual_engine::{ContainerView, Effective, HealthPlan, MountPoint, MountPointKind};
 use rorqual_network::{EndpointRequest, PortProtocol};
 use rorqual_shim::log::LogTarget;
 use rorqual_sys::lsm::DEFAULT_PROFILE;
-use serde_json::{Value, json};
 
 use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
 use crate::convert::resources::{restart_document, show};
 use crate::convert::state::{state_document, status_words};
 
 /// Name of the storage driver on the wire.
-pub(crate) const STORAGE_DRIVER: &str = "overlayfs";
+// COMPAT: image ids are digests of configurations, as with dockerd's graph driver of this name, not as with a snapshotter.
+pub(crate) const STORAGE_DRIVER: &str = "overlay2";
 
 /// Defaults that `inspect` shows where the request said nothing.
 #[derive(Clone, Debug)]
@@ -62,14 +63,15 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         hostname_path: path(&view.files.hostname),
         hosts_path: path(&view.files.hosts),
         log_path: match &view.log {
-            LogTarget::JsonFile(log) => path(&log.path),
+            // COMPAT: there is none before the first start.
+            LogTarget::JsonFile(log) if view.state.started_at.is_some() => path(&log.path),
             _ => String::new(),
         },
         name: format!("/{}", view.name),
         restart_count: i64::from(view.restart_count),
         driver: STORAGE_DRIVER.to_owned(),
         platform: view.platform.os.clone(),
-        image_manifest_descriptor: Some(descriptor(view)),
+        image_manifest_descriptor: None,
         mount_label: String::new(),
         process_label: String::new(),
         app_armor_profile: if shown.apparmor {
@@ -79,7 +81,7 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         },
         exec_ids: (!view.execs.is_empty())
             .then(|| view.execs.iter().map(ToString::to_string).collect()),
-        graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },
+        graph_driver: GraphDriver { data: graph_data(view), name: STORAGE_DRIVER.to_owned() },
         size_rw: view.size.map(|size| size.writable as i64),
         size_root_fs: view.size.map(|size| (size.writable + size.layers) as i64),
         mounts: listed_mounts(view, request.host_config.as_ref()).map(mount_document).collect(),
@@ -89,17 +91,21 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
     }
 }
 
-fn descriptor(view: &ContainerView) -> Value {
-    let mut descriptor = json!({
-        "mediaType": view.manifest.media_type,
-        "digest": view.manifest.digest.to_string(),
-        "size": view.manifest.size,
-        "platform": {"architecture": view.platform.architecture, "os": view.platform.os},
-    });
-    if !view.platform.variant.is_empty() {
-        descriptor["platform"]["variant"] = Value::from(view.platform.variant.clone());
+/// Where the layers are. The merged view exists in the container's mount namespace only, so its path leads through that.
+fn graph_data(view: &ContainerView) -> Option<BTreeMap<String, String>> {
+    let Some(RootfsPlan::Overlay(plan)) = &view.rootfs else { return None };
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let lower = plan.lower.iter().map(|lower| path(lower)).collect::<Vec<_>>().join(":");
+    let mut data =
+        BTreeMap::from([("ID".to_owned(), view.id.to_string()), ("LowerDir".to_owned(), lower)]);
+    if let Some(upper) = &plan.upper {
+        data.insert("UpperDir".to_owned(), path(&upper.upper));
+        data.insert("WorkDir".to_owned(), path(&upper.work));
     }
-    descriptor
+    if view.state.pid != 0 {
+        data.insert("MergedDir".to_owned(), format!("/proc/{}/root", view.state.pid));
+    }
+    Some(data)
 }
 
 fn config(view: &ContainerView, asked: Config) -> Config {
@@ -110,13 +116,14 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         working_dir,
         entrypoint,
         cmd,
-        stop_signal: _, // Only shown where somebody asked for it.
+        stop_signal,
         stop_timeout,
         health,
         hostname,
         volumes,
-        shell,
-        on_build,
+        shell: _,    // Shown as it was asked for: the image's is used, but not written here.
+        on_build: _, // An image's; a container has none.
+        health_asked,
     } = &*view.effective;
     let set = |paths: &[String]| -> Option<BTreeMap<String, Empty>> {
         (!paths.is_empty()).then(|| paths.iter().map(|path| (path.clone(), Empty {})).collect())
@@ -131,19 +138,19 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         env: (!env.is_empty()).then(|| env.clone()),
         cmd: cmd.clone().map(StrSlice),
         healthcheck: match health {
-            Some(plan) => Some(health_config(plan, asked.healthcheck.unwrap_or_default())),
+            Some(plan) => Some(health_config(plan, health_asked.as_ref(), asked.healthcheck)),
             None => asked.healthcheck,
         },
         volumes: set(volumes),
         working_dir: working_dir.clone(),
         entrypoint: entrypoint.clone().map(StrSlice),
-        on_build: on_build.clone(),
+        on_build: asked.on_build,
         labels: Some(view.spec.labels.clone()),
         stop_timeout: stop_timeout.map(|timeout| match timeout {
             StopTimeout::After(time) => time.as_secs() as i64,
             StopTimeout::Never => -1,
         }),
-        shell: shell.clone().map(StrSlice),
+        shell: asked.shell,
         // Shown as they were asked for.
         domainname: asked.domainname,
         attach_stdin: asked.attach_stdin,
@@ -156,29 +163,61 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         image: asked.image,
         network_disabled: asked.network_disabled,
         mac_address: asked.mac_address,
-        stop_signal: asked.stop_signal,
+        // As it was asked for, else the image's.
+        stop_signal: match stop_signal {
+            Some(signal) if asked.stop_signal.is_empty() => signal.to_string(),
+            _ => asked.stop_signal,
+        },
     }
 }
 
-/// Shows a plan; what nobody set (neither the request, `asked`, nor the image) stays out.
-fn health_config(plan: &HealthPlan, asked: HealthConfig) -> HealthConfig {
+/// Shows a plan; what nobody set (neither the request nor the image) stays out.
+fn health_config(
+    plan: &HealthPlan,
+    asked: Option<&HealthSpec>,
+    request: Option<HealthConfig>,
+) -> HealthConfig {
+    if let Some(HealthSpec::Check {
+        test: _,
+        interval,
+        timeout,
+        start_period,
+        start_interval,
+        retries,
+    }) = asked
+    {
+        let nanos = |time: &Option<Duration>| time.map_or(0, |time| time.as_nanos() as i64);
+        return HealthConfig {
+            test: health_words(&plan.test),
+            interval: nanos(interval),
+            timeout: nanos(timeout),
+            start_period: nanos(start_period),
+            start_interval: nanos(start_interval),
+            retries: retries.map_or(0, i64::from),
+        };
+    }
+    // Records of earlier versions do not tell what was asked for.
+    let asked = request.unwrap_or_default();
     let HealthPlan { test, interval, timeout, start_period, start_interval, retries } = plan;
-    let words = match test {
-        HealthTest::Command(words) => {
-            std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect()
-        }
-        HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
-    };
     let set = |value: &Duration, default: u64, asked: i64| {
         if *value == Duration::from_secs(default) { asked } else { value.as_nanos() as i64 }
     };
     HealthConfig {
-        test: words,
+        test: health_words(test),
         interval: set(interval, 30, asked.interval),
         timeout: set(timeout, 30, asked.timeout),
         start_period: set(start_period, 0, asked.start_period),
         start_interval: set(start_interval, 5, asked.start_interval),
         retries: if *retries == 3 { asked.retries } else { i64::from(*retries) },
+    }
+}
+
+fn health_words(test: &HealthTest) -> Vec<String> {
+    match test {
+        HealthTest::Command(words) => {
+            std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect()
+        }
+        HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
     }
 }
 
@@ -195,6 +234,32 @@ fn host_config(view: &ContainerView, mut host: HostConfig, shown: &Shown) -> Hos
     // COMPAT: dockerd writes the default network's name since 28.
     if matches!(host.network_mode.as_str(), "" | "default") {
         "bridge".clone_into(&mut host.network_mode);
+    }
+    // COMPAT: links are shown as paths: of the container that is linked to, and below the one that has the link.
+    for link in host.links.iter_mut().flatten() {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        let alias = alias.rsplit('/').next().unwrap_or(alias);
+        *link = format!("/{}:/{}/{alias}", target.trim_start_matches('/'), view.name);
+    }
+    // Names have become ids.
+    if let NetworkMode::Container(other) = &view.spec.network.mode {
+        host.network_mode = format!("container:{other}");
+    }
+    if let PidMode::Container(other) = &view.spec.namespaces.pid {
+        host.pid_mode = format!("container:{other}");
+    }
+    if let IpcMode::Container(other) = &view.spec.namespaces.ipc {
+        host.ipc_mode = format!("container:{other}");
+    }
+    // COMPAT: no bound is null.
+    let is_bounded = view.spec.resources.pids.is_some();
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0 || is_bounded);
+    if host.privileged || host.pid_mode == "host" || host.ipc_mode == "host" {
+        // COMPAT: labels would keep such a container from what it shares; dockerd says so even without SELinux.
+        let options = host.security_opt.get_or_insert_default();
+        if !options.iter().any(|option| option == "label=disable") {
+            options.push("label=disable".to_owned());
+        }
     }
     fill(&mut host.cgroupns_mode, shown.cgroup_namespace);
     fill(&mut host.runtime, &shown.runtime);
@@ -397,7 +462,7 @@ pub(crate) fn summary_document(view: &ContainerView, now: Timestamp) -> Summary 
         names: vec![format!("/{}", view.name)],
         image: view.spec.image.clone(),
         image_id: view.image.to_string(),
-        image_manifest_descriptor: Some(descriptor(view)),
+        image_manifest_descriptor: None,
         command: command_words(&view.effective.command),
         created: view.created.secs() as i64,
         ports: ports(view),

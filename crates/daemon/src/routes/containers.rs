@@ -169,8 +169,13 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
         }
         error
     };
-    let signal =
-        parse_signal(request.query.text("signal")).map_err(ApiError::from).map_err(prefixed)?;
+    let text = request.query.text("signal");
+    let signal = parse_signal(text).map_err(|error| match text.parse::<u32>() {
+        // COMPAT: dockerd's text.
+        Ok(number) => invalid(format!("the linux daemon does not support signal {number}")),
+        Err(_) => error,
+    });
+    let signal = signal.map_err(ApiError::from).map_err(prefixed)?;
     let killed = context.engine.containers.kill(id, signal).await;
     killed.map_err(ApiError::from).map_err(prefixed)?;
     empty(StatusCode::NO_CONTENT)
@@ -178,7 +183,7 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
 
 /// `POST /containers/{id}/update`
 pub(super) async fn update(context: Arc<Context>, mut request: ApiRequest) -> Result {
-    let document = request.json(Some(Document::ContainerUpdate)).await?;
+    let document = request.optional_json(Some(Document::ContainerUpdate)).await?;
     let change = convert::resources::update(document)?;
     let warnings = context.engine.containers.update(request.param("id"), change).await?;
     let warnings = (!warnings.is_empty()).then_some(warnings);
@@ -192,9 +197,16 @@ pub(super) async fn rename(context: Arc<Context>, request: ApiRequest) -> Result
         // COMPAT: dockerd's text.
         return refuse(invalid("Neither old nor new names may be empty"));
     }
-    let name: ContainerName =
-        text.parse().map_err(|error: rorqual_core::InvalidName| invalid(error.to_string()))?;
-    context.engine.containers.rename(request.param("id"), name).await?;
+    let id = request.param("id");
+    // COMPAT: a missing container is told before a bad name.
+    context.engine.containers.inspect(id, false).await?;
+    let name: ContainerName = text.parse().map_err(|error: rorqual_core::InvalidName| {
+        let rorqual_core::InvalidName { what, name } = error;
+        let error =
+            rorqual_core::InvalidName { what, name: format!("/{}", name.trim_start_matches('/')) };
+        invalid(format!("Error when allocating new name: {error}"))
+    })?;
+    context.engine.containers.rename(id, name).await?;
     empty(StatusCode::NO_CONTENT)
 }
 

@@ -14,7 +14,7 @@ use crate::routes::{attach, containers};
 
 /// `POST /containers/{id}/exec`
 pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
-    let document = request.json(Some(Document::Exec)).await?;
+    let document = request.optional_json(Some(Document::Exec)).await?;
     let spec = convert::exec::exec_spec(document)?;
     let id = context.engine.execs.create(request.param("id"), spec).await?;
     json(StatusCode::CREATED, &wire::CreateResponse { id: id.to_string() })

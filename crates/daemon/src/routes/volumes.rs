@@ -18,7 +18,7 @@ pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
 
 /// `POST /volumes/create`
 pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
-    let spec = volume_spec(request.json(None).await?)?;
+    let spec = volume_spec(request.optional_json(None).await?)?;
     let view = context.engine.volumes.create(spec).await?;
     json(StatusCode::CREATED, &volume_document(&view))
 }
@@ -45,7 +45,8 @@ pub(super) async fn prune(context: Arc<Context>, request: ApiRequest) -> Result 
     }
     let pruned = context.engine.volumes.prune(filters).await?;
     let answer = wire::PruneReport {
-        volumes_deleted: (!pruned.deleted.is_empty()).then_some(pruned.deleted),
+        // COMPAT: none is an empty list here, not null as elsewhere.
+        volumes_deleted: Some(pruned.deleted),
         space_reclaimed: pruned.reclaimed,
     };
     json(StatusCode::OK, &answer)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::logs;
 use crate::records::{ContainerRecord, State, StateRecord};
 use crate::request::Created;
-use crate::spec::{ContainerSpec, NetworkMode, Ownership};
+use crate::spec::{ContainerSpec, IpcMode, NetworkMode, Ownership, PidMode};
 use crate::undo::{Undo, Undoing};
 use crate::validate;
 use crate::world::World;
@@ -32,6 +32,7 @@ async fn steps(
     mut spec: ContainerSpec,
 ) -> Result<Created> {
     let warnings = validate::container(&spec, &world.options)?;
+    by_id(world, &mut spec)?;
     validate::capabilities(&spec, world.capabilities)?;
     world.profiles.of(&spec, world.capabilities)?;
     let image = image(world, &spec).await?;
@@ -83,6 +84,39 @@ async fn steps(
     operation.keep();
     world.container_event(&container, "create", []);
     Ok(Created { id, warnings })
+}
+
+/// Names of containers that share a namespace become ids, so that renaming them changes nothing.
+fn by_id(world: &World, spec: &mut ContainerSpec) -> Result<()> {
+    // COMPAT: not 404, which clients take for a missing image.
+    let find =
+        |name: &str| world.index.find(name).map_err(|error| Error::Invalid(error.to_string()));
+    if let PidMode::Container(other) = &mut spec.namespaces.pid {
+        *other = find(other)?.id.to_string();
+    }
+    if let IpcMode::Container(other) = &mut spec.namespaces.ipc {
+        *other = find(other)?.id.to_string();
+    }
+    // COMPAT: whose network is joined may come later.
+    if let NetworkMode::Container(other) = &mut spec.network.mode
+        && let Ok(found) = find(other)
+    {
+        *other = found.id.to_string();
+    }
+    for (target, _) in &mut spec.network.links {
+        // COMPAT: dockerd's text.
+        let found = world.index.find(target).map_err(|error| {
+            Error::Invalid(format!("could not get container for {target}: {error}"))
+        })?;
+        *target = found.id.to_string();
+    }
+    if let Some(memory @ 1..) = spec.resources.memory
+        && spec.resources.memory_swap.is_none()
+    {
+        // COMPAT: as much swap as memory, told by `inspect` and held by `update`.
+        spec.resources.memory_swap = Some(memory.saturating_mul(2));
+    }
+    Ok(())
 }
 
 async fn image(world: &World, spec: &ContainerSpec) -> Result<ImageRecord> {

@@ -20,6 +20,19 @@ use crate::validate::normal;
 use crate::view::MountPointKind;
 use crate::world::World;
 
+/// COMPAT: what is missing is told with the container's name as it was given.
+pub(super) fn named(error: Error, name: &str) -> Error {
+    match error {
+        Error::Snapshot(rorqual_snapshot::Error::NoSuchPath { path, .. }) => {
+            Error::Snapshot(rorqual_snapshot::Error::NoSuchPath {
+                path,
+                container: name.to_owned(),
+            })
+        }
+        error => error,
+    }
+}
+
 async fn tree(world: &World, container: &Container) -> Result<Arc<dyn Tree>> {
     let pid = Some(container.state().pid).filter(|pid| *pid != 0);
     Ok(world.parts.snapshots.open(&container.id, pid).await?)
@@ -30,7 +43,19 @@ pub(super) async fn stat(
     container: &Arc<Container>,
     path: &str,
 ) -> Result<ArchiveStat> {
-    Ok(tree(world, container).await?.stat(path).await?)
+    let stat = tree(world, container).await?.stat(path).await?;
+    check_slash(path, &stat)?;
+    Ok(stat)
+}
+
+/// COMPAT: a path that ends with a slash means a directory.
+fn check_slash(path: &str, stat: &ArchiveStat) -> Result<()> {
+    const FORMAT: u32 = 0o170_000;
+    const FILE: u32 = 0o100_000;
+    if path.ends_with('/') && stat.mode & FORMAT == FILE {
+        return Err(Error::Invalid(format!("lstat {path}: not a directory")));
+    }
+    Ok(())
 }
 
 pub(super) async fn archive(
@@ -40,6 +65,7 @@ pub(super) async fn archive(
 ) -> Result<(ArchiveStat, Archive)> {
     let tree = tree(world, container).await?;
     let stat = tree.stat(path).await?;
+    check_slash(path, &stat)?;
     let archive = tree.archive(path).await?;
     world.container_event(container, "archive-path", []);
     Ok((stat, archive))

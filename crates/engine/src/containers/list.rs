@@ -72,21 +72,39 @@ impl<'a> Plan<'a> {
         for status in filters.values("status") {
             if !STATUSES.contains(&status.as_str()) {
                 // COMPAT: dockerd's text.
-                return Err(Error::Invalid(format!("invalid filter 'status={status}'")));
+                return Err(Error::Invalid(format!(
+                    "invalid filter 'status={status}': invalid value for state ({status}): must be one of created, \
+                     running, paused, restarting, removing, exited, dead"
+                )));
             }
         }
         for health in filters.values("health") {
             if !["none", "starting", "healthy", "unhealthy"].contains(&health.as_str()) {
-                return Err(Error::Invalid(format!("invalid filter 'health={health}'")));
+                // COMPAT: dockerd's text.
+                return Err(Error::Invalid(format!(
+                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of none, \
+                     starting, healthy, unhealthy"
+                )));
             }
         }
         let exited = filters.values("exited").iter().map(|code| {
-            code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'")))
+            // COMPAT: dockerd's text.
+            let text = |_| {
+                format!(
+                    "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                )
+            };
+            code.parse().map_err(|error| Error::Invalid(text(error)))
         });
         let created = |key: &str| match filters.values(key) {
             [] => Ok(None),
             [text, ..] => world.index.find(text).map(|other| Some(other.definition().created)),
         };
+        for key in ["publish", "expose"] {
+            for port in filters.values(key) {
+                check_port(key, port)?;
+            }
+        }
         let widened = filters.has("status") || filters.has("exited");
         let related = request.limit.is_some() || filters.has("before") || filters.has("since");
         Ok(Self {
@@ -158,14 +176,15 @@ impl<'a> Plan<'a> {
                         || endpoint.network.to_string().starts_with(wanted.as_str())
                 })
         };
-        let published =
-            |wanted: &String| {
-                in_ports(wanted, |port, protocol| {
-                    definition.spec.network.published.iter().any(|published| {
-                        published.container == port && published.protocol == protocol
-                    }) || state.ports.iter().any(|published| published.host.0 == port)
-                })
-            };
+        // COMPAT: the port of the host counts, not that of the container.
+        let published = |wanted: &String| {
+            in_ports(wanted, |port, protocol| {
+                state
+                    .ports
+                    .iter()
+                    .any(|published| published.host.0 == port && published.protocol == protocol)
+            })
+        };
         let exposed = |wanted: &String| {
             in_ports(wanted, |port, protocol| {
                 definition.spec.network.exposed.contains(&(port, protocol))
@@ -175,6 +194,20 @@ impl<'a> Plan<'a> {
             && self.filters.any("publish", published)
             && self.filters.any("expose", exposed)
     }
+}
+
+/// COMPAT: what is no port is refused in the words of Go's parser.
+fn check_port(key: &str, text: &str) -> Result<()> {
+    let range = text.split_once('/').map_or(text, |(range, _)| range);
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    for number in [first, last] {
+        if number.parse::<u16>().is_err() {
+            return Err(Error::Invalid(format!(
+                "error while looking up for {key} {text}: strconv.ParseUint: parsing {number:?}: invalid syntax"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Tells whether `test` holds for one port of `80`, `80/udp` or `80-90/tcp`.

@@ -64,6 +64,7 @@ fn take_over(
             if let Some(read_only) = from.read_only {
                 point.writable = !read_only;
             }
+            point.mode.clear();
             // It belongs to the other container, whose removal takes it along.
             point.anonymous = false;
             if let Some(name) = &point.name {
@@ -109,7 +110,9 @@ async fn point(
         MountKind::Volume { name, options } => {
             let asked = (name.as_ref(), options);
             let made = volume(world, operation, asked, &mount.target, owner).await?;
-            Ok(MountPoint { mode: blank.mode, writable: blank.writable, ..made })
+            // COMPAT: volumes that were named or mounted by the request say `z`, anonymous ones say nothing.
+            let mode = if blank.mode.is_empty() { "z".to_owned() } else { blank.mode };
+            Ok(MountPoint { mode, writable: blank.writable, ..made })
         }
     }
 }
@@ -176,7 +179,7 @@ async fn volume(
         source: data,
         target: target.to_owned(),
         driver: "local".to_owned(),
-        mode: "z".to_owned(),
+        mode: String::new(),
         writable: true,
         propagation: None,
         anonymous: name.is_none(),

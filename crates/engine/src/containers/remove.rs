@@ -188,7 +188,10 @@ pub(crate) fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestam
                 Timestamp::from_nanos(now.nanos().saturating_sub(ago.as_nanos() as u64))
             });
             let at = ago.or_else(|| text.parse().ok());
-            at.map(Some).ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))
+            at.map(Some).ok_or_else(|| {
+                // COMPAT: dockerd's text.
+                Error::Invalid(format!("failed to parse value as time or duration: {text:?}"))
+            })
         }
         _ => Err(Error::Invalid("more than one until filter specified".to_owned())),
     }

@@ -1,5 +1,6 @@
 //! `start`: network, specification, launch. On failure everything is as before, and the container remembers why.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
 use rorqual_store::Operation;
 
+use super::links::{self, Linked};
 use super::run;
 use crate::container::Container;
+use crate::effective::overlay_env;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::ocispec::{self, Input, Net};
@@ -113,10 +116,12 @@ async fn steps(
 ) -> Result<()> {
     let definition = container.definition();
     let joined = Joined::find(world, &definition)?;
+    let linked = links::find(world, &definition)?;
 
     operation.will_need(Undo::Detach(container.id))?;
-    let wanted = attach(world, &definition, &joined)?;
-    let sandbox = in_time("attach the network", world.parts.networks.attach(wanted)).await?;
+    let wanted = attach(world, &definition, &joined, &linked)?;
+    let attached = async { world.parts.networks.attach(wanted).await.map_err(Error::Attach) };
+    let sandbox = in_time("attach the network", attached).await?;
     for mount in &definition.mounts {
         let Some(name) = &mount.name else { continue };
         operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
@@ -127,7 +132,7 @@ async fn steps(
     ensure_profile(world, &definition).await?;
     let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
     let seccomp = world.profiles.of(&definition.spec, capabilities)?;
-    let spec = specification(world, &definition, &joined, (&sandbox, capabilities))?;
+    let spec = specification(world, &definition, (&joined, &linked), (&sandbox, capabilities))?;
 
     let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
     log_warnings(container, &warnings);
@@ -151,7 +156,7 @@ async fn steps(
         attachments,
     };
     operation.will_need(Undo::EndTask(container.id, id))?;
-    let launched = async { world.parts.tasks.launch(launch).await.map_err(Error::Start) };
+    let launched = async { world.parts.tasks.launch(launch).await.map_err(start_failed) };
     let task = in_time("start the container", launched).await?;
     log_warnings(container, &task.warnings());
 
@@ -190,6 +195,14 @@ async fn steps(
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }
     Ok(())
+}
+
+/// COMPAT: an unknown user is told without the runtime's words in front.
+fn start_failed(error: TaskError) -> Error {
+    match error {
+        TaskError::Start { message, kind: ErrorKind::NotFound, .. } => Error::NoSuchUser(message),
+        error => Error::Start(error),
+    }
 }
 
 fn log_warnings(container: &Container, warnings: &[String]) {
@@ -243,24 +256,36 @@ struct Joined {
 
 impl Joined {
     fn find(world: &World, definition: &ContainerRecord) -> Result<Self> {
-        let running = |text: &str| {
-            let other = world.index.find(text)?;
+        // COMPAT: dockerd's texts.
+        let running = |text: &str, kind: &str| {
+            let other = world.index.find(text).map_err(|error| {
+                Error::Invalid(format!("joining {kind} namespace of container: {error}"))
+            })?;
+            let stopped = || match kind {
+                "network" => format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    other.definition().name,
+                    other.phase().word()
+                ),
+                kind => {
+                    format!(
+                        "failed to join {kind} namespace: container {} is not running",
+                        other.id
+                    )
+                }
+            };
             match other.state().pid {
-                // COMPAT: dockerd's text.
-                0 => Err(Error::Conflict(format!(
-                    "cannot join network namespace of a non running container: {}",
-                    other.id
-                ))),
+                0 => Err(Error::Conflict(stopped())),
                 pid => Ok((other, pid)),
             }
         };
         let spec = &definition.spec;
         let net = match &spec.network.mode {
-            NetworkMode::Container(text) => Some(running(text)?),
+            NetworkMode::Container(text) => Some(running(text, "network")?),
             _ => None,
         };
         let pid = match &spec.namespaces.pid {
-            PidMode::Container(text) => Some(running(text)?.1),
+            PidMode::Container(text) => Some(running(text, "PID")?.1),
             PidMode::Private | PidMode::Host => None,
         };
         let ipc_mode = match &spec.namespaces.ipc {
@@ -269,7 +294,7 @@ impl Joined {
         };
         let ipc = match &ipc_mode {
             IpcMode::Container(text) => {
-                let (other, pid) = running(text)?;
+                let (other, pid) = running(text, "IPC")?;
                 if !shareable(world, &other.definition()) {
                     // COMPAT: dockerd's text.
                     return Err(Error::Invalid(format!(
@@ -292,7 +317,12 @@ fn shareable(world: &World, definition: &ContainerRecord) -> bool {
     }
 }
 
-fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Result<Attach> {
+fn attach(
+    world: &World,
+    definition: &ContainerRecord,
+    joined: &Joined,
+    linked: &Linked,
+) -> Result<Attach> {
     let network = &definition.spec.network;
     let kind = match (&network.mode, joined.net) {
         (_, Some((other, pid))) => SandboxKind::Container(other, pid),
@@ -322,7 +352,7 @@ fn attach(world: &World, definition: &ContainerRecord, joined: &Joined) -> Resul
         name: definition.name.to_string(),
         hostname: definition.effective.hostname.clone(),
         domainname: network.domainname.clone(),
-        extra_hosts: network.extra_hosts.clone(),
+        extra_hosts: network.extra_hosts.iter().chain(&linked.hosts).cloned().collect(),
         dns: if network.dns.is_empty() { options.dns.clone() } else { network.dns.clone() },
         dns_search: or(&network.dns_search, &options.dns_search),
         dns_options: or(&network.dns_options, &options.dns_options),
@@ -372,15 +402,22 @@ async fn ensure_profile(world: &World, definition: &ContainerRecord) -> Result<(
 fn specification(
     world: &World,
     definition: &ContainerRecord,
-    joined: &Joined,
+    (joined, linked): (&Joined, &Linked),
     (sandbox, capabilities): (&Sandbox, Capabilities),
 ) -> Result<oci_spec::runtime::Spec> {
     let spec = &definition.spec;
     let files: &HostFiles = &sandbox.files;
+    // The container's own variables come after those of its links, and count.
+    let mut effective = Cow::Borrowed(&definition.effective);
+    if !linked.env.is_empty() {
+        let mut env = linked.env.clone();
+        overlay_env(&mut env, &effective.env);
+        effective.to_mut().env = env;
+    }
     ocispec::build(&Input {
         id: &definition.id,
         spec,
-        effective: &definition.effective,
+        effective: &effective,
         mounts: &definition.mounts,
         files,
         net: if sandbox.namespace.is_some() { Net::Joined } else { Net::Host },

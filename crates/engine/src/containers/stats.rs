@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rorqual_shim::{ProcessTable, Stats};
+use rorqual_core::ErrorKind;
+use rorqual_shim::{Error as TaskError, ProcessTable, Stats};
 use rorqual_store::blocking;
 
 use crate::container::Container;
@@ -58,8 +59,14 @@ pub(super) async fn top(
 ) -> Result<ProcessTable> {
     let task = container.running_task()?;
     let args = if ps_args.is_empty() { "-ef" } else { ps_args };
-    let message = format!("cannot list the processes of container {}", container.id);
-    let table = task.processes(args).await.map_err(|source| Error::Task { message, source })?;
+    let table = task.processes(args).await.map_err(|source| match source {
+        // COMPAT: what is wrong with the format is told without words in front.
+        TaskError::Refused { message, kind: ErrorKind::InvalidArgument } => Error::Invalid(message),
+        source => {
+            let message = format!("cannot list the processes of container {}", container.id);
+            Error::Task { message, source }
+        }
+    })?;
     world.container_event(container, "top", []);
     Ok(table)
 }

@@ -231,11 +231,11 @@ pub(super) async fn pause(world: &World, container: &Container) -> Result<()> {
         Phase::Running(_) => container.running_task()?,
         // COMPAT: dockerd's texts.
         Phase::Paused(_) => {
-            return Err(Error::Conflict(format!("container {} is already paused", container.id)));
+            return Err(Error::Conflict(format!("Container {} is already paused", container.id)));
         }
         Phase::Restarting(_) => {
             return Err(Error::Conflict(format!(
-                "container {} is restarting, wait until the container is running",
+                "Container {} is restarting, wait until the container is running",
                 container.id
             )));
         }

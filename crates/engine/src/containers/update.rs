@@ -34,7 +34,10 @@ pub(super) async fn rename(
     operation.will_need(Undo::ReleaseName { name: name.clone(), owner: container.id })?;
     let result = async {
         // A free name or ours: reserved names of ours cannot be here, they are the old one.
-        world.index.reserve_name(&name, container.id)?;
+        world.index.reserve_name(&name, container.id).map_err(|taken| {
+            // COMPAT: dockerd's text.
+            Error::Conflict(format!("Error when allocating new name: {taken}"))
+        })?;
         let mut new = (*old).clone();
         new.name = name.clone();
         container.redefine(&world.parts.database, new).await
@@ -62,6 +65,12 @@ pub(super) async fn update(
         )));
     }
     let mut new = (*container.definition()).clone();
+    validate::cpu(&request.resources)?;
+    update_conflicts(&new.spec.resources, &request.resources).map_err(|reason| {
+        // COMPAT: dockerd's text.
+        Error::Conflict(format!("Cannot update container {}: {reason}", container.id))
+    })?;
+    validate::cpusets(&request.resources, &world.options)?;
     let merged = merge(&new.spec.resources, request.resources);
     let warnings = validate::resources(&merged)?;
     if let Some(policy) = request.restart {
@@ -83,6 +92,38 @@ pub(super) async fn update(
     container.redefine(&world.parts.database, new).await?;
     world.container_event(container, "update", []);
     Ok(warnings)
+}
+
+/// COMPAT: what dockerd does not let change alone, in its words.
+fn update_conflicts(old: &Resources, new: &Resources) -> Result<(), &'static str> {
+    let memory = new.memory.unwrap_or(0);
+    if memory > old.memory_swap.unwrap_or(0) && memory != 0 && new.memory_swap.is_none() {
+        return Err(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        );
+    }
+    let set = |value: Option<i64>| value.is_some_and(|value| value > 0);
+    if set(new.nano_cpus) && set(old.cpu_period) {
+        return Err(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        );
+    }
+    if set(new.nano_cpus) && set(old.cpu_quota) {
+        return Err(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        );
+    }
+    if set(old.nano_cpus) && set(new.cpu_quota) {
+        return Err(
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+        );
+    }
+    if set(old.nano_cpus) && set(new.cpu_period) {
+        return Err(
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        );
+    }
+    Ok(())
 }
 
 /// Lays the given limits over the old ones.
@@ -118,3 +159,6 @@ fn merge(old: &Resources, new: Resources) -> Resources {
         cgroup_parent: old.cgroup_parent.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

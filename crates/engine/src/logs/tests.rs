@@ -51,7 +51,11 @@ fn files_are_bounded_unless_asked_otherwise() {
 #[test]
 fn unknown_drivers_and_options_are_refused() {
     let cases = [
-        ("nonsense", ("", ""), "logger: no log driver named 'nonsense' is registered"),
+        (
+            "nonsense",
+            ("", ""),
+            "error looking up logging plugin nonsense: plugin \"nonsense\" not found",
+        ),
         ("json-file", ("x", "1"), "unknown log opt 'x' for json-file log driver"),
         ("none", ("max-size", "1m"), "unknown log opt 'max-size' for none log driver"),
         ("json-file", ("max-file", "0"), "invalid value for max-file: 0"),

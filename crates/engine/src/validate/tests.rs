@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{container, is_cpu_list, normal};
+use super::{container, cpusets, is_cpu_list, normal};
 use crate::options::{AppArmor, CgroupDriver, Options};
-use crate::spec::{ContainerSpec, HealthSpec, MountKind, MountSpec, RestartPolicy, TmpfsOptions};
+use crate::spec::{
+    ContainerSpec, HealthSpec, MountKind, MountSpec, Resources, RestartPolicy, TmpfsOptions,
+};
 
 fn check(change: impl FnOnce(&mut ContainerSpec), expected: &str) {
     let mut spec = ContainerSpec::default();
@@ -124,4 +126,32 @@ fn small_parsers() {
     for (path, expected) in [("/a//b/./c/", "/a/b/c"), ("/a/../..", "/"), ("/", "/")] {
         assert_eq!(normal(path), expected);
     }
+}
+
+#[test]
+fn processors_and_memory_nodes_must_be_there() {
+    let options = Options {
+        cpus: Some("0-3,6".to_owned()),
+        memory_nodes: Some("0".to_owned()),
+        ..Options::docker_defaults()
+    };
+    for (cpus, nodes, expected) in [
+        ("0-3", "0", ""),
+        ("6", "", ""),
+        ("3-6", "", "Requested CPUs are not available - requested 3-6, available: 0-3,6"),
+        ("", "1", "Requested memory nodes are not available - requested 1, available: 0"),
+        ("x", "", ""),
+    ] {
+        let wanted = Resources {
+            cpuset_cpus: Some(cpus.to_owned()),
+            cpuset_mems: Some(nodes.to_owned()),
+            ..Resources::default()
+        };
+        let result = cpusets(&wanted, &options);
+        let text = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(text, expected, "{cpus} {nodes}");
+    }
+    // A host that does not tell is not second-guessed.
+    let wanted = Resources { cpuset_cpus: Some("99".to_owned()), ..Resources::default() };
+    assert!(cpusets(&wanted, &Options::docker_defaults()).is_ok());
 }

@@ -8,6 +8,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::process::{Gid, Uid};
 
 use super::{Init, StepError, Tried, own_capabilities};
+use crate::StartFailure;
 use crate::channel::Report;
 use crate::passwd::{self, Identity, MAX_FILE};
 use crate::plan::Step;
@@ -52,8 +53,8 @@ impl Init<'_> {
             ProcessUser::Lookup { user, groups } => {
                 let (passwd, group) =
                     (self.small_file("/etc/passwd"), self.small_file("/etc/group"));
-                self.identity =
-                    passwd::look_up(user, groups, &passwd, &group).map_err(StepError::new)?;
+                self.identity = passwd::look_up(user, groups, &passwd, &group)
+                    .map_err(|message| StepError { failure: StartFailure::NoSuchUser, message })?;
             }
         }
         if home_missing {

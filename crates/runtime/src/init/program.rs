@@ -77,7 +77,9 @@ impl Init<'_> {
                     failure: StartFailure::NotFound,
                     message: format!("exec: {shown:?}: stat {shown}: {}", reason(&error)),
                 },
-                NotExecutable::Directory => denied(&format!("exec: {shown:?}: is a directory")),
+                NotExecutable::Directory => {
+                    denied(&format!("exec: {shown:?}: is a directory: permission denied"))
+                }
                 NotExecutable::Denied => denied(&format!("exec: {shown:?}: permission denied")),
             });
         }
@@ -140,11 +142,16 @@ fn denied(message: &str) -> StepError {
 }
 
 fn bad_cwd(path: &Path, error: &io::Error) -> StepError {
-    StepError::new(format!(
+    let message = format!(
         "chdir to cwd ({:?}) set in config.json failed: {}",
         path.to_string_lossy(),
         reason(error)
-    ))
+    );
+    match error.raw_os_error() {
+        // COMPAT: a missing directory gives the exit code of a missing program.
+        Some(libc::ENOENT) => StepError { failure: StartFailure::NotFound, message },
+        _ => StepError::new(message),
+    }
 }
 
 enum NotExecutable {

@@ -127,7 +127,10 @@ fn from_flags(matches: &Matches, first: &mut Attachment, simple: bool) -> Result
     conflict("ip6", first.addresses.contains_key("IPv6Address"))?;
     conflict("mac-address", !first.mac.is_empty())?;
     first.aliases.extend_from_slice(matches.list("network-alias"));
-    first.links.extend(matches.list("link").iter().cloned());
+    // Links of the default network are the container's own, not an endpoint's.
+    if !is_exclusive(&first.target) && first.target != "bridge" {
+        first.links.extend(matches.list("link").iter().cloned());
+    }
     for (flag, key) in [("ip", "IPv4Address"), ("ip6", "IPv6Address")] {
         if !matches.text(flag).is_empty() {
             address(first, key, matches.text(flag))?;

@@ -72,7 +72,7 @@ fn the_impossible_is_refused() {
             r#"{"Image":"a","HostConfig":{"DeviceRequests":[{"Driver":"","Capabilities":[["gpu"]]}]}}"#,
             "could not select device driver \"\" with capabilities: [[gpu]]",
         ),
-        (r#"{"Image":"a","HostConfig":{"StorageOpt":{"what":"1"}}}"#, "unknown storage option"),
+        (r#"{"Image":"a","HostConfig":{"StorageOpt":{"what":"1"}}}"#, "Unknown option what"),
         (r#"{"Image":"a","HostConfig":{"Dns":["what"]}}"#, "bad nameserver address what"),
         (r#"{"Image":"a","HostConfig":{"ExtraHosts":["a:b"]}}"#, "invalid IP address in add-host"),
     ] {

@@ -189,7 +189,7 @@ async fn a_change_goes_on_when_its_client_leaves() {
         let containers = &engine.containers;
         poll_and_drop(containers.start("web"), polls).await;
         eventually("runs", async || phase(&engine, "web").await.word() == "running").await;
-        poll_and_drop(containers.restart("web", StopRequest::default()), polls).await;
+        poll_and_drop(Box::pin(containers.restart("web", StopRequest::default())), polls).await;
         eventually("second run", async || {
             host.tasks.launches().len() == 2 && phase(&engine, "web").await.word() == "running"
         })
