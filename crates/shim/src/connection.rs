@@ -266,6 +266,8 @@ async fn read(shared: Arc<Shared>) {
         match received {
             Ok(Some(incoming)) => shared.take(incoming),
             Ok(None) => break,
+            // It was closed with something of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => {
                 tracing::warn!(%error, "a shim's message makes no sense");
                 break;

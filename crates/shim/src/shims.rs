@@ -99,7 +99,7 @@ impl Shims {
                 _ => Err(unreachable("it answered something else")),
             },
             // It was just about to end.
-            Err(_) if connection.end_now() == End::Lost => Ok(None),
+            Err(error) if connection.end_now() == End::Lost || hung_up(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -136,7 +136,12 @@ impl Shims {
                 connection: Some(Connection::new(ours).map_err(unreachable)?),
             };
             let Some(connection) = &unfinished.connection else { continue };
-            match connection.requests_ref().exchange(0, &packet, &descriptors).await {
+            let answered = connection.requests_ref().exchange(0, &packet, &descriptors).await;
+            if answered.as_ref().is_err_and(hung_up) {
+                // What was sent to us before is read first; then it is known whether there was a shim.
+                connection.end().await;
+            }
+            match answered {
                 Ok(answered) => {
                     let (answer, pidfd) = (answered.answer, answered.descriptor);
                     let (Answer::Running(running), Some(pidfd)) = (answer, pidfd) else {
@@ -209,6 +214,15 @@ impl Drop for Claim<'_> {
         let mut launching = self.shims.launching.lock().unwrap_or_else(PoisonError::into_inner);
         launching.remove(&self.container);
     }
+}
+
+/// Tells whether a request found the other end closed, which is noticed when sending before it is noticed when reading.
+fn hung_up(error: &Error) -> bool {
+    let Error::Unreachable { source, .. } = error else { return false };
+    let error = source.downcast_ref::<io::Error>();
+    error.is_some_and(|error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    })
 }
 
 fn nobody_listens(error: &io::Error) -> bool {

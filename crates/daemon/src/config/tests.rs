@@ -60,7 +60,7 @@ fn mistakes_stop_the_start() {
     check(&[], r#"{"hosts": ["x"]}"#, "invalid address \"x\"");
     check(&[], r#"{"log-opts": {"a": 1}}"#, "strings as values");
     check(&[], r#"{"mtu": -1}"#, "mtu: -1 is less than 68");
-    check(&[], r#"{"log-level": "loud"}"#, "log-level: \"loud\" is not one of");
+    check(&[], r#"{"log-level": "loud"}"#, "invalid logging level: loud");
     check(&[], r#"{"labels": ["a"]}"#, "bad attribute format: a");
     check(&[], r#"{"authorization-plugins": ["x"]}"#, "leave the API open");
     check(&[], r#"{"data-root": "x"}"#, "not an absolute path");

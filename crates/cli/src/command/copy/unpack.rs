@@ -20,7 +20,10 @@ pub(super) fn unpack(reader: impl Read, place: &Place, owners: bool) -> io::Resu
         target.entry(&mut entry?)?;
     }
     target.finish()?;
-    Ok(archive.into_inner().count)
+    // What follows the end marker belongs to the archive, too, and is counted as Docker counts it.
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    Ok(rest.count)
 }
 
 struct Counted<R> {
