@@ -10,6 +10,7 @@ use std::time::Duration;
 use rorqual_engine::CgroupDriver;
 use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
 use rorqual_http::{Address, TlsFiles};
+use rorqual_network::{Cidr4, SubnetPool};
 use serde_json::{Map, Value};
 
 pub(crate) use flags::{CommandLine, parse as parse_flags};
@@ -78,6 +79,8 @@ pub(crate) struct BridgeConfig {
     pub(crate) ip_forward: bool,
     pub(crate) firewall: bool,
     pub(crate) publish_on: Option<std::net::IpAddr>,
+    /// Where subnets are cut from; empty: Docker's defaults.
+    pub(crate) pools: Vec<SubnetPool>,
 }
 
 /// Defaults for containers.
@@ -419,7 +422,48 @@ fn bridge(settings: &Settings) -> Result<BridgeConfig, ConfigError> {
         ip_forward: settings.bool("ip-forward", true),
         firewall: settings.bool("iptables", true),
         publish_on: settings.parsed::<std::net::IpAddr>("ip")?.filter(|ip| !ip.is_unspecified()),
+        pools: pools(settings)?,
     })
+}
+
+/// LIMIT: a pool is searched from its beginning, so it has at most so many networks (as a power of two).
+const POOL_BITS: u8 = 16;
+
+/// Reads `default-address-pools`: objects in the file, `base=…,size=…` on the command line.
+fn pools(settings: &Settings) -> Result<Vec<SubnetPool>, ConfigError> {
+    let key = "default-address-pools";
+    let mistake = |why: String| ConfigError::Setting { key, why };
+    let list = settings.0.get(key).and_then(Value::as_array).into_iter().flatten();
+    list.map(|pool| {
+        let text = |name: &str| match pool {
+            Value::String(line) => {
+                let pairs = line.split(',').filter_map(|pair| pair.split_once('='));
+                pairs.rev().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+            }
+            object => match object.get(name) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(Value::Number(number)) => Some(number.to_string()),
+                _ => None,
+            },
+        };
+        let (Some(base), Some(size)) = (text("base"), text("size")) else {
+            return Err(mistake(format!(
+                "{pool} needs a base (like 10.10.0.0/16) and a size (like 24)"
+            )));
+        };
+        let base: Cidr4 = base.parse().map_err(|error| mistake(format!("{base}: {error}")))?;
+        let size: u8 = size.parse().map_err(|error| mistake(format!("size {size}: {error}")))?;
+        let base = base.subnet();
+        if size < base.prefix || size > 30 || size - base.prefix > POOL_BITS {
+            return Err(mistake(format!(
+                "size {size} does not fit {base}: need {} to {}",
+                base.prefix,
+                (base.prefix + POOL_BITS).min(30)
+            )));
+        }
+        Ok(SubnetPool { base, size })
+    })
+    .collect()
 }
 
 fn defaults(settings: &Settings) -> Result<Defaults, ConfigError> {

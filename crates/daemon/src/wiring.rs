@@ -88,6 +88,9 @@ fn bridge_options(
         firewall: config.firewall,
     };
     options.publish_on = config.publish_on;
+    if !config.pools.is_empty() {
+        options.pools.clone_from(&config.pools);
+    }
     Ok(options)
 }
 

@@ -116,12 +116,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("cri-containerd", "cri-containerd", Bool, Meaningless("there is no containerd here")),
     row("data-root", "data-root", Text, Works),
     short("debug", "debug", 'D', Bool, Reloads),
-    row(
-        "default-address-pools",
-        "default-address-pool",
-        Objects,
-        Later("networks of users are not built yet"),
-    ),
+    row("default-address-pools", "default-address-pool", Objects, Works),
     row("default-cgroupns-mode", "default-cgroupns-mode", Text, Works),
     row(
         "default-gateway",
@@ -140,7 +135,7 @@ pub(crate) const ROWS: &[Row] = &[
         "default-network-opts",
         "default-network-opt",
         Object,
-        Later("networks of users are not built yet"),
+        Refused("default options of networks are not built yet"),
     ),
     row("default-runtime", "default-runtime", Text, Works),
     row("default-shm-size", "default-shm-size", Size, Works),

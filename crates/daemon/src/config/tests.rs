@@ -39,6 +39,27 @@ fn flags_and_file_set_the_same_things() {
 }
 
 #[test]
+fn address_pools_by_file_and_flag() {
+    let flag = ["--default-address-pool", "base=10.10.0.0/16,size=24"];
+    let by_flag = configure(&flag, "").unwrap();
+    let by_file =
+        configure(&[], r#"{"default-address-pools": [{"base": "10.10.3.0/16", "size": 24}]}"#)
+            .unwrap();
+    assert_eq!(by_flag.bridge.pools, by_file.bridge.pools);
+    assert_eq!(by_flag.bridge.pools.len(), 1);
+    for (pool, words) in [
+        (r#"{"base": "10.10.0.0/16"}"#, "needs a base"),
+        (r#"{"base": "10.10.0.0", "size": 24}"#, "10.10.0.0"),
+        (r#"{"base": "10.10.0.0/16", "size": 8}"#, "need 16 to 30"),
+        (r#"{"base": "10.0.0.0/8", "size": 30}"#, "need 8 to 24"),
+    ] {
+        let error =
+            configure(&[], &format!("{{\"default-address-pools\": [{pool}]}}")).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn mistakes_stop_the_start() {
     let check = |flags: &[&str], json: &str, words: &str| {
         let error = configure(flags, json).expect_err(json);
