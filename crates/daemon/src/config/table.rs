@@ -135,7 +135,7 @@ pub(crate) const ROWS: &[Row] = &[
         "default-network-opts",
         "default-network-opt",
         Object,
-        Refused("default options of networks are not built yet"),
+        Later("default options of networks are not built yet"),
     ),
     row("default-runtime", "default-runtime", Text, Works),
     row("default-shm-size", "default-shm-size", Size, Works),
