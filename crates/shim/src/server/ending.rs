@@ -52,6 +52,9 @@ fn exit_code(status: WaitStatus) -> i32 {
     }
 }
 
+/// What `SIGKILL` makes of a process: the kernel ends those that need too much memory so.
+const KILLED: i32 = 137;
+
 impl Shim {
     /// Reaps whoever ended: init, execs, and orphans of theirs.
     pub(super) fn on_signal(&mut self) -> io::Result<()> {
@@ -91,7 +94,7 @@ impl Shim {
     fn init_ended(&mut self, code: i32) -> io::Result<()> {
         let at = now();
         // ORDER: asked first, because systemd removes a group soon after its last process has ended.
-        let oom_killed = self.oom.killed(&self.running.cgroup);
+        let oom_killed = self.oom.killed(&self.running.cgroup, code == KILLED);
         // With a pid namespace everybody else is dead by now; without one they end here.
         cgroups::kill(&self.running.cgroup);
         let exit = Exit { code, oom_killed, at, witnessed: true };

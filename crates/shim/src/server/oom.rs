@@ -38,10 +38,14 @@ impl OomWatch {
         Ok(())
     }
 
-    /// Tells whether a process was killed.
-    pub(super) fn killed(&mut self, cgroup: &str) -> bool {
+    /// Tells whether a process was killed; `by_kill`: init has ended by `SIGKILL`.
+    pub(super) fn killed(&mut self, cgroup: &str, by_kill: bool) -> bool {
         // A failure means that there is nothing more to be known.
         let _ = self.on_ready();
-        self.seen || cgroups::oom_killed(cgroup)
+        self.seen || cgroups::oom_killed(cgroup) || by_kill && self.may_have_been()
+    }
+
+    fn may_have_been(&self) -> bool {
+        self.events.as_ref().is_some_and(OomEvents::may_have_been)
     }
 }

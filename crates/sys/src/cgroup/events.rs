@@ -21,7 +21,31 @@ enum Source {
     /// Counts by itself; the file tells whether the group still exists.
     EventFd(Directory),
     /// Tells that the file changed; the file has the counter.
-    Inotify(Directory, u64),
+    Inotify(Watched),
+}
+
+/// A group of version 2, with the group around it, which counts the kills of all below and outlives them.
+#[derive(Debug)]
+struct Watched {
+    own: Directory,
+    seen: u64,
+    around: Option<Directory>,
+    seen_around: u64,
+}
+
+impl Watched {
+    /// Reads the counters; tells whether there is something new. `None`: the group is gone.
+    fn news(&mut self) -> Option<bool> {
+        let now = counter(&self.own)?;
+        let more = now > self.seen;
+        self.seen = now.max(self.seen);
+        self.seen_around = self.kills_around();
+        Some(more)
+    }
+
+    fn kills_around(&self) -> u64 {
+        self.around.as_ref().and_then(counter).unwrap_or(0)
+    }
 }
 
 const V1_FILE: &str = "memory.oom_control";
@@ -40,7 +64,7 @@ impl OomEvents {
     }
 
     /// Watches the counters of version 2.
-    pub(super) fn v2(directory: Directory) -> Result<Self, Error> {
+    pub(super) fn v2(directory: Directory, around: Option<Directory>) -> Result<Self, Error> {
         let watch = || -> rustix::io::Result<OwnedFd> {
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
             // By way of the descriptor, so that the path of the mount does not matter.
@@ -49,8 +73,9 @@ impl OomEvents {
             Ok(fd)
         };
         let fd = watch().map_err(|source| directory.fault("watch", V2_FILE, source))?;
-        let seen = counter(&directory);
-        Ok(Self { fd, source: Source::Inotify(directory, seen) })
+        let mut watched = Watched { own: directory, seen: 0, around, seen_around: 0 };
+        watched.news();
+        Ok(Self { fd, source: Source::Inotify(watched) })
     }
 
     /// Takes back the readiness; tells whether the group really ran out of memory since last asked.
@@ -68,13 +93,20 @@ impl OomEvents {
         Ok(match &mut self.source {
             // The removal of the group is signalled too.
             Source::EventFd(directory) => ready && directory.has(V1_FILE),
-            Source::Inotify(directory, seen) => {
-                let now = counter(directory);
-                let more = now > *seen;
-                *seen = now.max(*seen);
-                more
-            }
+            Source::Inotify(watched) => watched.news().unwrap_or(false),
         })
+    }
+
+    /// Tells whether the group is gone and a kill for lack of memory was counted around it since it was last seen.
+    ///
+    /// That is no proof: another group beside it may have been meant.
+    pub fn may_have_been(&self) -> bool {
+        match &self.source {
+            Source::EventFd(_) => false,
+            Source::Inotify(watched) => {
+                counter(&watched.own).is_none() && watched.kills_around() > watched.seen_around
+            }
+        }
     }
 }
 
@@ -84,6 +116,8 @@ impl AsFd for OomEvents {
     }
 }
 
-fn counter(directory: &Directory) -> u64 {
-    directory.read_raw(V2_FILE).ok().and_then(|text| pair(&text, "oom_kill")).unwrap_or(0)
+/// Reads how many processes were killed; `None` when the group is gone.
+fn counter(directory: &Directory) -> Option<u64> {
+    let text = directory.read_raw(V2_FILE).ok()?;
+    Some(pair(&text, "oom_kill").unwrap_or(0))
 }

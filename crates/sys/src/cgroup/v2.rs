@@ -149,7 +149,16 @@ impl Group {
 
     pub(super) fn watch_oom(&self) -> Result<OomEvents, Error> {
         let directory = Directory::reopen(&self.directory.fd, "")?;
-        OomEvents::v2(Directory { path: self.directory.path.clone(), ..directory })
+        let path = &self.directory.path;
+        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+        // The root of the hierarchy counts nothing.
+        let around = if above.is_empty() {
+            None
+        } else {
+            let fd = Directory::reopen(&self.directory.fd, "..").ok();
+            fd.map(|around| Directory { path: above.to_owned(), ..around })
+        };
+        OomEvents::v2(Directory { path: path.clone(), ..directory }, around)
     }
 
     pub(super) fn oom_kills(&self) -> Result<u64, Error> {
