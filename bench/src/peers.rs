@@ -111,6 +111,11 @@ impl Drop for Dockerd {
         }
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
+        // What dockerd leaves of its parent group; one that is not empty stays.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join("rorqual-bench-peer"));
+        }
+        let _ = std::fs::remove_dir("/sys/fs/cgroup/rorqual-bench-peer");
     }
 }
 

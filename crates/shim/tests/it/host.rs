@@ -126,7 +126,7 @@ pub(crate) fn spec(container: ContainerId, args: &[&str], terminal: bool) -> Spe
              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
         ],
         "linux": {
-            "cgroupsPath": format!("/rorqual-shim-tests/{container}"),
+            "cgroupsPath": format!("/rorqual-shim-test-{container}"),
             "namespaces": [
                 {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"},
             ],

@@ -342,7 +342,7 @@ async fn a_launch_that_is_called_off_leaves_nothing() {
 fn in_some_cgroup(container: ContainerId) -> bool {
     std::fs::read_dir("/sys/fs/cgroup").unwrap().any(|hierarchy| {
         let hierarchy = hierarchy.unwrap().path();
-        hierarchy.join("rorqual-shim-tests").join(container.to_string()).exists()
+        hierarchy.join(format!("rorqual-shim-test-{container}")).exists()
     })
 }
 
