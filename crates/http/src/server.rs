@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, RequestBody};
 use crate::connection;
+use crate::file::{FileAnswer, peer_of};
 use crate::listen::{Bound, Socket};
 use crate::transport::{RawStream, Transport};
 
@@ -35,7 +36,13 @@ pub enum Answer {
     Response(http::Response<Body>),
     /// The connection changes hands.
     Hijack(Hijack),
+    /// A part of a file, sent by the kernel where it can be.
+    File(FileAnswer),
 }
+
+/// Address of the client; requests over TCP carry it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub std::net::SocketAddr);
 
 /// How the head of a hijacked connection's answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +179,10 @@ impl<S: Service> Server<S> {
     ) {
         let (service, limits) = (Arc::clone(&self.service), self.limits);
         let (stop, cut) = (self.stop.clone(), self.cut.clone());
+        let peer = match &transport {
+            Transport::Tcp(stream) => peer_of(stream).map(Peer),
+            _ => None,
+        };
         self.connections.spawn(async move {
             let serve = async {
                 let transport = match (acceptor, transport) {
@@ -183,7 +194,7 @@ impl<S: Service> Server<S> {
                     }
                     (_, transport) => transport,
                 };
-                connection::serve(RawStream::new(transport), service, limits, stop).await;
+                connection::serve(RawStream::new(transport), service, limits, stop, peer).await;
             };
             tokio::select! {
                 () = serve => {}

@@ -26,6 +26,14 @@ impl RawStream {
         Self { early: Bytes::new(), transport }
     }
 
+    /// Returns the socket when bytes go over it as they are.
+    pub(crate) fn plain_tcp(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Tcp(stream) => Some(stream),
+            Transport::Unix(_) | Transport::Tls(_) => None,
+        }
+    }
+
     /// Puts bytes back in front of those that come.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         if self.early.is_empty() {
