@@ -78,6 +78,7 @@ impl World {
     }
 }
 
+#[expect(clippy::cognitive_complexity, reason = "assertions in a row")]
 async fn follows_indexes_and_referrers(storage: Arc<dyn Storage>) {
     let world = World::new(storage, |_| ());
     let (a, b) = (world.image(None, "a", "").await, world.image(None, "b", "").await);

@@ -92,7 +92,11 @@ fn platforms(html: &mut Html, name: &Name, manifests: &[Descriptor]) {
 
 fn show_layers(html: &mut Html, layers: &[Descriptor]) {
     let total: u64 = layers.iter().map(|layer| layer.size).sum();
-    html.raw("<h2>Layers</h2><p>").text(&layers.len().to_string()).raw(" layers, ");
+    let count = match layers.len() {
+        1 => "1 layer".to_owned(),
+        count => format!("{count} layers"),
+    };
+    html.raw("<h2>Layers</h2><p>").text(&count).raw(", ");
     html.text(&units::human_size(total)).raw(
         "</p><table><thead><tr><th scope=\"col\">Digest</th>\
         <th scope=\"col\">Size</th><th scope=\"col\">Media type</th></tr></thead><tbody>",
