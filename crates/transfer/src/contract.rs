@@ -21,6 +21,9 @@ pub enum Error {
     /// An image is not here for the platform.
     #[error("the image is not here for platform {0}")]
     NoVariant(Platform),
+    /// A file cannot be read from an address.
+    #[error(transparent)]
+    Remote(#[from] crate::RemoteError),
     /// The content store failed.
     #[error(transparent)]
     Content(#[from] rorqual_content::Error),
@@ -40,11 +43,13 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
+            Self::InvalidArchive(_) | Self::Remote(crate::RemoteError::Address(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoPlatform(_) | Self::NoVariant(_) => ErrorKind::NotFound,
             Self::Content(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Other { .. } => ErrorKind::Internal,
+            Self::Remote(_) | Self::Other { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod local;
 mod platforms;
 mod record;
+mod remote;
 mod save;
 
 pub use contract::{
@@ -18,3 +19,4 @@ pub use contract::{
     ProgressSink, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};
+pub use remote::{RemoteError, open_remote};
