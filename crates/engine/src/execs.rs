@@ -209,7 +209,7 @@ async fn start(
             // COMPAT: dockerd's text.
             Stage::Ended { .. } => {
                 return Err(Error::Conflict(format!(
-                    "Error: Exec command {} has already run",
+                    "exec command {} has already run",
                     cell.id
                 )));
             }
