@@ -330,12 +330,7 @@ fn syslog(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<Syslog
         // COMPAT: dockerd's text.
         return Err(Error::Invalid(format!("unsupported scheme: '{scheme}'")));
     }
-    Ok(SyslogTarget {
-        address,
-        facility: number as u8,
-        format,
-        tag: tag(options, of)?,
-    })
+    Ok(SyslogTarget { address, facility: number as u8, format, tag: tag(options, of)? })
 }
 
 #[cfg(test)]

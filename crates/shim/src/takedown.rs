@@ -11,8 +11,8 @@ use rorqual_sys::seqpacket;
 
 use crate::record::{ExitRecord, SOCKET, ShimDirectory};
 use crate::running::{assumed_exit, blocking, io_refused};
-use crate::task::{Exit, TaskId};
 use crate::shims::nobody_listens;
+use crate::task::{Exit, TaskId};
 use crate::{Error, cgroups};
 
 /// LIMIT: how long killed processes may take to die before we go on without them.

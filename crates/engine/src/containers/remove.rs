@@ -67,8 +67,12 @@ async fn put_down(world: &Arc<World>, container: &Arc<Container>) -> Result<()> 
         source,
     };
     world.parts.tasks.put_down(container.id, None).await.map_err(failed)?;
+    let unknown = || {
+        let runs = matches!(container.phase(), Phase::Running(_) | Phase::Paused(_));
+        container.check_reached().is_err() || runs && container.task().is_none()
+    };
     let known = async {
-        while container.check_reached().is_err() {
+        while unknown() {
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     };
