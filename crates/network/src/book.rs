@@ -8,6 +8,7 @@ use rorqual_core::{ContainerId, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
+use crate::design::EndpointOptions;
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, NetworkRecord, PublishedPort, SandboxKind, Subnet,
 };
@@ -24,6 +25,9 @@ pub(crate) struct Attached {
     /// Ports, each with a single host port.
     #[serde(with = "crate::ports::recorded")]
     pub(crate) ports: Vec<PublishedPort>,
+    /// Its own ports that are open to those who address it: protocol, first, last.
+    #[serde(default)]
+    pub(crate) opened: Vec<crate::firewall::Opened>,
     /// Where its files are.
     pub(crate) directory: PathBuf,
     /// The host's ends of its links, in the order of the endpoints.
@@ -267,7 +271,16 @@ fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(
             }
         }
     }
-    request.aliases.iter().try_for_each(|alias| check_alias(alias))
+    EndpointOptions::read(&request.options)?;
+    let on_the_link = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    if let Some(address) = request.link_local.iter().find(|address| !on_the_link(address)) {
+        return Err(invalid(&format!("{address} is not a link-local IP address")));
+    }
+    let links = request.links.iter().map(|(_, alias)| alias);
+    request.aliases.iter().chain(links).try_for_each(|alias| check_alias(alias))
 }
 
 /// LIMIT: as long as a DNS name may be.

@@ -137,7 +137,7 @@ pub struct NetworkRecord {
     pub id: NetworkId,
     /// `bridge`, `host`, `none`, or a user's name.
     pub name: String,
-    /// `bridge`, `host`, `null`
+    /// `bridge`, `macvlan`, `ipvlan`, `host`, `null`
     pub driver: String,
     /// When it was made.
     pub created: Timestamp,
@@ -205,6 +205,15 @@ pub struct EndpointRequest {
     /// The network of the highest number has the default gateway.
     #[serde(default)]
     pub gateway_priority: i64,
+    /// Options of the network's driver.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Further addresses, which are known on the link only.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
+    /// `(container, alias)`: names that this container alone has for others of the network.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
 }
 
 /// Which network namespace the container gets.
@@ -272,6 +281,12 @@ pub struct Endpoint {
     /// The network of the highest number has the default gateway.
     #[serde(default)]
     pub gateway_priority: i64,
+    /// The way out is the link itself, without a gateway.
+    #[serde(default)]
+    pub direct: bool,
+    /// `(container, alias)`: names that this container alone has for others of the network.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
 }
 
 /// Files to bind into the container.

@@ -113,6 +113,8 @@ impl State {
             gateway6: None,
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
+            direct: false,
+            links: request.links.clone(),
         };
         for subnet in &network.subnets {
             let gateway = subnet.gateway.filter(|_| !network.internal);
@@ -154,6 +156,7 @@ impl State {
             kind: attach.kind.clone(),
             endpoints,
             ports,
+            opened: Vec::new(),
             directory: attach.directory.clone(),
             links: Vec::new(),
             request: Some(attach.clone()),

@@ -355,7 +355,8 @@ async fn published_ports_are_exclusive(networks: &dyn Networks, directory: &Path
     let mut first = request("bridge", 4, directory);
     first.ports = vec![port.clone()];
     let sandbox = must_attach(networks, &first).await;
-    assert_eq!(sandbox.ports, first.ports);
+    let hosts = sandbox.ports.iter().map(|port| port.host).collect::<Vec<_>>();
+    assert_eq!(hosts, [port.host]);
 
     let mut second = request("bridge", 5, directory);
     second.ports = vec![port.clone()];

@@ -207,14 +207,6 @@ pub(crate) fn endpoint(
     } = settings;
     let EndpointIpamConfig { ipv4_address, ipv6_address, link_local_ips } =
         ipam_config.unwrap_or_default();
-    let refused = [
-        ("Links", links.is_some_and(|list| !list.is_empty())),
-        ("DriverOpts", driver_opts.is_some_and(|options| !options.is_empty())),
-        ("LinkLocalIPs", !link_local_ips.is_empty()),
-    ];
-    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(format!("{field} of network {name} is not supported yet")));
-    }
     let bad = |text: &str| invalid(format!("invalid IP address: {text}"));
     let parse =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
@@ -228,7 +220,17 @@ pub(crate) fn endpoint(
         mac: non_empty(mac_address),
         aliases: aliases.unwrap_or_default(),
         gateway_priority: gw_priority,
+        options: driver_opts.unwrap_or_default(),
+        link_local: addresses_of(link_local_ips)?,
+        links: links.unwrap_or_default().iter().map(|text| link(text)).collect(),
     })
+}
+
+fn addresses_of(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
+    let given = texts.into_iter().filter(|text| !text.is_empty());
+    let parse =
+        |text: String| text.parse().map_err(|_| invalid(format!("invalid IP address: {text}")));
+    given.map(parse).collect()
 }
 
 /// Reads what a network shall be.
@@ -298,6 +300,8 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
         gateway6,
         aliases: _,
         gateway_priority,
+        direct: _,
+        links: _,
     } = endpoint;
     EndpointSettings {
         mac_address: mac.clone(),
