@@ -130,7 +130,7 @@ impl Bridges {
             .map(|(made, id)| start_default(made, id, &options, &tag, &state).map(Arc::new))
             .transpose()?;
         state.bridges.extend(default.zip(bridge.clone()));
-        for record in &users {
+        for record in users.iter().filter(|record| !record.config_only) {
             match manage::start_network(record, &options, &tag, &mut route) {
                 Ok((started, found)) => {
                     recover::retake_addresses(&state.book, &record.id, &started.plan.addresses);

@@ -16,6 +16,9 @@ pub(crate) use options::{
 
 use crate::{Error, NetworkRecord, NetworkRequest, Subnet, SubnetRequest};
 
+/// What stands for the driver of a configuration.
+// COMPAT: dockerd shows so.
+const CONFIGURATION: &str = "null";
 /// LIMIT: labels, options and reserved addresses are kept whole in the network's record.
 const MOST_ENTRIES: usize = 1024;
 /// LIMIT: as long as a DNS name may be.
@@ -42,11 +45,25 @@ pub(crate) fn network(
     around: &Surroundings<'_>,
     random: impl FnMut() -> [u8; 7],
 ) -> Result<NetworkRecord, Error> {
-    let NetworkRequest { name, driver, ipv4, ipv6, internal, attachable, subnets, options, labels } =
-        request;
+    let NetworkRequest {
+        name,
+        driver,
+        ipv4,
+        ipv6,
+        internal,
+        attachable,
+        subnets,
+        options,
+        labels,
+        config_only,
+        config_from,
+    } = request;
     check_name(&name)?;
-    let driver = check_driver(&driver)?;
-    options::check(driver, &options, internal)?;
+    // A configuration is looked at when a network is made of it, as only then its driver is known.
+    let driver = if config_only { CONFIGURATION } else { check_driver(&driver)? };
+    if !config_only {
+        options::check(driver, &options, internal)?;
+    }
     let ipv4 = switch(&options, options::ENABLE_IPV4)?.unwrap_or(ipv4);
     let ipv6 = switch(&options, options::ENABLE_IPV6)?.unwrap_or(ipv6);
     if labels.len() > MOST_ENTRIES || options.len() > MOST_ENTRIES {
@@ -57,7 +74,12 @@ pub(crate) fn network(
     if !ipv4 && !ipv6 {
         return Err(Error::InvalidArgument("IPv4 or IPv6 must be enabled".to_owned()));
     }
-    let mut subnets = choose_subnets(driver, subnets, (ipv4, ipv6), around, random)?;
+    let mut subnets = if config_only {
+        let kept = subnets.into_iter().map(kept);
+        kept.collect::<Result<_, _>>()?
+    } else {
+        choose_subnets(driver, subnets, (ipv4, ipv6), around, random)?
+    };
     leave_out_gateways(&mut subnets, &options)?;
     let record = NetworkRecord {
         id,
@@ -71,6 +93,8 @@ pub(crate) fn network(
         ipv6,
         internal,
         attachable,
+        config_only,
+        config_from,
     };
     // Whatever is wrong with ranges shows here.
     Pools::of(&record)?;
@@ -201,6 +225,20 @@ fn chosen(subnet: Cidr) -> Subnet {
         auxiliary: BTreeMap::new(),
         configured: false,
     }
+}
+
+/// Keeps a subnet of a configuration as it is described.
+fn kept(request: SubnetRequest) -> Result<Subnet, Error> {
+    let SubnetRequest { subnet, range, gateway, auxiliary } = request;
+    let invalid = |what: &str| config_error(format_args!("invalid address {what}"));
+    subnet
+        .parse::<Cidr>()
+        .map_err(|error| config_error(format_args!("invalid subnet: {error}")))?;
+    let parse = |text: &str| text.parse::<IpAddr>().map_err(|_| invalid(text));
+    let gateway = if gateway.is_empty() { None } else { Some(parse(&gateway)?) };
+    let auxiliary = auxiliary.into_iter().map(|(name, text)| Ok((name, parse(&text)?)));
+    let auxiliary = auxiliary.collect::<Result<_, Error>>()?;
+    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true })
 }
 
 fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet, Error> {

@@ -176,6 +176,7 @@ impl State {
 
     fn create(&mut self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
         self.book.check_name(&request.name)?;
+        let request = self.book.configured(request)?;
         self.drawn += 1;
         let drawn = self.drawn;
         let mut bits = [0xee; 32];

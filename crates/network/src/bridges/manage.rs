@@ -76,6 +76,7 @@ impl Inner {
         let record = {
             let state = lock(&self.state);
             state.book.check_name(&request.name)?;
+            let request = state.book.configured(request)?;
             let pools = &self.options.pools;
             let around = Surroundings { pools, networks: state.book.subnets(), routes };
             let id = NetworkId::from_random(random());
@@ -95,6 +96,9 @@ impl Inner {
 
     /// Two networks must not share an interface.
     fn check_interface(&self, record: &NetworkRecord) -> Result<(), Error> {
+        if record.config_only {
+            return Ok(());
+        }
         if let Some(kind) = Stacked::of(record)? {
             return parents::check_parent(&lock(&self.state).book.networks, record, kind);
         }
@@ -111,6 +115,10 @@ impl Inner {
     }
 
     fn make(&self, record: &NetworkRecord) -> Result<(), Error> {
+        if record.config_only {
+            lock(&self.state).book.networks.push(record.clone());
+            return Ok(());
+        }
         let (network, router) =
             start_network(record, &self.options, &self.tag, &mut lock(&self.route))?;
         let policies = {
@@ -132,7 +140,9 @@ impl Inner {
             state.book.networks.retain(|network| network.id != record.id);
             policies(&state)
         };
-        let gone = if Stacked::of(record)?.is_some() {
+        let gone = if record.config_only {
+            Ok(())
+        } else if Stacked::of(record)?.is_some() {
             let others = lock(&self.state).book.networks.clone();
             parents::take_down(record, &others, &self.tag, &mut lock(&self.route))
         } else {

@@ -394,6 +394,13 @@ fn translations<'a>() -> Vec<(Rule<'a>, Rule<'a>)> {
 fn put_nat(all: &mut Transaction, table: &str) {
     for (chain, hook) in [("dnat", Hook::Prerouting), ("dnat-output", Hook::Output)] {
         all.add_chain(table, chain, Some(Base { kind: "nat", hook, priority: -100 }));
+        if hook == Hook::Prerouting {
+            // What comes from elsewhere for 127/8 is no business of ours: translated, the kernel would no longer see that it
+            // must not be.
+            let from_elsewhere = interface(Meta::InputName, Compare::NotEqual, "lo");
+            let stray = [ipv4(), address_in_loopback(DESTINATION), from_elsewhere].concat();
+            all.add_rule(table, chain, &[stray, verdict(Verdict::Accept)].concat());
+        }
         for translation in translations() {
             let to_this_host = vec![
                 Expression::DestinationKind(1),
