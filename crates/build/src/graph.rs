@@ -30,6 +30,21 @@ pub enum Input {
     Output(OutputRef),
 }
 
+impl Input {
+    /// The only output of a vertex that makes one.
+    pub const fn of(vertex: VertexId) -> Self {
+        Self::Output(OutputRef { vertex, index: 0 })
+    }
+
+    /// Number of the vertex that makes the state.
+    fn vertex(&self) -> Option<usize> {
+        match self {
+            Self::Scratch => None,
+            Self::Output(output) => Some(output.vertex.0 as usize),
+        }
+    }
+}
+
 /// What a build consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
@@ -55,6 +70,47 @@ impl Graph {
         }
         self.vertices.push(vertex);
         Ok(VertexId(id as u32))
+    }
+
+    /// Appends what states of another graph need, and returns the states in this one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when a state is not of that graph.
+    pub fn import(&mut self, other: &Self, states: &[Input]) -> Result<Vec<Input>, Error> {
+        let mut needed = vec![false; other.vertices.len()];
+        let mut open: Vec<usize> = states.iter().filter_map(Input::vertex).collect();
+        while let Some(number) = open.pop() {
+            let Some(mark) = needed.get_mut(number) else {
+                let message = "a state is not of the graph that it is taken from".to_owned();
+                return Err(Error::Invalid { message, location: None });
+            };
+            if !std::mem::replace(mark, true) {
+                open.extend(other.vertices[number].op.inputs().iter().filter_map(Input::vertex));
+            }
+        }
+        let mut renamed = vec![VertexId(0); other.vertices.len()];
+        let rename = |input: Input, renamed: &[VertexId]| match input {
+            Input::Scratch => Input::Scratch,
+            Input::Output(output) => {
+                let vertex = renamed[output.vertex.0 as usize];
+                Input::Output(OutputRef { vertex, ..output })
+            }
+        };
+        for number in (0..needed.len()).filter(|number| needed[*number]) {
+            let mut vertex = other.vertices[number].clone();
+            vertex.op.for_each_input(|input| *input = rename(*input, &renamed));
+            renamed[number] = self.add(vertex)?;
+        }
+        Ok(states.iter().map(|state| rename(*state, &renamed)).collect())
+    }
+
+    /// What a front end still learns about a source after it took it: which paths are used.
+    pub(crate) fn source_mut(&mut self, id: VertexId) -> Option<&mut LocalSource> {
+        match &mut self.vertices.get_mut(id.0 as usize)?.op {
+            Op::Local(local) => Some(local),
+            _ => None,
+        }
     }
 
     /// Returns a vertex.
@@ -122,6 +178,30 @@ impl Op {
     }
 }
 
+impl Op {
+    fn for_each_input(&mut self, mut change: impl FnMut(&mut Input)) {
+        match self {
+            Self::Image(_) | Self::Local(_) | Self::Git(_) | Self::Http(_) => {}
+            Self::Exec(exec) => {
+                exec.mounts.iter_mut().filter_map(|mount| mount.input.as_mut()).for_each(change);
+            }
+            Self::File(file) => {
+                change(&mut file.base);
+                for action in &mut file.actions {
+                    if let FileAction::Copy(copy) = action {
+                        change(&mut copy.from);
+                    }
+                }
+            }
+            Self::Merge(inputs) => inputs.iter_mut().for_each(change),
+            Self::Diff { lower, upper } => {
+                change(lower);
+                change(upper);
+            }
+        }
+    }
+}
+
 /// An image as a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSource {
@@ -163,6 +243,8 @@ pub struct GitSource {
     pub keep_git_dir: bool,
     /// Leave submodules out.
     pub skip_submodules: bool,
+    /// Files get the time of the commit instead of that of the checkout.
+    pub commit_times: bool,
     /// Ids of secrets: an authorization header, a token.
     pub auth_header_secret: Option<String>,
     /// See `auth_header_secret`.
@@ -422,6 +504,8 @@ pub struct CopyAction {
     pub exclude: Vec<String>,
     /// Keep the source's directories, from `/./` or its root on.
     pub parents: bool,
+    /// Absolute paths in `from` that must exist, although a pattern that matches nothing is no error.
+    pub required: Vec<String>,
     /// A name in the way of another kind is replaced.
     pub replace: bool,
     /// Time of what is made, for reproducible copies; seconds since the epoch.
