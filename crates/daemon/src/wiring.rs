@@ -138,6 +138,8 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
+    options.disk_weight = facts.controllers.disk_weight;
+    options.disk_weight_device = facts.controllers.disk_weight_device;
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

@@ -213,6 +213,12 @@ pub(crate) fn endpoint(
     let parse6 =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
     let network = if name == "default" { "bridge".to_owned() } else { name };
+    if !mac_address.is_empty() && !is_mac(&mac_address) {
+        // COMPAT: dockerd's text.
+        return Err(invalid(format!(
+            "invalid config for network {network}: invalid MAC address {mac_address}"
+        )));
+    }
     Ok(EndpointRequest {
         network,
         ipv4: parse(ipv4_address)?,
@@ -231,6 +237,12 @@ fn addresses_of(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
     let parse =
         |text: String| text.parse().map_err(|_| invalid(format!("invalid IP address: {text}")));
     given.map(parse).collect()
+}
+
+/// Tells whether `text` reads as `02:42:ac:11:00:02`.
+fn is_mac(text: &str) -> bool {
+    let octet = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split([':', '-']).count() == 6 && text.split([':', '-']).all(octet)
 }
 
 /// Reads what a network shall be.

@@ -96,6 +96,8 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         cpu_shares,
         cpuset,
         pids,
+        disk_weight: _,
+        disk_weight_device: _,
     } = facts.controllers;
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Info {
