@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use rorqual_core::mount::OverlayPlan;
@@ -21,10 +23,11 @@ use crate::layer::io_failed;
 use crate::listing::RootListing;
 use crate::overlay::Overlay;
 use crate::pack::Packer;
+use crate::tar::{Reader, Writer};
 use crate::workbench::{Contents, Edit, FileTree, Mountable, Selection, TreeStat, Workbench};
 use crate::{
-    Archive, ChangeKind, Error, LayerBlob, LayerInfo, Snapshotter, commit, feed, mount, select,
-    whiteout,
+    Archive, ChangeKind, Error, LayerBlob, LayerInfo, LayerSource, Snapshotter, commit, feed,
+    mount, select, skeleton, whiteout,
 };
 
 /// LIMIT: directories inside each other that are tidied.
@@ -85,20 +88,22 @@ impl Overlay {
         }
     }
 
-    fn find_mountable(&self, layers: &[DiffId], path: &str) -> Result<Option<Mountable>, Error> {
-        let failed = || io_failed(format!("look for {path:?} in layers"));
-        let options = mount::OPTIONS.map(str::to_owned).to_vec();
-        let plan = |lower| Mountable::Layers(OverlayPlan { lower, upper: None, options });
-        let tree = FileTree::Layers(layers.to_vec());
-        let Some(root) = self.tree(&tree)? else {
-            // The empty file system has its root and nothing else: the base layer's places to mount on do no harm there.
-            return Ok(path.trim_matches('/').is_empty().then(|| plan(self.lower(&[], true))));
+    fn find_mountable(&self, tree: &FileTree, path: &str) -> Result<Option<Mountable>, Error> {
+        let failed = || io_failed(format!("look for {path:?}"));
+        let Some(root) = self.tree(tree)? else {
+            // The empty file system has its root and nothing else; what the base layer has there does no harm.
+            let root = path.trim_matches('/').is_empty();
+            return Ok(root.then(|| reading(self.lower(&[], true))));
         };
         let resolved = select::resolve(&RootListing(&root), path.as_bytes(), true);
         let Some(path) = resolved.map_err(failed())? else { return Ok(None) };
         let relative = Path::new(OsStr::from_bytes(&path));
+        let places = match tree {
+            FileTree::Layers(layers) => self.lower(layers, false),
+            FileTree::Directory(path) => vec![path.clone()],
+        };
         let mut below = Vec::new();
-        for lower in self.lower(layers, false) {
+        for lower in places {
             let layer = Root::open(&lower).map_err(failed())?;
             match shows(&layer, relative).map_err(failed())? {
                 Shown::Nothing => continue,
@@ -115,7 +120,18 @@ impl Overlay {
                 }
             }
         }
-        Ok((!below.is_empty()).then(|| plan(below)))
+        Ok((!below.is_empty()).then(|| reading(below)))
+    }
+
+    /// Reads a layer's tar again.
+    fn stored_tar(&self, layer: &DiffId) -> Result<feed::Feed, Error> {
+        let home = self.layer_home(layer);
+        let (dir, id) = (Dir::open(&home).map_err(io_failed("open a layer"))?, layer.clone());
+        let tar = feed::produce(move |sink| {
+            skeleton::write_tar(&dir, &id, sink)
+                .map_err(|error| io::Error::other(error.to_string()))
+        });
+        tar.map_err(io_failed("start a thread"))
     }
 
     fn commit_now(&self, snapshot: &ContainerId) -> Result<LayerInfo, Error> {
@@ -135,6 +151,47 @@ impl Overlay {
         }
         Ok(info)
     }
+}
+
+fn reading(lower: Vec<PathBuf>) -> Mountable {
+    let options = mount::OPTIONS.map(str::to_owned).to_vec();
+    Mountable::Layers(OverlayPlan { lower, upper: None, options })
+}
+
+/// Writes a tar again with times bounded; notes whether one was later.
+fn clamp(
+    tar: feed::Feed,
+    sink: &mut feed::Sink,
+    latest: i64,
+    later: &AtomicBool,
+) -> io::Result<()> {
+    let mut reader = Reader::new(tar);
+    let mut writer = Writer::new(sink);
+    while let Some(mut entry) = reader.next_entry()? {
+        if entry.sparse.is_some() {
+            // Its data are pieces, which only its own headers place.
+            let text = "a sparse file in a layer whose times are to be set";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        if (entry.mtime.0, entry.mtime.1) > (latest, 0) {
+            entry.mtime = (latest, 0);
+            later.store(true, Ordering::Release);
+        }
+        writer.header(&entry)?;
+        if entry.stored > 0 {
+            loop {
+                let data = reader.data()?;
+                if data.is_empty() {
+                    break;
+                }
+                let len = data.len();
+                io::Write::write_all(writer.sink(), data)?;
+                reader.consume(len);
+            }
+            writer.pad(entry.stored)?;
+        }
+    }
+    writer.finish().map(drop)
 }
 
 /// What one layer has at a path.
@@ -363,8 +420,20 @@ impl Workbench for Overlay {
         Ok(Box::new(feed.map_err(io_failed("start a thread"))?))
     }
 
-    async fn mountable(&self, layers: &[DiffId], path: &str) -> Result<Option<Mountable>, Error> {
-        let (this, layers, path) = (self.clone(), layers.to_vec(), path.to_owned());
-        blocking(move || this.find_mountable(&layers, &path)).await
+    async fn no_later_than(&self, layer: &DiffId, latest: i64) -> Result<LayerInfo, Error> {
+        let info = self.need(layer)?;
+        let tar = self.stored_tar(layer)?;
+        let later = Arc::new(AtomicBool::new(false));
+        let found = Arc::clone(&later);
+        let clamped = feed::produce(move |sink| clamp(tar, sink, latest, &found));
+        let blob: LayerBlob = Box::new(clamped.map_err(io_failed("start a thread"))?);
+        let made = self.apply(LayerSource { blob, expected: None }).await?;
+        // What was written anew for nothing goes with the next collection.
+        Ok(if later.load(Ordering::Acquire) { made } else { info })
+    }
+
+    async fn mountable(&self, tree: &FileTree, path: &str) -> Result<Option<Mountable>, Error> {
+        let (this, tree, path) = (self.clone(), tree.clone(), path.to_owned());
+        blocking(move || this.find_mountable(&tree, &path)).await
     }
 }

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod feed;
+mod host_dir;
 mod layer;
 mod listing;
 mod mount;
@@ -36,6 +37,7 @@ pub use contract::{
 };
 pub use decompress::{Compression, decompress, detect};
 pub use error::Error;
+pub use host_dir::HostDir;
 pub use layer::Options;
 pub use overlay::Overlay;
 pub use select::{Listing, Node, Pick, contents, pick, resolve};

@@ -139,6 +139,10 @@ impl Overlay {
         self.plan(snapshot)
     }
 
+    pub(crate) fn layer_home(&self, layer: &DiffId) -> PathBuf {
+        self.0.layers.join(layer.0.hex())
+    }
+
     pub(crate) fn layers_of(&self, snapshot: &ContainerId) -> Result<Vec<DiffId>, Error> {
         Ok(self.record(snapshot)?.layers)
     }

@@ -203,7 +203,10 @@ pub trait Workbench: Send + Sync + 'static {
     async fn unpack(&self, directory: PathBuf, archive: LayerBlob) -> Result<(), Error>;
     /// Opens a tar of the tree, times no later than `latest` (seconds since the epoch) where it is given.
     async fn archive(&self, tree: &FileTree, latest: Option<i64>) -> Result<Archive, Error>;
-    /// Says how to mount what layers have at a path for reading: the file system, or the one file. `None` when it is
+    /// Makes a layer that differs from another in this: no time in it is later than `latest` (seconds since the epoch). One
+    /// without later times is its own result.
+    async fn no_later_than(&self, layer: &DiffId, latest: i64) -> Result<LayerInfo, Error>;
+    /// Says how to mount what a tree has at a path for reading: the file system, or the one file. `None` when it is
     /// missing.
-    async fn mountable(&self, layers: &[DiffId], path: &str) -> Result<Option<Mountable>, Error>;
+    async fn mountable(&self, tree: &FileTree, path: &str) -> Result<Option<Mountable>, Error>;
 }
