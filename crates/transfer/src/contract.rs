@@ -328,6 +328,10 @@ pub trait Transfer: Send + Sync + 'static {
     /// Keeps collection away until the hold is dropped: for the time between a layer's making and the note that it is
     /// needed. Short, and never together with another call that moves something.
     async fn hold(&self) -> Hold;
+    /// Waits until no transfer is under way, and keeps all away until it is dropped.
+    async fn alone(&self) -> Hold;
+    /// Lists what the keepers need.
+    fn kept(&self) -> Kept;
     /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
     /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
     /// Returns the bytes freed.
