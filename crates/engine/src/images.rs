@@ -139,6 +139,12 @@ impl ImagesService {
         self.world.to_its_end(async move { remove::prune(&world, filters).await }).await
     }
 
+    /// Removes the content that nothing refers to; returns the bytes freed.
+    pub async fn collect(&self) -> Result<u64> {
+        let world = Arc::clone(&self.world);
+        self.world.to_its_end(async move { collect(&world).await }).await
+    }
+
     /// Loads images from an archive.
     ///
     /// # Cancellation

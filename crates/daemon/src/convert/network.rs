@@ -208,14 +208,6 @@ pub(crate) fn endpoint(
     } = settings;
     let EndpointIpamConfig { ipv4_address, ipv6_address, link_local_ips } =
         ipam_config.unwrap_or_default();
-    let refused = [
-        ("Links", links.is_some_and(|list| !list.is_empty())),
-        ("DriverOpts", driver_opts.is_some_and(|options| !options.is_empty())),
-        ("LinkLocalIPs", !link_local_ips.is_empty()),
-    ];
-    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(format!("{field} of network {name} is not supported yet")));
-    }
     let bad = |text: &str| invalid(format!("invalid IP address: {text}"));
     let parse =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
@@ -232,7 +224,17 @@ pub(crate) fn endpoint(
         mac: non_empty(mac_address),
         aliases: aliases.unwrap_or_default(),
         gateway_priority: gw_priority,
+        options: driver_opts.unwrap_or_default(),
+        link_local: addresses_of(link_local_ips)?,
+        links: links.unwrap_or_default().iter().map(|text| link(text)).collect(),
     })
+}
+
+fn addresses_of(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
+    let given = texts.into_iter().filter(|text| !text.is_empty());
+    let parse =
+        |text: String| text.parse().map_err(|_| invalid(format!("invalid IP address: {text}")));
+    given.map(parse).collect()
 }
 
 /// Refuses what does not read as `02:42:ac:11:00:02`.
@@ -264,11 +266,21 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         options,
         labels,
     } = request;
-    let from_another = config_from.is_some_and(|from| !from.network.is_empty());
-    let swarm = ingress || matches!(scope.as_str(), "swarm" | "global");
-    let refused = [("Scope", swarm), ("ConfigOnly", config_only), ("ConfigFrom", from_another)];
-    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(format!("{field} of networks is not supported yet")));
+    // COMPAT: dockerd's words, in this and the next.
+    if ingress {
+        return Err(BadRequest::Forbidden(
+            "Ingress network can only be global scope network".to_owned(),
+        ));
+    }
+    if scope == "swarm" || driver == "overlay" {
+        return Err(BadRequest::Unavailable(
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
+             swarm and try again."
+                .to_owned(),
+        ));
+    }
+    if !matches!(scope.as_str(), "" | "local") {
+        return Err(unsupported(format!("networks of scope {scope} are not supported: use local")));
     }
     let Ipam { driver: ipam_driver, options: ipam_options, config } = ipam.unwrap_or_default();
     if !matches!(ipam_driver.as_str(), "" | "default") {
@@ -295,6 +307,8 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         subnets: described.collect(),
         options: options.unwrap_or_default(),
         labels: labels.unwrap_or_default(),
+        config_only,
+        config_from: config_from.map(|from| from.network).unwrap_or_default(),
     })
 }
 
@@ -312,6 +326,8 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
         gateway6,
         aliases: _,
         gateway_priority,
+        direct: _,
+        links: _,
     } = endpoint;
     EndpointSettings {
         mac_address: mac.clone(),
@@ -372,8 +388,8 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         internal: record.internal,
         attachable: record.attachable,
         ingress: false,
-        config_from: wire::ConfigReference::default(),
-        config_only: false,
+        config_from: wire::ConfigReference { network: record.config_from.clone() },
+        config_only: record.config_only,
         containers: Some(
             containers
                 .map(|(id, name, endpoint)| (id.to_string(), resource(name, endpoint)))

@@ -19,7 +19,7 @@ use crate::request::{ApiRequest, Result, refuse, typed};
 use crate::routes::attach::Piece;
 use crate::routes::containers::{changes_of, image_name};
 
-fn take_body(request: &mut ApiRequest) -> Box<dyn std::io::Read + Send> {
+pub(super) fn take_body(request: &mut ApiRequest) -> Box<dyn std::io::Read + Send> {
     std::mem::replace(&mut request.body, RequestBody::from_bytes("")).into_reader()
 }
 
@@ -72,7 +72,7 @@ fn loaded_messages(loaded: &Loaded) -> Vec<Message> {
 }
 
 /// A body whose making is driven by who reads it: when the client goes away, the work is dropped.
-fn driven(
+pub(super) fn driven(
     work: impl Future<Output = ()> + Send + 'static,
     body: rorqual_http::Body,
 ) -> rorqual_http::Body {

@@ -184,8 +184,10 @@ async fn delete(world: &World, image: &ImageRecord, done: &mut Vec<ImageRemoval>
 pub(crate) async fn collect(world: &World) -> Result<u64> {
     // Whoever brings content holds the other side until a record refers to it.
     let _alone = world.content.write().await;
+    let _quiet = world.parts.transfer.alone().await;
+    let kept = world.parts.transfer.kept();
     let images = world.parts.images.list().await?;
-    let roots: Vec<_> = images.iter().flat_map(ImageRecord::roots).collect();
+    let roots: Vec<_> = images.iter().flat_map(ImageRecord::roots).chain(kept.blobs).collect();
     let mut layers: Vec<_> =
         images.iter().flat_map(|image| image.document.rootfs.diff_ids.iter().cloned()).collect();
     // A plain blob of another platform is kept as a layer.
@@ -194,9 +196,11 @@ pub(crate) async fn collect(world: &World) -> Result<u64> {
     for container in &containers {
         layers.extend(container.definition().layers.iter().cloned());
     }
+    layers.extend(kept.layers);
     layers.sort();
     layers.dedup();
-    let ids: Vec<_> = containers.iter().map(|container| container.id).collect();
+    let mut ids = kept.snapshots;
+    ids.extend(containers.iter().map(|container| container.id));
     let freed = world.parts.snapshots.retain(&layers, &ids).await?;
     match world.parts.blobs.collect(roots).await {
         Ok(blobs) => Ok(freed + blobs),
