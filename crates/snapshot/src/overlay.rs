@@ -383,7 +383,12 @@ impl Snapshotter for Overlay {
         let view = blocking(move || mount::view(&lower, None)).await;
         let root = view.map_err(io_failed("mount a container's files"))?;
         let root = Arc::new(Root::from_fd(root));
-        Ok(Arc::new(OpenTree { root, writes: Writes::Overlay(Box::new(plan)), process: None, name }))
+        Ok(Arc::new(OpenTree {
+            root,
+            writes: Writes::Overlay(Box::new(plan)),
+            process: None,
+            name,
+        }))
     }
 
     async fn view(&self, layers: &[DiffId]) -> Result<Arc<dyn Tree>, Error> {
@@ -405,7 +410,12 @@ impl Snapshotter for Overlay {
                 Root::from_fd(blocking(move || mount::view(&lower, None)).await.map_err(failed())?)
             }
         };
-        Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, process: None, name }))
+        Ok(Arc::new(OpenTree {
+            root: Arc::new(root),
+            writes: Writes::Refused,
+            process: None,
+            name,
+        }))
     }
 
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {
