@@ -4,6 +4,7 @@
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
 mod attach;
+mod attend;
 mod holding;
 mod join;
 mod manage;
@@ -79,6 +80,7 @@ struct Inner {
     route: Mutex<Socket>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     resolver: Mutex<resolve::Resolver>,
+    bell: attend::Bell,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -155,9 +157,10 @@ impl Bridges {
         } else {
             None
         };
-        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir));
+        let bell = attend::Bell::new()?;
+        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir, bell.rope()));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             options,
             tag,
             records,
@@ -167,9 +170,12 @@ impl Bridges {
             route: Mutex::new(route),
             firewall,
             resolver,
+            bell,
             _watchman: watchman,
             janitor: Janitor::start()?,
-        })))
+        });
+        attend::start(&inner)?;
+        Ok(Self(inner))
     }
 
     /// Runs blocking work where it does not hold up others; it runs to its end even if the caller goes away.

@@ -329,7 +329,7 @@ fn attach(
         (NetworkMode::Host, None) => SandboxKind::Host,
         (NetworkMode::None | NetworkMode::Container(_), None) => SandboxKind::Own(Vec::new()),
         (NetworkMode::Default, None) => SandboxKind::Own(endpoints(definition, "bridge")),
-        (NetworkMode::Network(name), None) => SandboxKind::Own(endpoints(definition, name)),
+        (NetworkMode::Network(name), None) => SandboxKind::Own(linked_endpoints(definition, name)),
     };
     let or = |own: &[String], default: &[String]| {
         if own.is_empty() { default.to_vec() } else { own.to_vec() }
@@ -359,6 +359,20 @@ fn attach(
         ports,
         directory: world.parts.snapshots.container_dir(&definition.id),
     })
+}
+
+/// The endpoints of a container on a user's network, where its links are names for it alone.
+fn linked_endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
+    let mut all = endpoints(definition, mode);
+    if let Some(first) = all.first_mut() {
+        for link in &definition.spec.network.links {
+            // Clients say the same of the container and of the endpoint.
+            if !first.links.contains(link) {
+                first.links.push(link.clone());
+            }
+        }
+    }
+    all
 }
 
 /// The endpoints asked for, that of the mode first.
