@@ -329,7 +329,7 @@ fn attach(
         (NetworkMode::Host, None) => SandboxKind::Host,
         (NetworkMode::None | NetworkMode::Container(_), None) => SandboxKind::Own(Vec::new()),
         (NetworkMode::Default, None) => SandboxKind::Own(endpoints(definition, "bridge")),
-        (NetworkMode::Network(name), None) => SandboxKind::Own(linked(definition, name)),
+        (NetworkMode::Network(name), None) => SandboxKind::Own(with_links(definition, name)),
     };
     let or = |own: &[String], default: &[String]| {
         if own.is_empty() { default.to_vec() } else { own.to_vec() }
@@ -362,7 +362,7 @@ fn attach(
 }
 
 /// The endpoints of a container on a user's network, where its links are names for it alone.
-fn linked(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
+fn with_links(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
     let mut all = endpoints(definition, mode);
     if let Some(first) = all.first_mut() {
         for link in &definition.spec.network.links {
