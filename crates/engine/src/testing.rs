@@ -215,6 +215,13 @@ impl Tasks for FaultyTasks {
         }
         self.inner.adopt(container).await
     }
+    async fn put_down(
+        &self,
+        container: ContainerId,
+        init: Option<i32>,
+    ) -> Result<(), rorqual_shim::Error> {
+        self.inner.put_down(container, init).await
+    }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
         if self.sabotage.step("forget").await {
             return Err(sabotaged());
