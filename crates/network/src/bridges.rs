@@ -14,7 +14,7 @@ mod recover;
 mod resolve;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -78,6 +78,8 @@ struct Inner {
     shape: RwLock<()>,
     state: Mutex<State>,
     route: Mutex<Socket>,
+    /// Links of containers that were there at the start, until all who were there have been adopted.
+    found_links: Mutex<Option<BTreeSet<String>>>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     resolver: Mutex<resolve::Resolver>,
     bell: attend::Bell,
@@ -108,7 +110,7 @@ impl Bridges {
         let mut route = Socket::open(Protocol::Route)
             .map_err(|error| bridge::failed("open a netlink socket")(error.into()))?;
         let attached = records.load()?;
-        recover::delete_unclaimed(&mut route, &tag, &attached)?;
+        let found_links = recover::delete_unclaimed(&mut route, &tag, &attached)?;
 
         let (made, mut router) = match &options.bridge {
             DefaultBridge::Off => (None, Router::AsItWas),
@@ -168,6 +170,7 @@ impl Bridges {
             shape: RwLock::new(()),
             state: Mutex::new(state),
             route: Mutex::new(route),
+            found_links: Mutex::new(Some(found_links)),
             firewall,
             resolver,
             bell,

@@ -204,7 +204,7 @@ impl Inner {
     }
 
     /// Makes ports, routes, records and files what the endpoints of a running container say.
-    fn follow(
+    pub(super) fn follow(
         &self,
         container: &ContainerId,
         namespace: BorrowedFd<'_>,

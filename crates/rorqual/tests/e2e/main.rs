@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod nested;
+mod network_faults;
 mod networks;
 mod ports;
 mod remote;
