@@ -49,4 +49,4 @@ pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
 pub use usage::SystemUsage;
 pub use view::*;
-pub use volumes::Volumes;
+pub use volumes::{Copied, CopyRequest, ExportRequest, ImportRequest, Volumes};

@@ -107,6 +107,15 @@ pub(crate) enum SourcePlan {
         /// Id mapping.
         idmap: Option<IdmapPlan>,
     },
+    /// The files of an image, to read.
+    Image {
+        /// Layers, the top one first.
+        lower: Vec<PathBuf>,
+        /// A part of it that no link leads out of.
+        subpath: Option<PathBuf>,
+        /// Attributes of the mount.
+        attributes: MountAttributes,
+    },
     /// A namespace by path.
     Namespace(PathBuf),
     /// A namespace the caller gave: index into the request.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
@@ -42,7 +42,7 @@ pub(crate) fn open_all(
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
     let late = |plan: &SourcePlan| match plan {
         SourcePlan::Bind { .. } => opening != Opening::AtOnce,
-        SourcePlan::Rootfs(_) => opening == Opening::ByChild,
+        SourcePlan::Rootfs(_) | SourcePlan::Image { .. } => opening == Opening::ByChild,
         SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
     };
     plans
@@ -71,6 +71,12 @@ fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Err
                     failed(format!("bind mount source {shown:?}"), source)
                 },
             )
+        }
+        SourcePlan::Image { lower, subpath, attributes } => {
+            open_image(lower, subpath.as_deref(), attributes).map_err(|source| {
+                let shown = subpath.as_deref().unwrap_or(Path::new("/"));
+                failed(format!("mount {shown:?} of an image"), source)
+            })
         }
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -102,13 +108,45 @@ fn open_bind(
     }?;
     if let Some(map) = idmap {
         let namespace = user_namespace(&map.uids, &map.gids)?;
-        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive)?;
+        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive).map_err(unmappable)?;
     }
     for (attributes, recursive) in [(attributes, false), (recursive_attributes, true)] {
         if *attributes != MountAttributes::default() {
             mount::set_attributes(tree.as_fd(), attributes, recursive)?;
         }
     }
+    Ok(tree)
+}
+
+/// The kernel says no more than "invalid argument" of a file system that cannot do it.
+fn unmappable(error: io::Error) -> io::Error {
+    match mount::errno(&error) {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => io::Error::other(
+            "the file system it lies on cannot map ids (an id-mapped mount); bind it without idmap",
+        ),
+        _ => error,
+    }
+}
+
+/// Puts the layers of an image together, and opens it or a part of it that no link leads out of.
+fn open_image(
+    lower: &[PathBuf],
+    subpath: Option<&Path>,
+    attributes: &MountAttributes,
+) -> io::Result<OwnedFd> {
+    let plan = OverlayPlan { lower: lower.to_owned(), upper: None, options: Vec::new() };
+    let tree = match subpath {
+        None => open_overlay(&plan)?,
+        // Kernels before 6.15 copy no part of a mount that is in no namespace, so it gets one for a while.
+        Some(subpath) => aside(Namespaces::MOUNT, || {
+            mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+            let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
+            let whole = open_overlay(&plan)?;
+            mount::attach_at(whole.as_fd(), at)?;
+            clone_below(at, Some(subpath), false)
+        })?,
+    };
+    mount::set_attributes(tree.as_fd(), attributes, false)?;
     Ok(tree)
 }
 

@@ -378,6 +378,10 @@ impl Snapshotter for Overlay {
         Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, name }))
     }
 
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        self.lower(layers, false)
+    }
+
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {
         let failed = || io_failed("collect layers");
         let mut keep = layers.iter().map(|id| id.0.hex().to_owned()).collect::<HashSet<_>>();

@@ -30,6 +30,10 @@ pub enum Error {
     /// It is still mounted.
     #[error("volume {0} is mounted, so its directory cannot be removed")]
     Mounted(VolumeName),
+    /// A volume cannot be made.
+    // COMPAT: dockerd's text.
+    #[error("create {0}")]
+    Creating(VolumeName, #[source] Box<Error>),
     /// The caller called it off.
     #[error("called off")]
     Cancelled,
@@ -77,6 +81,7 @@ impl Classify for Error {
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Mounted(_) | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Cancelled => ErrorKind::Cancelled,
+            Self::Creating(_, source) => source.kind(),
             Self::Io { .. } | Self::Mount { .. } => ErrorKind::Internal,
             Self::NoDriver { source, .. } | Self::Plugin(source) => source.kind(),
         }

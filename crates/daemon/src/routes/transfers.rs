@@ -72,7 +72,7 @@ fn loaded_messages(loaded: &Loaded) -> Vec<Message> {
 }
 
 /// A body whose making is driven by who reads it: when the client goes away, the work is dropped.
-fn driven(
+pub(super) fn driven(
     work: impl Future<Output = ()> + Send + 'static,
     body: rorqual_http::Body,
 ) -> rorqual_http::Body {

@@ -38,6 +38,10 @@ impl Display for SourcePlan {
                 }
                 idmap.as_ref().map_or(Ok(()), |map| write!(f, " idmap {map:?}"))
             }
+            Self::Image { lower, subpath, attributes } => {
+                write!(f, "image {lower:?} +{:#x}", attributes.set)?;
+                subpath.as_ref().map_or(Ok(()), |below| write!(f, " below {below:?}"))
+            }
             Self::Namespace(path) => write!(f, "namespace {path:?}"),
             Self::Given(index) => write!(f, "given namespace {index}"),
         }
