@@ -14,11 +14,14 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod mounts;
 mod nested;
 mod networks;
+mod plugins;
 mod remote;
 mod run;
 mod volumes;
+mod volumes_data;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 
