@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod build;
 mod containers;
 mod exec;
 mod images;
@@ -115,6 +116,9 @@ fn other_routes(router: &mut Router<Handler>) {
         GET "/rorqual/volumes/{name}/chunks" => volume_data::chunks;
         GET "/networks" => networks::list;
         GET "/networks/" => networks::list;
+        POST "/build" => build::build;
+        POST "/build/prune" => build::prune;
+        POST "/build/cancel" => build::cancel;
         POST "/networks/create" => networks::create;
         POST "/networks/prune" => networks::prune;
         POST "/networks/{id}/connect" => networks::connect;
@@ -126,9 +130,6 @@ fn other_routes(router: &mut Router<Handler>) {
 
 fn refused_routes(router: &mut Router<Handler>) {
     routes! { router;
-        POST "/build" => refused::build;
-        POST "/build/prune" => refused::build_prune;
-        POST "/build/cancel" => refused::build;
         POST "/session" => refused::build;
         POST "/grpc" => refused::build;
         GET "/plugins" => refused::no_plugins;

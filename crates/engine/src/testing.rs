@@ -86,6 +86,8 @@ fn bridge() -> NetworkRecord {
         ipv6: false,
         internal: false,
         attachable: false,
+        config_only: false,
+        config_from: String::new(),
     }
 }
 
@@ -213,6 +215,13 @@ impl Tasks for FaultyTasks {
             return Err(sabotaged());
         }
         self.inner.adopt(container).await
+    }
+    async fn put_down(
+        &self,
+        container: ContainerId,
+        init: Option<i32>,
+    ) -> Result<(), rorqual_shim::Error> {
+        self.inner.put_down(container, init).await
     }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
         if self.sabotage.step("forget").await {

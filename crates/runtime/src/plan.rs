@@ -107,14 +107,12 @@ pub(crate) enum SourcePlan {
         /// Id mapping.
         idmap: Option<IdmapPlan>,
     },
-    /// The files of an image, to read.
-    Image {
-        /// Layers, the top one first.
-        lower: Vec<PathBuf>,
-        /// A part of it that no link leads out of.
-        subpath: Option<PathBuf>,
-        /// Attributes of the mount.
-        attributes: MountAttributes,
+    /// A part of a file system made of layers.
+    Part {
+        /// The whole.
+        whole: RootfsPlan,
+        /// What is mounted of it; no link leads out of the whole.
+        subpath: PathBuf,
     },
     /// A namespace by path.
     Namespace(PathBuf),

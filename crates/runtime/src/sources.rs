@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
@@ -42,7 +42,7 @@ pub(crate) fn open_all(
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
     let late = |plan: &SourcePlan| match plan {
         SourcePlan::Bind { .. } => opening != Opening::AtOnce,
-        SourcePlan::Rootfs(_) | SourcePlan::Image { .. } => opening == Opening::ByChild,
+        SourcePlan::Rootfs(_) | SourcePlan::Part { .. } => opening == Opening::ByChild,
         SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
     };
     plans
@@ -72,12 +72,8 @@ fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Err
                 },
             )
         }
-        SourcePlan::Image { lower, subpath, attributes } => {
-            open_image(lower, subpath.as_deref(), attributes).map_err(|source| {
-                let shown = subpath.as_deref().unwrap_or(Path::new("/"));
-                failed(format!("mount {shown:?} of an image"), source)
-            })
-        }
+        SourcePlan::Part { whole, subpath } => open_part(whole, subpath)
+            .map_err(|source| failed(format!("mount {subpath:?} of an image"), source)),
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
@@ -128,25 +124,25 @@ fn unmappable(error: io::Error) -> io::Error {
     }
 }
 
-/// Puts the layers of an image together, and opens it or a part of it that no link leads out of.
-fn open_image(
-    lower: &[PathBuf],
-    subpath: Option<&Path>,
-    attributes: &MountAttributes,
-) -> io::Result<OwnedFd> {
-    let plan = OverlayPlan { lower: lower.to_owned(), upper: None, options: Vec::new() };
-    let tree = match subpath {
-        None => open_overlay(&plan)?,
-        // Kernels before 6.15 copy no part of a mount that is in no namespace, so it gets one for a while.
-        Some(subpath) => aside(Namespaces::MOUNT, || {
-            mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
-            let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
-            let whole = open_overlay(&plan)?;
-            mount::attach_at(whole.as_fd(), at)?;
-            clone_below(at, Some(subpath), false)
-        })?,
+/// Puts layers together, and opens a part of them that no link leads out of.
+///
+/// Kernels before 6.15 copy no part of a mount that is in no namespace, so it gets one for a while.
+fn open_part(whole: &RootfsPlan, subpath: &Path) -> io::Result<OwnedFd> {
+    let plan = match whole {
+        RootfsPlan::Directory { path } => return clone_below(path, Some(subpath), false),
+        RootfsPlan::Overlay(plan) => plan,
     };
-    mount::set_attributes(tree.as_fd(), attributes, false)?;
+    let tree = aside(Namespaces::MOUNT, || {
+        mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+        let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let whole = open_overlay(plan)?;
+        mount::attach_at(whole.as_fd(), at)?;
+        clone_below(at, Some(subpath), false)
+    })?;
+    if plan.upper.is_none() {
+        let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+        mount::set_attributes(tree.as_fd(), &attributes, false)?;
+    }
     Ok(tree)
 }
 

@@ -1,5 +1,6 @@
 //! The mounts of the specification: Docker's defaults, our files, then the user's, parents before children.
 
+use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use serde_json::{Value, json};
 
 use super::{INIT_PATH, Input};
@@ -11,47 +12,64 @@ use crate::view::{MountPoint, MountPointKind};
 
 /// Our runtime's own option for binds: what is bound lies below the source, and nothing leads out of it.
 const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
-/// Our runtime's own kind of mount: an image's layers, each an option, the top one first.
-const IMAGE_TYPE: &str = "x-rorqual.image";
-const LAYER_OPTION: &str = "x-rorqual.layer=";
+/// Our runtime's own option for what is made of layers.
+const LAYERS_OPTION: &str = "x-rorqual.layers=";
 
 /// Returns all mounts.
 pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let mut all = defaults(input);
     let covered = |target: &str| input.mounts.iter().any(|mount| mount.target == target);
-    all.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
-    for (target, source) in [
+    // COMPAT: who brings a `/dev` brings what belongs below it.
+    let own_dev = covered("/dev");
+    all.retain(|mount| {
+        let target = mount["destination"].as_str().unwrap_or_default();
+        !covered(target) && !(own_dev && target.starts_with("/dev/"))
+    });
+    let mut own = files(input);
+    own.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
+    own.extend(init(input)?);
+    own.extend(input.mounts.iter().map(|mount| user_mount(input, mount)));
+    // ORDER: a parent must be mounted before what lies below it, also the user's `/etc` before our files in it.
+    own.sort_by_key(|mount| mount["destination"].as_str().map_or(0, depth));
+    all.append(&mut own);
+    Ok(Value::Array(all))
+}
+
+/// The files that we write for the container.
+fn files(input: &Input<'_>) -> Vec<Value> {
+    let options = if input.spec.storage.read_only {
+        json!(["rbind", "ro", "rprivate"])
+    } else {
+        json!(["rbind", "rprivate"])
+    };
+    let all = [
         ("/etc/resolv.conf", &input.files.resolv_conf),
         ("/etc/hostname", &input.files.hostname),
         ("/etc/hosts", &input.files.hosts),
-    ] {
-        if !source.as_os_str().is_empty() && !covered(target) {
-            let options = if input.spec.storage.read_only {
-                json!(["rbind", "ro", "rprivate"])
-            } else {
-                json!(["rbind", "rprivate"])
-            };
-            all.push(json!({
-                "destination": target, "type": "bind", "source": source, "options": options,
-            }));
-        }
+    ];
+    let given = all.into_iter().filter(|(_, source)| !source.as_os_str().is_empty());
+    given
+        .map(|(target, source)| {
+            json!({ "destination": target, "type": "bind", "source": source, "options": options })
+        })
+        .collect()
+}
+
+fn init(input: &Input<'_>) -> Result<Option<Value>> {
+    if !input.init() {
+        return Ok(None);
     }
-    if input.init() {
-        let Some(binary) = &input.host.init_binary else {
-            return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
-        };
-        all.push(json!({
-            "destination": INIT_PATH, "type": "bind", "source": binary,
-            "options": ["bind", "ro", "rprivate"],
-        }));
-    }
-    let mut own: Vec<&MountPoint> = input.mounts.iter().collect();
-    // ORDER: a parent must be mounted before what lies below it.
-    own.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
-    for mount in own {
-        all.push(user_mount(input, mount));
-    }
-    Ok(Value::Array(all))
+    let Some(binary) = &input.host.init_binary else {
+        return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
+    };
+    Ok(Some(json!({
+        "destination": INIT_PATH, "type": "bind", "source": binary,
+        "options": ["bind", "ro", "rprivate"],
+    })))
+}
+
+fn depth(target: &str) -> usize {
+    target.trim_end_matches('/').matches('/').count()
 }
 
 fn defaults(input: &Input<'_>) -> Vec<Value> {
@@ -129,11 +147,13 @@ fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
 
 /// The files of an image, put together by our runtime out of its layers.
 fn image_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
-    let layers = (input.layers)(&mount.layers);
-    let mut options = vec!["ro".to_owned(), "rprivate".to_owned()];
+    let lower = (input.layers)(&mount.layers);
+    let plan = RootfsPlan::Overlay(OverlayPlan { lower, upper: None, options: Vec::new() });
+    // INVARIANT: paths of our own below the data root are texts.
+    let plan = serde_json::to_string(&plan).unwrap_or_default();
+    let mut options = vec!["ro".to_owned(), format!("{LAYERS_OPTION}{plan}")];
     options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
-    options.extend(layers.iter().map(|path| format!("{LAYER_OPTION}{}", path.display())));
-    json!({ "destination": mount.target, "type": IMAGE_TYPE, "source": mount.image,
+    json!({ "destination": mount.target, "type": "bind", "source": mount.image,
         "options": options })
 }
 

@@ -18,6 +18,7 @@ mod mounts;
 mod nested;
 mod networks;
 mod plugins;
+mod ports;
 mod remote;
 mod run;
 mod volumes;

@@ -10,9 +10,6 @@ use super::options::MountOptions;
 use super::{DevicePlan, Facts, FsPlan, IdmapPlan, InitPlan, SourceId, SourcePlan, Step};
 use crate::Error;
 
-/// Our own kind of mount: the files of an image, its layers given as options.
-const IMAGE_TYPE: &str = "x-rorqual.image";
-
 /// Files of `/proc` over which a mount does no harm; everything else there could fool the runtime or the kernel.
 const MOUNTABLE_IN_PROC: [&str; 9] = [
     "/proc/cpuinfo",
@@ -46,11 +43,10 @@ pub(super) fn push_mount(
     let kind = mount.typ().as_deref().unwrap_or("");
 
     refuse_misplaced(mount, kind, &options)?;
-    if kind == IMAGE_TYPE {
-        return push_image(plan, destination, options);
-    }
     if options.remount {
         push_remount(plan, &destination, &options);
+    } else if let Some(layers) = &options.layers {
+        push_layers(plan, &destination, (layers, options.subpath.as_deref()))?;
     } else if options.bind.is_some() || kind == "bind" || kind == "rbind" {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         push_bind(plan, context, mount, (destination, recursive), &options)?;
@@ -84,7 +80,7 @@ fn refuse_misplaced(mount: &Mount, kind: &str, options: &MountOptions) -> Result
             "mount on {destination:?}: ids can only be mapped for bind mounts"
         )));
     }
-    if options.subpath.is_some() && !bind && kind != IMAGE_TYPE {
+    if options.subpath.is_some() && !bind && options.layers.is_none() {
         return Err(Error::InvalidSpec(format!(
             "mount on {destination:?}: a subpath is only for bind mounts"
         )));
@@ -94,25 +90,6 @@ fn refuse_misplaced(mount: &Mount, kind: &str, options: &MountOptions) -> Result
             "mount on {destination:?}: tmpcopyup is only for tmpfs"
         )));
     }
-    Ok(())
-}
-
-/// Mounts the layers of an image, to be read only.
-fn push_image(
-    plan: &mut InitPlan,
-    destination: PathBuf,
-    options: MountOptions,
-) -> Result<(), Error> {
-    if options.layers.is_empty() {
-        return Err(Error::InvalidSpec(format!("image mount on {destination:?} has no layers")));
-    }
-    let attributes = MountAttributes { set: RDONLY, ..options.attributes };
-    let source = plan.add_source(SourcePlan::Image {
-        lower: options.layers,
-        subpath: options.subpath.map(PathBuf::from),
-        attributes,
-    });
-    plan.steps.push(Step::Bind { source, destination, proc_allowed: false });
     Ok(())
 }
 
@@ -168,6 +145,24 @@ fn push_bind(
         idmap: idmap(context, mount, options)?,
     });
     plan.steps.push(Step::Bind { source: id, destination, proc_allowed });
+    Ok(())
+}
+
+/// Mounts a file system made of layers, as the root is, or a part of it.
+fn push_layers(
+    plan: &mut InitPlan,
+    destination: &Path,
+    (layers, subpath): (&str, Option<&str>),
+) -> Result<(), Error> {
+    let layers = serde_json::from_str(layers).map_err(|error| {
+        Error::InvalidSpec(format!("mount on {destination:?}: its layers cannot be read: {error}"))
+    })?;
+    let source = plan.add_source(match subpath {
+        None => SourcePlan::Rootfs(layers),
+        Some(subpath) => SourcePlan::Part { whole: layers, subpath: subpath.into() },
+    });
+    let destination = destination.to_owned();
+    plan.steps.push(Step::Bind { source, destination, proc_allowed: false });
     Ok(())
 }
 

@@ -21,8 +21,8 @@ pub(super) struct MountOptions {
     pub switches: Vec<Switch>,
     /// What is bound lies below the source (our own option `x-rorqual.subpath=PATH`).
     pub subpath: Option<String>,
-    /// Layers of an image, the top one first (our own option `x-rorqual.layer=PATH`).
-    pub layers: Vec<std::path::PathBuf>,
+    /// What is mounted is made of layers (our own option `x-rorqual.layers=PLAN`, with the plan as JSON).
+    pub layers: Option<String>,
     /// What is left goes to the file system.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -113,8 +113,8 @@ impl MountOptions {
             _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
                 self.subpath = Some(path.to_owned());
             }
-            _ if let Some(path) = option.strip_prefix("x-rorqual.layer=") => {
-                self.layers.push(path.into());
+            _ if let Some(plan) = option.strip_prefix("x-rorqual.layers=") => {
+                self.layers = Some(plan.to_owned());
             }
             _ => {
                 let (key, value) = match option.split_once('=') {

@@ -239,6 +239,7 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
             let from = if is_relative { absolute(from) } else { (*from).to_owned() };
             Ok(Volume::Bind(format!("{from}:{}", rest.join(":"))))
         }
-        _ => Err(invalid()),
+        // What has more parts the daemon refuses, as it does for docker's client.
+        _ => Ok(Volume::Bind(text.to_owned())),
     }
 }

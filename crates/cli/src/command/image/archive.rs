@@ -90,6 +90,9 @@ async fn save(cli: &Cli, matches: &Matches) -> Outcome {
 
 async fn import(cli: &Cli, matches: &Matches) -> Outcome {
     let (source, name) = (matches.word(0), matches.word(1));
+    if !name.is_empty() {
+        super::check_reference(name)?;
+    }
     let is_url = source.starts_with("http://") || source.starts_with("https://");
     let body = match source {
         "-" => input("").await?,
