@@ -222,6 +222,7 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         runtimes: RUNTIMES.iter().map(|name| (*name).to_owned()).collect(),
         seccomp_profile: config.defaults.seccomp_profile.clone(),
         no_new_privileges: config.defaults.no_new_privileges,
+        idmap_binds: config.defaults.idmap_binds,
         warnings,
         cgroup_driver: wiring::cgroup_driver(config, facts).name(),
         shown: Shown {

@@ -25,6 +25,7 @@ use rorqual_snapshot::fake::FakeSnapshotter;
 use rorqual_snapshot::{Change, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::fake::FakeTransfer;
+use rorqual_volume::Drivers;
 use rorqual_volume::fake::FakeMounts;
 use tokio::sync::watch;
 
@@ -293,6 +294,9 @@ impl Snapshotter for FaultySnapshots {
         self.step("view").await?;
         self.inner.view(layers).await
     }
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        self.inner.layer_trees(layers)
+    }
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Snap<u64> {
         self.inner.retain(layers, containers).await
     }
@@ -366,7 +370,10 @@ impl Host {
             images: Arc::clone(&self.images) as _,
             transfer: Arc::new(FakeTransfer::new(Arc::clone(&self.images))),
             networks: Arc::clone(&self.nets) as _,
-            volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+            volumes: Arc::new(Drivers::new(
+                Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+                None,
+            )),
             database: self.database.clone(),
         }
     }
@@ -414,6 +421,7 @@ impl Host {
         all.extend(states.iter().map(|record| format!("state {}", record.id.short())));
         let volumes = std::fs::read_dir(self.directory.path().join("volumes"));
         let volumes = volumes.into_iter().flatten().flatten();
+        let volumes = volumes.filter(|entry| entry.file_name() != ".staging");
         all.extend(self.mounts.mounted().into_iter().map(|mount| format!("mount {mount}")));
         all.extend(volumes.map(|entry| format!("volume {}", entry.file_name().display())));
         all

@@ -301,12 +301,6 @@ fn mounts(spec: &ContainerSpec) -> Result<()> {
             return invalid(format!("invalid volume specification: '{path}'"));
         }
     }
-    if spec.storage.volume_driver.as_deref().is_some_and(|driver| !matches!(driver, "" | "local")) {
-        let driver = spec.storage.volume_driver.clone().unwrap_or_default();
-        return Err(Error::NotFound(format!(
-            "error looking up volume plugin {driver}: plugin not found"
-        )));
-    }
     Ok(())
 }
 

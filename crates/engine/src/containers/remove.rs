@@ -164,11 +164,9 @@ async fn remove_anonymous(world: &World, definition: &ContainerRecord) {
         if !world.index.users_of_volume(name).is_empty() {
             continue;
         }
-        match world.volumes.discard(name).await {
-            Ok(()) => {
-                let driver = [("driver", "local".to_owned())];
-                world.event(EventKind::Volume, "destroy", name.as_str(), driver);
-            }
+        let Some(record) = world.volumes.find(name) else { continue };
+        match world.volumes.discard(name, &record.driver).await {
+            Ok(()) => crate::volumes::announce(world, "destroy", &record),
             Err(error) => {
                 tracing::warn!(volume = %name, error = full_message(&error), "cannot remove the volume");
             }

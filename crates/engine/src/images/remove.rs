@@ -194,7 +194,9 @@ pub(crate) async fn collect(world: &World) -> Result<u64> {
     layers.extend(world.parts.blobs.reach(roots.clone()).await?.into_iter().map(DiffId));
     let containers = world.index.all();
     for container in &containers {
-        layers.extend(container.definition().layers.iter().cloned());
+        let definition = container.definition();
+        layers.extend(definition.layers.iter().cloned());
+        layers.extend(definition.mounts.iter().flat_map(|mount| mount.layers.iter().cloned()));
     }
     layers.extend(kept.layers);
     layers.sort();
