@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, RequestBody};
 use crate::connection;
+use crate::file::FileAnswer;
 use crate::listen::{Bound, Socket};
 use crate::transport::{RawStream, Transport};
 
@@ -35,6 +36,8 @@ pub enum Answer {
     Response(http::Response<Body>),
     /// The connection changes hands.
     Hijack(Hijack),
+    /// A part of a file, sent by the kernel where it can be.
+    File(FileAnswer),
 }
 
 /// How the head of a hijacked connection's answer looks.

@@ -24,6 +24,7 @@ pub const ALLOWED: &[(&str, &str)] = &[
     ("runtime", "core sys"),
     ("shim", "core sys runtime"),
     ("transfer", "core content snapshot"),
+    ("registry", "core http store content"),
     ("cli", "core sys api client"),
     ("engine", "core store content snapshot network volume transfer shim"),
     ("build", "core store content snapshot transfer"),
@@ -33,7 +34,7 @@ pub const ALLOWED: &[(&str, &str)] = &[
     ),
     ("testkit", "core api client sys"),
     ("bench", "testkit"),
-    ("rorqual", "core cli client daemon network runtime shim sys"),
+    ("rorqual", "core cli client daemon network registry runtime shim sys"),
     ("xtask", ""),
 ];
 

@@ -48,7 +48,7 @@ pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Re
         request.query.text("name"),
         request.query.text("platform"),
     )?;
-    let peer = request.parts.extensions.get::<Peer>().map(|peer| (peer.user, peer.group));
+    let peer = request.parts.extensions.get::<Peer>().and_then(|peer| peer.ids());
     let default = context.settings().idmap_binds;
     convert::mounts::settle_idmaps(&mut spec.storage.mounts, peer, default)?;
     let created = context.engine.containers.create(spec).await?;
