@@ -158,6 +158,8 @@ impl Networks for Nets {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: 0,
+            direct: false,
+            links: Vec::new(),
         };
         Ok(Sandbox {
             namespace,

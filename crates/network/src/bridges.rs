@@ -28,9 +28,10 @@ use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
 use crate::design::GatewayMode;
 use crate::firewall::{BridgePolicy, Firewall, Router};
 use crate::janitor::Janitor;
+use crate::link::{LinkKind, Plan};
 use crate::names::Tag;
 use crate::ports::PortTable;
-use crate::warm::{LinkKind, Plan, WarmPool};
+use crate::warm::WarmPool;
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
 };

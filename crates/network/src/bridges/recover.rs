@@ -15,9 +15,9 @@ use crate::book::{Attached, Book};
 use crate::bridge::failed;
 use crate::firewall::Published;
 use crate::ipam::{Pools, mac_text};
+use crate::link;
 use crate::names::{Tag, random};
 use crate::ports::Run;
-use crate::warm;
 use crate::{Endpoint, Error, SandboxKind};
 
 /// LIMIT: deletions of one batch; each takes the kernel some milliseconds.
@@ -165,7 +165,7 @@ impl Inner {
         let namespace = net::process_namespace(pid).map_err(failed_io)?;
         let seen = net::run_in_namespace(namespace.as_fd(), || {
             let mut socket = Socket::open(Protocol::Route)?;
-            let inside = net::find_link(&mut socket, warm::INSIDE).map_err(io::Error::other)?;
+            let inside = net::find_link(&mut socket, link::INSIDE).map_err(io::Error::other)?;
             let addresses = net::addresses(&mut socket).map_err(io::Error::other)?;
             Ok(inside.map(|inside| (inside, addresses)))
         });
@@ -204,7 +204,7 @@ impl Inner {
             network: network.id,
             network_name: network.name,
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
-            interface: warm::INSIDE.to_owned(),
+            interface: link::INSIDE.to_owned(),
             mac: mac_text(inside.mac.as_slice().try_into().unwrap_or_default()),
             ipv4: Some((address, prefix)),
             gateway: bridge.gateway,
