@@ -46,9 +46,7 @@ impl Listing {
                 None => (false, unescaped(format.trim())),
             },
         };
-        // COMPAT: docker's text.
-        let template = Template::parse("", &text)
-            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+        let template = Template::parse("", &text)?;
         let mut out = String::new();
         if is_table {
             out.push_str(&template.render(&self.header_row(), Mode::Header)?);
