@@ -7,6 +7,7 @@ use http::StatusCode;
 use rorqual_engine::Engine;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::builder::Builder;
 use crate::builtin::Builtin;
 use crate::convert::view::Shown;
 use crate::error::ApiError;
@@ -16,6 +17,7 @@ use crate::facts::Facts;
 pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) builtin: Builtin,
+    pub(crate) builder: Builder,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
@@ -59,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) runtimes: Vec<String>,
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
+    /// Binds are id-mapped to who asks, unless they say otherwise.
+    pub(crate) idmap_binds: bool,
     pub(crate) warnings: Vec<String>,
     /// `cgroupfs` or `systemd`.
     pub(crate) cgroup_driver: &'static str,
@@ -68,12 +72,12 @@ pub(crate) struct Settings {
 impl Context {
     pub(crate) fn new(
         engine: Engine,
-        builtin: Builtin,
+        (builtin, builder): (Builtin, Builder),
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
-        Self { engine, builtin, facts, settings: RwLock::new(settings), archives }
+        Self { engine, builtin, builder, facts, settings: RwLock::new(settings), archives }
     }
 
     /// Waits for its turn to move an archive.
