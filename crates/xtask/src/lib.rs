@@ -11,6 +11,7 @@ use std::process::Command;
 /// review, and never by accident in a `Cargo.toml`.
 pub const ALLOWED: &[(&str, &str)] = &[
     ("core", ""),
+    ("bake", ""),
     ("sys", "core"),
     ("api", "core"),
     ("http", "core"),
