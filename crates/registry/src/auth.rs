@@ -232,6 +232,7 @@ async fn check_basic(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is a part of the challenge")]
 fn unauthorized_token(
     realm: &str,
     service: &str,

@@ -12,7 +12,7 @@ use rorqual_core::{full_message, units};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Config, Proxy, Size, Span, Token};
+use crate::config::{Config, Proxy, Size, Span};
 use crate::error::{Error, Result};
 use crate::repository::Repositories;
 use crate::{gc, serve, storage};
@@ -253,7 +253,7 @@ fn auth(matches: &ArgMatches, config: &mut Config) -> Result<()> {
     if !names.iter().any(given) {
         return Ok(());
     }
-    let mut token = auth.token.take().unwrap_or_else(Token::default);
+    let mut token = auth.token.take().unwrap_or_default();
     let text = |text: &str| Ok(text.to_owned());
     set(matches, "token-key", &mut token.key, path)?;
     set(matches, "token-public-keys", &mut token.public_keys, path)?;
@@ -320,7 +320,7 @@ async fn restore(config: Config, repository: &str, reference: Option<String>) ->
         for entry in repositories.trashed(&name).await? {
             let deleted = entry.deleted;
             let what = if deleted.head.is_some() { "manifest" } else { "tag" };
-            println!("{} {what} {} {}", deleted.deleted, deleted.digest, deleted.tags.join(" "));
+            println!("{} {what} {} {}", deleted.at, deleted.digest, deleted.tags.join(" "));
         }
         return Ok(());
     };

@@ -402,11 +402,13 @@ impl Config {
                 "a pull-through cache writes what it pulls: read-only cannot be used with it",
             );
         }
-        for rule in self.retention.iter().filter(|rule| rule.keep.is_none() && rule.age.is_none()) {
-            let text = format!("the retention rule for {:?} needs keep or age", rule.repository);
-            return Err(Error::Config(text));
+        let vain = self.retention.iter().find(|rule| rule.keep.is_none() && rule.age.is_none());
+        match vain {
+            None => Ok(()),
+            Some(rule) => {
+                wrong(&format!("the retention rule for {:?} needs keep or age", rule.repository))
+            }
         }
-        Ok(())
     }
 }
 

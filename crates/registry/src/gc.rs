@@ -231,7 +231,7 @@ impl Collector<'_> {
         let now = Timestamp::from(std::time::SystemTime::now());
         let undo = self.repositories.config.gc.undo.0;
         for entry in self.repositories.trashed(name).await? {
-            if now.since(entry.deleted.deleted) > undo {
+            if now.since(entry.deleted.at) > undo {
                 self.report.trash += 1;
                 if !self.dry_run {
                     self.repositories.storage.delete(&entry.key).await?;

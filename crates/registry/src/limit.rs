@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Buckets {
     rate: f64,
     burst: f64,
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+    known: Mutex<HashMap<IpAddr, Bucket>>,
 }
 
 #[derive(Clone, Copy)]
@@ -23,12 +23,12 @@ const ADDRESSES: usize = 65_536;
 
 impl Buckets {
     pub(crate) fn new(rate: f64, burst: f64) -> Self {
-        Self { rate, burst: burst.max(1.0), buckets: Mutex::default() }
+        Self { rate, burst: burst.max(1.0), known: Mutex::default() }
     }
 
     /// Takes a token, or says when there will be one.
     pub(crate) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= ADDRESSES {
             buckets.retain(|_, bucket| self.filled(bucket, now) < self.burst);
         }

@@ -27,7 +27,7 @@ mod hash;
 #[cfg(test)]
 pub(crate) mod suite;
 
-pub(crate) use hash::Hasher;
+pub(crate) use hash::{Hasher, hex};
 
 /// Bytes that come piece by piece.
 pub(crate) type Pieces = BoxStream<'static, Result<Bytes, BoxError>>;

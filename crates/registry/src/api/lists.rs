@@ -70,7 +70,7 @@ pub(super) async fn tags(app: &App, exchange: &Exchange, name: &Name) -> Result<
         _ => app.repositories.tags(name, last, size + 1).await?,
     };
     let more = found.len() > size;
-    let tags: Vec<&str> = found.iter().take(size).map(|tag| tag.as_str()).collect();
+    let tags: Vec<&str> = found.iter().take(size).map(crate::name::Tag::as_str).collect();
     let mut headers = json();
     if let (true, Some(last)) = (more, tags.last()) {
         let path = format!("/v2/{name}/tags/list");

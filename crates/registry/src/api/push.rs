@@ -61,6 +61,7 @@ pub(super) async fn begin(
     taken
 }
 
+#[expect(clippy::too_many_arguments, reason = "what the request names, and its body")]
 async fn take(
     app: &Arc<App>,
     exchange: &Exchange,

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::storage::hex;
 
 /// Users of one file; read again when it changes.
 pub(crate) struct Htpasswd {
@@ -113,7 +114,7 @@ impl Htpasswd {
     pub(crate) fn generation(&self, user: &str) -> Option<String> {
         let hash = self.hash_of(user)?;
         let digest = Sha256::digest(hash.as_bytes());
-        Some(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(&digest[..8]))
     }
 
     fn fingerprint(&self, user: &str, password: &str, hash: &str) -> [u8; 32] {

@@ -54,7 +54,7 @@ struct Validations {
 struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 /// A token that is not believed.
@@ -95,7 +95,7 @@ impl Verifier {
             validation.set_issuer(&[&self.validation.issuer]);
             validation.set_audience(&[audience]);
             validation.validate_nbf = true;
-            if let Ok(found) = jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
+            if let Ok(found) = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation) {
                 return Ok(found.claims);
             }
         }
@@ -132,6 +132,7 @@ pub(crate) struct Wanted {
 
 /// What the token service answers.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the wire's")]
 pub(crate) struct Issued {
     token: String,
     access_token: String,
@@ -217,6 +218,7 @@ impl Issuer {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a claim")]
     fn sign(
         &self,
         actor: &Actor,
@@ -281,7 +283,11 @@ pub(crate) fn set_up(
     let key_id = key_id(&public);
     let verifier = || -> Verifier {
         let key = DecodingKey::from_ec_der(&public);
-        let keys = vec![Key { id: Some(key_id.clone()), algorithms: vec![Algorithm::ES256], key }];
+        let keys = vec![Key {
+            id: Some(key_id.clone()),
+            algorithms: vec![Algorithm::ES256],
+            decoding: key,
+        }];
         Verifier { keys: RwLock::new(keys), validation: validation(), file: None }
     };
     let pkcs8 = pair.to_pkcs8v1().map_err(|_| unusable(file, "the key cannot be encoded"))?;
@@ -293,7 +299,7 @@ pub(crate) fn set_up(
 
 fn key_id(public: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(public)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::storage::hex(&sha2::Sha256::digest(public)[..8])
 }
 
 fn unusable(file: &Path, why: &str) -> Error {
@@ -335,7 +341,7 @@ fn public_keys(file: &Path) -> Result<Vec<Key>> {
         .or_else(|_| DecodingKey::from_ed_pem(&bytes).map(|key| (&[Algorithm::EdDSA][..], key)));
     let (algorithms, key) =
         either.map_err(|_| unusable(file, "need a JSON web key set, or a public key in PEM"))?;
-    Ok(vec![Key { id: None, algorithms: algorithms.to_vec(), key }])
+    Ok(vec![Key { id: None, algorithms: algorithms.to_vec(), decoding: key }])
 }
 
 fn from_jwk(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Key> {
@@ -348,5 +354,5 @@ fn from_jwk(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Key> {
         _ => return None,
     };
     let key = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { id: jwk.common.key_id.clone(), algorithms, key })
+    Some(Key { id: jwk.common.key_id.clone(), algorithms, decoding: key })
 }

@@ -122,6 +122,7 @@ impl Repositories {
     }
 
     /// Stores a manifest that was pushed as `reference`, under further tags too.
+    #[expect(clippy::too_many_arguments, reason = "what the request names, and its body")]
     pub(crate) async fn put_manifest(
         &self,
         name: &Name,
@@ -151,6 +152,7 @@ impl Repositories {
     }
 
     /// Writes a manifest that was checked, what it refers to, and its tags.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one manifest")]
     pub(crate) async fn store_manifest(
         &self,
         name: &Name,

@@ -17,7 +17,8 @@ use crate::storage::{Durability, Object, list_all};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Deleted {
     pub(crate) digest: Digest,
-    pub(crate) deleted: Timestamp,
+    #[serde(rename = "deleted")]
+    pub(crate) at: Timestamp,
     pub(crate) tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) head: Option<Head>,
@@ -50,7 +51,7 @@ impl Repositories {
         let mut salt = [0; 4];
         getrandom::fill(&mut salt).ok();
         let salt = u32::from_le_bytes(salt);
-        let key = format!("{folder}/{:020}-{salt:08x}", deleted.deleted.nanos());
+        let key = format!("{folder}/{:020}-{salt:08x}", deleted.at.nanos());
         self.storage.put(&key, object.into(), Durability::Durable).await
     }
 
@@ -58,7 +59,7 @@ impl Repositories {
     pub(crate) async fn trash_tag(&self, name: &Name, tag: &Tag, record: &TagRecord) -> Result<()> {
         let deleted = Deleted {
             digest: record.digest.clone(),
-            deleted: Timestamp::from(SystemTime::now()),
+            at: Timestamp::from(SystemTime::now()),
             tags: vec![tag.to_string()],
             head: None,
         };
@@ -76,7 +77,7 @@ impl Repositories {
     ) -> Result<()> {
         let deleted = Deleted {
             digest: manifest.digest.clone(),
-            deleted: Timestamp::from(SystemTime::now()),
+            at: Timestamp::from(SystemTime::now()),
             tags: tags.iter().map(ToString::to_string).collect(),
             head: Some(manifest.head.clone()),
         };

@@ -74,10 +74,11 @@ impl Cloud {
     }
 
     fn path(&self, key: &str) -> Path {
-        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        key.split('/').fold(self.prefix.clone(), Path::join)
     }
 
     /// Streams pieces into an object, which becomes visible if `accept` likes its digest.
+    #[expect(clippy::too_many_arguments, reason = "where from, where to, and what must hold")]
     async fn stream(
         &self,
         key: &str,
@@ -87,9 +88,9 @@ impl Cloud {
         accept: impl FnOnce(&Sum) -> Result<()> + Send,
         algorithm: Algorithm,
     ) -> Result<(Sum, Option<Error>)> {
-        let multipart = self.store.put_multipart(&self.path(key)).await;
-        let multipart = multipart.map_err(failed("write", key))?;
-        let mut writer = WriteMultipart::new_with_chunk_size(multipart, PART);
+        let mut writer: Option<WriteMultipart> = None;
+        // What comes first is held back: most objects fit into one request.
+        let mut held: Vec<u8> = Vec::new();
         let (mut size, mut hasher) = (0, Hasher::new(algorithm));
         let mut broken: Option<Error> = None;
         while let Some(piece) = pieces.next().await {
@@ -106,11 +107,14 @@ impl Cloud {
             };
             size += piece.len() as u64;
             hasher.update(&piece);
-            if let Err(error) = writer.wait_for_capacity(PARTS_AT_ONCE).await {
-                writer.abort().await.ok();
-                return Err(failed("write", key)(error));
+            if writer.is_none() && held.len() + piece.len() <= PART {
+                held.extend_from_slice(&piece);
+                continue;
             }
-            writer.put(piece);
+            if let Err(error) = self.add(key, &mut writer, &mut held, piece).await {
+                abort(writer).await;
+                return Err(error);
+            }
         }
         let sum = Sum { size, digest: hasher.finish()? };
         let verdict = match broken.take_if(|_| on_break == OnBreak::Discard) {
@@ -118,11 +122,37 @@ impl Cloud {
             None => accept(&sum),
         };
         if let Err(error) = verdict {
-            writer.abort().await.ok();
+            abort(writer).await;
             return Err(error);
         }
-        writer.finish().await.map_err(failed("write", key))?;
+        match writer {
+            Some(writer) => writer.finish().await.map(drop).map_err(failed("write", key))?,
+            None => self.put(key, held.into(), Durability::Durable).await?,
+        }
         Ok((sum, broken))
+    }
+
+    /// Adds a piece to an upload of several parts, which begins with what was held back.
+    async fn add(
+        &self,
+        key: &str,
+        writer: &mut Option<WriteMultipart>,
+        held: &mut Vec<u8>,
+        piece: Bytes,
+    ) -> Result<()> {
+        let open = match writer {
+            Some(open) => open,
+            None => {
+                let multipart = self.store.put_multipart(&self.path(key)).await;
+                let multipart = multipart.map_err(failed("write", key))?;
+                let open = writer.insert(WriteMultipart::new_with_chunk_size(multipart, PART));
+                open.put(std::mem::take(held).into());
+                open
+            }
+        };
+        open.wait_for_capacity(PARTS_AT_ONCE).await.map_err(failed("write", key))?;
+        open.put(piece);
+        Ok(())
     }
 
     /// Lists the pieces of an upload: where each begins, how long it is.
@@ -145,6 +175,13 @@ impl Cloud {
     async fn sum(&self, upload: &str) -> Result<Option<Sum>> {
         let object = self.get(&format!("{UPLOADS}/{upload}/sum")).await?;
         Ok(object.and_then(|object| serde_json::from_slice(&object.bytes).ok()))
+    }
+}
+
+async fn abort(writer: Option<WriteMultipart>) {
+    if let Some(writer) = writer {
+        // What stays behind is the bucket's to expire.
+        writer.abort().await.ok();
     }
 }
 

@@ -446,8 +446,10 @@ impl Storage for Disk {
                 if target.exists() {
                     return Ok(());
                 }
-                let file =
-                    OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+                // An upload of no bytes at all has no file yet.
+                make_parents(&path, false)?;
+                let mut options = OpenOptions::new();
+                let file = options.write(true).create(true).truncate(false).open(&path)?;
                 // ORDER: the bytes are on disk before a name leads to them.
                 file.sync_data()?;
                 publish(&path, &target, true)
