@@ -88,7 +88,13 @@ fn context(world: &World) -> PathBuf {
     fs::write(path.join("src/deep/b"), "two").unwrap();
     symlink("deep/b", path.join("src/link")).unwrap();
     fs::write(path.join("top.txt"), "three").unwrap();
-    for (name, mode) in [("src", 0o755), ("src/deep", 0o755), ("src/a", 0o640), ("src/deep/b", 0o644), ("top.txt", 0o644)] {
+    for (name, mode) in [
+        ("src", 0o755),
+        ("src/deep", 0o755),
+        ("src/a", 0o640),
+        ("src/deep/b", 0o644),
+        ("top.txt", 0o644),
+    ] {
         fs::set_permissions(path.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     path
@@ -109,7 +115,9 @@ async fn directories_are_merged_and_files_replaced() {
     ];
     assert_eq!(shown(&world.tree(&layer)), wanted);
     // A file goes into a directory, and under another name.
-    for (target, wanted) in [("/in", "in/top.txt"), ("/in/named", "in/named"), ("/x/y/", "x/y/top.txt")] {
+    for (target, wanted) in
+        [("/in", "in/top.txt"), ("/in/named", "in/named"), ("/x/y/", "x/y/top.txt")]
+    {
         let layer =
             copied(&world, &[base.clone()], copy(from.clone(), "/top.txt", target)).await.unwrap();
         let found = shown(&world.tree(&layer));
@@ -130,9 +138,17 @@ async fn directories_are_merged_and_files_replaced() {
 async fn what_is_made_by_a_rename_is_what_its_tar_says() {
     let world = World::new();
     let base = world
-        .layer(&[("d/", ""), ("d/gone", "x"), ("d/stays", "y"), ("e/", ""), ("e/f", "z"), ("l", "-> d")])
+        .layer(&[
+            ("d/", ""),
+            ("d/gone", "x"),
+            ("d/stays", "y"),
+            ("e/", ""),
+            ("e/f", "z"),
+            ("l", "-> d"),
+        ])
         .await;
-    let remove = |path: &str| Edit::Remove { path: path.to_owned(), allow_missing: false, wildcard: true };
+    let remove =
+        |path: &str| Edit::Remove { path: path.to_owned(), allow_missing: false, wildcard: true };
     let mkdir = |path: &str| Edit::MakeDir {
         path: path.to_owned(),
         mode: 0o750,
@@ -153,7 +169,12 @@ async fn what_is_made_by_a_rename_is_what_its_tar_says() {
         remove("/e"),
         mkdir("/e/new"),
         write("/e/file", "text"),
-        Edit::Symlink { old: "x".to_owned(), new: "/s".to_owned(), owner: Owner::Keep, created: None },
+        Edit::Symlink {
+            old: "x".to_owned(),
+            new: "/s".to_owned(),
+            owner: Owner::Keep,
+            created: None,
+        },
     ];
     let layer = made(&world, &[base.clone()], edits).await.unwrap();
     let wanted = [
@@ -187,7 +208,9 @@ async fn nothing_leads_out_of_either_tree() {
     symlink(&outside, context.join("leak")).unwrap();
     symlink("../outside", context.join("up")).unwrap();
     let from = FileTree::Directory(context);
-    for source in ["/leak/secret", "/up/secret", "/../outside/secret", "/leak", "/src/../../outside"] {
+    for source in
+        ["/leak/secret", "/up/secret", "/../outside/secret", "/leak", "/src/../../outside"]
+    {
         let refused = copied(&world, &[], copy(from.clone(), source, "/x")).await.unwrap_err();
         assert!(matches!(refused, Error::NoSuchSource(_)), "{source} {refused}");
     }
@@ -204,10 +227,16 @@ async fn archives_are_unpacked_and_others_copied() {
     let world = World::new();
     let folder = world.temp.path().join("archives");
     fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("a.tar"), crate::world::tar(&[("d/", ""), ("d/f", "x"), ("up", "-> ../../..")])).unwrap();
+    fs::write(
+        folder.join("a.tar"),
+        crate::world::tar(&[("d/", ""), ("d/f", "x"), ("up", "-> ../../..")]),
+    )
+    .unwrap();
     fs::write(folder.join("plain"), "no archive").unwrap();
     let from = FileTree::Directory(folder);
-    for (source, wanted) in [("/a.tar", "t/d/f 644 3:4 x"), ("/plain", "t/plain 644 3:4 no archive")] {
+    for (source, wanted) in
+        [("/a.tar", "t/d/f 644 3:4 x"), ("/plain", "t/plain 644 3:4 no archive")]
+    {
         let mut edit = copy(from.clone(), source, "/t/");
         edit.unpack = true;
         edit.owner = Owner::Ids(3, 4);
@@ -225,7 +254,9 @@ async fn names_of_owners_are_those_of_the_tree() {
         .layer(&[("etc/", ""), ("etc/passwd", "u:x:41:42::/:\n"), ("etc/group", "g:x:43:\n")])
         .await;
     let from = FileTree::Directory(context(&world));
-    for (owner, wanted) in [("u", "41:42"), ("u:g", "41:43"), ("9", "9:9"), (":g", "0:43"), ("9:u", "")] {
+    for (owner, wanted) in
+        [("u", "41:42"), ("u:g", "41:43"), ("9", "9:9"), (":g", "0:43"), ("9:u", "")]
+    {
         let mut edit = copy(from.clone(), "/top.txt", "/f");
         edit.owner = Owner::Named(owner.to_owned());
         match copied(&world, &[base.clone()], edit).await {
@@ -260,16 +291,23 @@ async fn what_was_made_to_mount_on_goes_and_the_rest_stays() {
         owner: Owner::Keep,
         created: None,
     };
-    let edits = vec![mkdir("/there/x/y"), mkdir("/new/full"), write, Edit::Prune { paths: missing }];
+    let edits =
+        vec![mkdir("/there/x/y"), mkdir("/new/full"), write, Edit::Prune { paths: missing }];
     let layer = made(&world, &[base], edits).await.unwrap();
-    assert_eq!(shown(&world.tree(&layer)), ["new 755 0:0 /", "new/full 755 0:0 /", "new/full/file 644 0:0 x"]);
+    assert_eq!(
+        shown(&world.tree(&layer)),
+        ["new 755 0:0 /", "new/full 755 0:0 /", "new/full/file 644 0:0 x"]
+    );
 }
 
 #[tokio::test]
 async fn parts_of_layers_can_be_mounted() {
     let world = World::new();
-    let lower = world.layer(&[("d/", ""), ("d/a", "1"), ("f", "low"), ("hidden/", ""), ("hidden/x", "x")]).await;
-    let upper = world.layer(&[("d/b", "2"), (".wh.hidden", ""), ("hidden2/", ""), ("l", "-> d")]).await;
+    let lower = world
+        .layer(&[("d/", ""), ("d/a", "1"), ("f", "low"), ("hidden/", ""), ("hidden/x", "x")])
+        .await;
+    let upper =
+        world.layer(&[("d/b", "2"), (".wh.hidden", ""), ("hidden2/", ""), ("l", "-> d")]).await;
     let tree = FileTree::Layers(vec![lower.clone(), upper.clone()]);
     let find = async |path: &str| world.overlay.mountable(&tree, path).await.unwrap();
     let Some(Mountable::Layers(plan)) = find("/l").await else { panic!("no directory") };
@@ -283,7 +321,8 @@ async fn parts_of_layers_can_be_mounted() {
 async fn times_are_bounded_and_nothing_else_changes() {
     let world = World::new();
     let context = context(&world);
-    let layer = copied(&world, &[], copy(FileTree::Directory(context), "/src", "/s/")).await.unwrap();
+    let layer =
+        copied(&world, &[], copy(FileTree::Directory(context), "/src", "/s/")).await.unwrap();
     let early = world.overlay.no_later_than(&layer, 500).await.unwrap().diff_id;
     assert_ne!(early, layer);
     assert_eq!(shown(&world.tree(&early)), shown(&world.tree(&layer)));

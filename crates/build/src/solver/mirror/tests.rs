@@ -99,7 +99,17 @@ async fn what_came_before_the_client_went_away_is_true() {
     sink.finish().unwrap();
     // A copy whose index is not true begins anew.
     drop(lease);
-    std::fs::write(std::fs::read_dir(folder.path().join("mirrors")).unwrap().next().unwrap().unwrap().path().join("index"), "RQI1x").unwrap();
+    std::fs::write(
+        std::fs::read_dir(folder.path().join("mirrors"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("index"),
+        "RQI1x",
+    )
+    .unwrap();
     let (_mirrors, lease) = opened(folder.path()).await;
     assert_eq!(std::fs::read_dir(lease.files()).unwrap().count(), 0);
 }
