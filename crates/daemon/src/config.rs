@@ -1,5 +1,6 @@
 //! The daemon's configuration: flags and `daemon.json`, merged and checked. Nothing is done here.
 
+mod builder;
 mod file;
 mod flags;
 mod table;
@@ -13,6 +14,7 @@ use rorqual_http::{Address, TlsFiles};
 use rorqual_network::{Cidr4, SubnetPool};
 use serde_json::{Map, Value};
 
+pub(crate) use builder::{BuilderConfig, CacheBound};
 pub(crate) use flags::{CommandLine, parse as parse_flags};
 use table::{Fate, Kind, ROWS};
 
@@ -124,6 +126,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) bridge: BridgeConfig,
     pub(crate) defaults: Defaults,
+    pub(crate) builder: BuilderConfig,
     pub(crate) proxies: [String; 3],
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
@@ -285,6 +288,7 @@ impl Config {
             shutdown_timeout: shutdown_timeout(&settings)?,
             bridge: bridge(&settings)?,
             defaults: defaults(&settings)?,
+            builder: settings.0.get("builder").map(builder::read).transpose()?.unwrap_or_default(),
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
             insecure_registries: settings.list("insecure-registries"),
             registry_mirrors: settings.list("registry-mirrors"),

@@ -1,6 +1,6 @@
 //! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rorqual_build::solver::{Cache, Options as BuildOptions};
@@ -19,7 +19,7 @@ use rorqual_volume::{Drivers, Local as LocalVolumes};
 
 use crate::builder::{Builder, Stores};
 use crate::builtin::Builtin;
-use crate::config::{BridgeConfig, Config, RUNTIMES};
+use crate::config::{BridgeConfig, BuilderConfig, CacheBound, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
@@ -86,9 +86,27 @@ pub(crate) async fn engine(
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
     let builtin = Builtin::new(transfer);
     let steps = engine.steps.clone();
-    let options = BuildOptions::default();
+    let options = build_options(&config.builder, &roots.0)?;
     let builder = Builder::open(stores, steps, builtin.clone(), roots, options).await?;
     Ok((engine, builtin, builder))
+}
+
+fn build_options(config: &BuilderConfig, data: &Path) -> Result<BuildOptions, BoxError> {
+    let keep = match config.bound {
+        CacheBound::None => None,
+        CacheBound::Bytes(bytes) => Some(bytes),
+        CacheBound::Share => {
+            let disk = rustix::fs::statvfs(data)?;
+            // LIMIT: less would throw away what the same build needs next.
+            Some((disk.f_blocks.saturating_mul(disk.f_frsize) / 10).max(2 << 30))
+        }
+    };
+    Ok(BuildOptions {
+        keep,
+        allow_host_network: config.network_host,
+        allow_insecure: config.security_insecure,
+        ..BuildOptions::default()
+    })
 }
 
 fn bridge_options(

@@ -85,7 +85,7 @@ pub(crate) const ROWS: &[Row] = &[
         Text,
         Refused("marks that open the firewall are not built yet"),
     ),
-    row("builder", "", Object, Later("there is no builder yet")),
+    row("builder", "", Object, Works),
     row("cdi-spec-dirs", "cdi-spec-dir", List, Later("device interfaces (CDI) are not built yet")),
     row("cgroup-parent", "cgroup-parent", Text, Works),
     row("containerd", "containerd", Text, Meaningless("there is no containerd here")),
