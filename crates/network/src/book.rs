@@ -22,6 +22,7 @@ pub(crate) struct Attached {
     /// Places in networks.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Ports, each with a single host port.
+    #[serde(with = "crate::ports::recorded")]
     pub(crate) ports: Vec<PublishedPort>,
     /// Where its files are.
     pub(crate) directory: PathBuf,

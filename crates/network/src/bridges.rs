@@ -4,6 +4,7 @@
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
 mod attach;
+mod holding;
 mod join;
 mod manage;
 mod records;

@@ -14,7 +14,8 @@ mod record;
 mod save;
 
 pub use contract::{
-    CommitRequest, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary, Progress,
-    ProgressSink, Transfer,
+    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
+    Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
+    SearchResult, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};

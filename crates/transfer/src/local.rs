@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use rorqual_content::{Blobs, History, ImageConfig, ImageRecord, Images};
-use rorqual_core::{ContainerId, DiffId, ImageId, Platform, Reference, Timestamp};
+use rorqual_content::{Blobs, History, ImageConfig, ImageDocument, ImageRecord, Images};
+use rorqual_core::{
+    ContainerId, DiffId, ErrorKind, ImageId, Platform, Reference, Repository, Timestamp,
+};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{LayerSource, Snapshotter};
 use tokio::runtime::Handle;
@@ -18,8 +20,9 @@ use crate::archive::{Contents, Loader, Unpacked};
 use crate::load::Found;
 use crate::record::{self, Stores, other};
 use crate::{
-    CommitRequest, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink, Transfer, load,
-    platforms, save,
+    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink,
+    PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest, SearchResult, Transfer,
+    load, platforms, save,
 };
 
 /// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
@@ -132,6 +135,11 @@ fn pack(mut files: Vec<ImageFile>) -> std::io::Result<Vec<u8>> {
     writer.finish()
 }
 
+fn no_registries() -> Error {
+    let message = "registries are not supported yet: move images with save, load and import";
+    Error::Registry { kind: ErrorKind::Unsupported, message: message.to_owned() }
+}
+
 #[async_trait]
 impl Transfer for LocalTransfer {
     async fn load(
@@ -218,6 +226,44 @@ impl Transfer for LocalTransfer {
         };
         record::append(&mut document, step, &layer.diff_id);
         self.stores.make(document, request.name.into_iter().collect()).await
+    }
+
+    async fn make(&self, document: ImageDocument, names: Vec<Reference>) -> Result<ImageId, Error> {
+        let _shared = self.gate.read().await;
+        let _lease = self.stores.blobs.lease();
+        self.stores.make(document, names).await
+    }
+
+    async fn pull(&self, _request: PullRequest, _progress: ProgressSink) -> Result<Pulled, Error> {
+        Err(no_registries())
+    }
+
+    async fn push(&self, _request: PushRequest, _progress: ProgressSink) -> Result<Pushed, Error> {
+        Err(no_registries())
+    }
+
+    async fn resolve(
+        &self,
+        _name: &Reference,
+        _auth: &RegistryAuth,
+    ) -> Result<Distribution, Error> {
+        Err(no_registries())
+    }
+
+    async fn tags(
+        &self,
+        _repository: &Repository,
+        _auth: &RegistryAuth,
+    ) -> Result<Vec<String>, Error> {
+        Err(no_registries())
+    }
+
+    async fn login(&self, _server: &str, _auth: &RegistryAuth) -> Result<Option<String>, Error> {
+        Err(no_registries())
+    }
+
+    async fn search(&self, _request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
+        Err(no_registries())
     }
 
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {

@@ -1,22 +1,21 @@
 //! Attaching and detaching.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
 
 use rorqual_core::ContainerId;
-use rorqual_sys::net::{self, Transport};
+use rorqual_sys::net;
 
-use super::{BridgeNetwork, Inner, State, join, lock};
+use super::{BridgeNetwork, Inner, State, holding, join, lock};
 use crate::book::Attached;
 use crate::files::{self, HostSide};
 use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::names::random;
-use crate::ports::Refusal;
 use crate::warm::{self, WarmPool};
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PortProtocol,
-    PublishedPort, Sandbox, SandboxKind,
+    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PublishedPort, Sandbox,
+    SandboxKind,
 };
 
 impl Inner {
@@ -45,7 +44,8 @@ impl Inner {
         let bridge = way_out.and_then(|network| state.bridges.get(&network.id));
         let publish_on = bridge.and_then(|bridge| bridge.publish_on);
         let ipv6 = plan.iter().any(|(network, _)| network.ipv6 && !network.internal);
-        let ports = self.reserve_ports(&mut state, wanted, publish_on, ipv6)?;
+        let owner = attach.container;
+        let ports = self.reserve_ports(&mut state, (owner, wanted), publish_on, ipv6)?;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
@@ -53,7 +53,8 @@ impl Inner {
             ports,
             directory: attach.directory.clone(),
             links: Vec::new(),
-            request: Some(attach.clone()),
+            // The ports are kept as they were published, and once.
+            request: Some(Attach { ports: Vec::new(), ..attach.clone() }),
             resolver: false,
         };
         state.book.attached.insert(attach.container, attached);
@@ -63,7 +64,7 @@ impl Inner {
     fn reserve_ports(
         &self,
         state: &mut State,
-        wanted: &[PublishedPort],
+        (owner, wanted): (ContainerId, &[PublishedPort]),
         publish_on: Option<IpAddr>,
         ipv6: bool,
     ) -> Result<Vec<PublishedPort>, Error> {
@@ -72,20 +73,13 @@ impl Inner {
                 "ports cannot be published while the firewall is switched off".to_owned(),
             ));
         }
-        let mut ports = Vec::new();
-        for port in wanted {
+        let placed = wanted.iter().map(|port| {
             let host_ip = port.host_ip.or(publish_on);
-            let port = PublishedPort { host_ip, ..port.clone() };
-            let usable = check_port(&port, ipv6);
-            match usable.and_then(|()| state.ports.acquire(&port, |port| hold(port, ipv6))) {
-                Ok(port) => ports.push(port),
-                Err(error) => {
-                    state.ports.release(&ports);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(ports)
+            PublishedPort { host_ip, ..port.clone() }
+        });
+        let placed = placed.collect::<Vec<_>>();
+        placed.iter().try_for_each(|port| check_port(port, ipv6))?;
+        state.ports.acquire(owner, &placed, |run| holding::hold(run, ipv6))
     }
 
     /// Makes what was decided real.
@@ -117,7 +111,8 @@ impl Inner {
         }
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
-            lock(firewall).publish(&attached.ports, join::target(&attached.endpoints))?;
+            let target = join::target(&attached.endpoints);
+            lock(firewall).publish(attach.container, &attached.ports, target)?;
         }
         let (endpoints, ports) = (attached.endpoints, attached.ports);
         Ok(Sandbox { namespace, endpoints, ports, files, warnings: Vec::new() })
@@ -224,10 +219,10 @@ impl Inner {
         // ORDER: traffic stops before the ports are free for others, and the record goes last: until then, the next daemon
         // would sweep what is left.
         let unpublished = match &self.firewall {
-            Some(firewall) => lock(firewall).unpublish(&attached.ports),
+            Some(firewall) => lock(firewall).unpublish(container),
             None => Ok(()),
         };
-        lock(&self.state).ports.release(&attached.ports);
+        lock(&self.state).ports.release(container);
         if attached.resolver {
             self.serve_no_more(container);
         }
@@ -253,36 +248,4 @@ fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// Keeps other programs of the host away from a port, in each family that it is published in.
-pub(super) fn hold(port: &PublishedPort, ipv6: bool) -> Result<Vec<OwnedFd>, Refusal> {
-    let any = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let addresses = match port.host_ip {
-        Some(address) => vec![address],
-        None if ipv6 => vec![any.0, any.1],
-        None => vec![any.0],
-    };
-    let held = addresses.into_iter().map(|address| hold_on(port, address));
-    held.filter_map(Result::transpose).collect()
-}
-
-fn hold_on(port: &PublishedPort, address: IpAddr) -> Result<Option<OwnedFd>, Refusal> {
-    let transport = match port.protocol {
-        PortProtocol::Tcp => Transport::Tcp,
-        PortProtocol::Udp => Transport::Udp,
-        PortProtocol::Sctp => Transport::Sctp,
-    };
-    match net::reserve_port(transport, SocketAddr::from((address, port.host.0))) {
-        Ok(socket) => Ok(Some(socket)),
-        // Where the kernel has no such sockets, nobody else can have the port either.
-        Err(error)
-            if transport == Transport::Sctp
-                && error.raw_os_error()
-                    == Some(rustix::io::Errno::PROTONOSUPPORT.raw_os_error()) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(Refusal::Busy(error)),
-    }
 }

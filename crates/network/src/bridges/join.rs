@@ -156,8 +156,8 @@ impl Inner {
             && target(before) != target(&attached.endpoints)
         {
             let mut firewall = lock(firewall);
-            firewall.unpublish(&attached.ports)?;
-            firewall.publish(&attached.ports, target(&attached.endpoints))?;
+            firewall.unpublish(container)?;
+            firewall.publish(*container, &attached.ports, target(&attached.endpoints))?;
         }
         Ok(attached.endpoints)
     }

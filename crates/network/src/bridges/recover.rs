@@ -9,14 +9,15 @@ use std::sync::Mutex;
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 
-use super::{Inner, State, attach, join, lock};
+use super::{Inner, State, holding, join, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
-use crate::firewall::Target;
+use crate::firewall::Published;
 use crate::ipam::{Pools, mac_text};
 use crate::names::{Tag, random};
+use crate::ports::{Run, runs};
 use crate::warm;
-use crate::{Endpoint, Error, PublishedPort, SandboxKind};
+use crate::{Endpoint, Error, SandboxKind};
 
 /// LIMIT: deletions of one batch; each takes the kernel some milliseconds.
 const AT_ONCE: usize = 64;
@@ -75,22 +76,21 @@ pub(super) fn retake_addresses(book: &Book, network: &NetworkId, addresses: &Mut
 /// Takes the ports of recorded attachments again.
 pub(super) fn retake_ports(state: &mut State) {
     for (id, attached) in &state.book.attached {
-        for port in &attached.ports {
-            // The firewall still leads it to the container, so it is held with or without a socket.
-            let ipv6 = join::target(&attached.endpoints).ipv6.is_some();
-            let hold = |port: &PublishedPort| Ok(attach::hold(port, ipv6).unwrap_or_default());
-            if let Err(error) = state.ports.acquire(port, hold) {
-                tracing::warn!(container = id.short(), %error, "published port not retaken");
-            }
+        // The firewall still leads them to the container, so they are held with or without a socket.
+        let ipv6 = join::target(&attached.endpoints).ipv6.is_some();
+        let hold = |run: &Run| Ok(holding::hold(run, ipv6).unwrap_or_default());
+        if let Err(error) = state.ports.acquire(*id, &attached.ports, hold) {
+            tracing::warn!(container = id.short(), %error, "published ports not retaken");
         }
     }
 }
 
 /// Lists recorded ports with the addresses they lead to.
-pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Target)> {
-    let each = book.attached.values().flat_map(|attached| {
-        let target = join::target(&attached.endpoints);
-        attached.ports.iter().map(move |port| (port.clone(), target))
+pub(super) fn published(book: &Book) -> Vec<(ContainerId, Published)> {
+    let with_ports = book.attached.iter().filter(|(_, attached)| !attached.ports.is_empty());
+    let each = with_ports.map(|(id, attached)| {
+        let to = join::target(&attached.endpoints);
+        (*id, Published { runs: runs(attached.ports.iter()), to })
     });
     each.collect()
 }

@@ -14,33 +14,48 @@ use rorqual_sys::nft::{
 
 use super::{BridgePolicy, Router};
 
-/// Published on all addresses: protocol, port → container's address, port.
-pub(super) const PUBLISHED: Set<'_> = Set {
-    name: "published",
-    key: &[DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
-    interval: false,
+/// The maps of published ports of one family.
+pub(super) struct Maps {
+    /// On all addresses: protocol, port → container's address, port.
+    pub(super) all: Set<'static>,
+    /// On one address.
+    pub(super) one: Set<'static>,
+    /// On all addresses: protocol, ports → container's address, the port kept.
+    pub(super) all_ranges: Set<'static>,
+    /// On one address.
+    pub(super) one_ranges: Set<'static>,
+}
+
+const fn published(
+    name: &'static str,
+    key: &'static [DataType],
+    to: &'static [DataType],
+    interval: bool,
+) -> Set<'static> {
+    Set { name, key, to: Some(MapTo::Values(to)), interval }
+}
+
+pub(super) const MAPS4: Maps = {
+    const ALL: &[DataType] = &[DataType::Protocol, DataType::Port];
+    const ONE: &[DataType] = &[DataType::Ipv4, DataType::Protocol, DataType::Port];
+    const TO: &[DataType] = &[DataType::Ipv4, DataType::Port];
+    Maps {
+        all: published("published", ALL, TO, false),
+        one: published("published-on", ONE, TO, false),
+        all_ranges: published("published-ranges", ALL, &[DataType::Ipv4], true),
+        one_ranges: published("published-ranges-on", ONE, &[DataType::Ipv4], true),
+    }
 };
-/// Published on one address.
-pub(super) const PUBLISHED_ON: Set<'_> = Set {
-    name: "published-on",
-    key: &[DataType::Ipv4, DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
-    interval: false,
-};
-/// Published on all IPv6 addresses.
-pub(super) const PUBLISHED6: Set<'_> = Set {
-    name: "published6",
-    key: &[DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
-    interval: false,
-};
-/// Published on one IPv6 address.
-pub(super) const PUBLISHED6_ON: Set<'_> = Set {
-    name: "published6-on",
-    key: &[DataType::Ipv6, DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
-    interval: false,
+pub(super) const MAPS6: Maps = {
+    const ALL: &[DataType] = &[DataType::Protocol, DataType::Port];
+    const ONE: &[DataType] = &[DataType::Ipv6, DataType::Protocol, DataType::Port];
+    const TO: &[DataType] = &[DataType::Ipv6, DataType::Port];
+    Maps {
+        all: published("published6", ALL, TO, false),
+        one: published("published6-on", ONE, TO, false),
+        all_ranges: published("published6-ranges", ALL, &[DataType::Ipv6], true),
+        one_ranges: published("published6-ranges-on", ONE, &[DataType::Ipv6], true),
+    }
 };
 /// Our bridges.
 const BRIDGES: Set<'_> =
@@ -148,20 +163,10 @@ pub(super) fn put_skeleton(
     bridges: &[BridgePolicy],
     router: Router,
 ) {
-    all.add_table(table);
-    for set in [
-        PUBLISHED,
-        PUBLISHED_ON,
-        PUBLISHED6,
-        PUBLISHED6_ON,
-        BRIDGES,
-        GUARD,
-        GUARD6,
-        LEAVE,
-        LEAVE6,
-        INTERNAL,
-        ENTER,
-    ] {
+    for Maps { all: any, one, all_ranges, one_ranges } in [MAPS4, MAPS6] {
+        [any, one, all_ranges, one_ranges].iter().for_each(|map| all.add_set(table, map));
+    }
+    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER] {
         all.add_set(table, &set);
     }
     for bridge in bridges {
@@ -211,10 +216,7 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
     let range = |first: Vec<u8>, behind: Option<Vec<u8>>, to: &str| {
         // The last address of all has none behind it; a range without an end reaches to it.
         let end = behind.map(Element::end);
-        [Some(Element { key: first, data: jump(to) }), end]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
+        [Some(Element::new(first, jump(to))), end].into_iter().flatten().collect::<Vec<_>>()
     };
     if let Some(subnet) = bridge.subnet {
         let first = subnet.first().octets().to_vec();
@@ -233,13 +235,13 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
         let elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
         all.add_chain(table, &exit, None);
         all.add_rule(table, &exit, &[elsewhere, verdict(Verdict::Drop)].concat());
-        let element = Element { key: name_bytes(name), data: jump(&exit) };
+        let element = Element::new(name_bytes(name), jump(&exit));
         all.add_elements(table, INTERNAL.name, &[element]);
     }
     let key = name_bytes(name);
-    let entrance = Element { key: key.clone(), data: jump(&enter) };
+    let entrance = Element::new(key.clone(), jump(&enter));
     all.add_elements(table, ENTER.name, &[entrance]);
-    all.add_elements(table, BRIDGES.name, &[Element { key, data: ElementData::None }]);
+    all.add_elements(table, BRIDGES.name, &[Element::new(key, ElementData::None)]);
 }
 
 fn put_raw(all: &mut Transaction, table: &str) {
@@ -266,47 +268,45 @@ fn put_raw(all: &mut Transaction, table: &str) {
     all.add_rule(table, chain, &[ipv6(), guard].concat());
 }
 
+/// What leads published ports to containers, per map: the family, and how. Single addresses come before all of them.
+fn translations<'a>() -> Vec<(Rule<'a>, Rule<'a>)> {
+    let port = |at, of| {
+        vec![
+            Expression::Meta(Meta::TransportProtocol, at),
+            Expression::Payload(PayloadBase::Transport, 2, 2, of),
+        ]
+    };
+    let to = |map: &Set<'a>, port, ipv6| {
+        vec![
+            Expression::Lookup(map.name, 1, Some(1)),
+            Expression::DestinationNat(Nat { address: 1, port, ipv6 }),
+        ]
+    };
+    let on4 = || vec![Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8)];
+    let on6 = || vec![Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1)];
+    // An IPv6 address fills the first register of sixteen bytes, whose neighbours in parts of four begin at 12.
+    vec![
+        (ipv4(), [on4(), port(9, 10), to(&MAPS4.one, Some(9), false)].concat()),
+        (ipv4(), [on4(), port(9, 10), to(&MAPS4.one_ranges, None, false)].concat()),
+        (ipv4(), [port(8, 9), to(&MAPS4.all, Some(9), false)].concat()),
+        (ipv4(), [port(8, 9), to(&MAPS4.all_ranges, None, false)].concat()),
+        (ipv6(), [on6(), port(12, 13), to(&MAPS6.one, Some(12), true)].concat()),
+        (ipv6(), [on6(), port(12, 13), to(&MAPS6.one_ranges, None, true)].concat()),
+        (ipv6(), [port(8, 9), to(&MAPS6.all, Some(12), true)].concat()),
+        (ipv6(), [port(8, 9), to(&MAPS6.all_ranges, None, true)].concat()),
+    ]
+}
+
 fn put_nat(all: &mut Transaction, table: &str) {
     for (chain, hook) in [("dnat", Hook::Prerouting), ("dnat-output", Hook::Output)] {
         all.add_chain(table, chain, Some(Base { kind: "nat", hook, priority: -100 }));
-        let to_this_host = vec![
-            Expression::DestinationKind(1),
-            Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
-        ];
-        let nat = Expression::DestinationNat(Nat { address: 1, port: 9, ipv6: false });
-        let one = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8),
-            Expression::Meta(Meta::TransportProtocol, 9),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 10),
-            Expression::Lookup(PUBLISHED_ON.name, 1, Some(1)),
-            nat.clone(),
-        ];
-        let any = vec![
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED.name, 1, Some(1)),
-            nat,
-        ];
-        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), one].concat());
-        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), any].concat());
-
-        // An IPv6 address fills the first register of sixteen bytes, whose neighbours in parts of four begin at 12.
-        let nat = Expression::DestinationNat(Nat { address: 1, port: 12, ipv6: true });
-        let one = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
-            Expression::Meta(Meta::TransportProtocol, 12),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 13),
-            Expression::Lookup(PUBLISHED6_ON.name, 1, Some(1)),
-            nat.clone(),
-        ];
-        let any = vec![
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
-            nat,
-        ];
-        all.add_rule(table, chain, &[ipv6(), to_this_host.clone(), one].concat());
-        all.add_rule(table, chain, &[ipv6(), to_this_host, any].concat());
+        for translation in translations() {
+            let to_this_host = vec![
+                Expression::DestinationKind(1),
+                Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
+            ];
+            all.add_rule(table, chain, &[translation.0, to_this_host, translation.1].concat());
+        }
     }
     put_refusal(all, table);
     let chain = "postrouting";
@@ -333,17 +333,20 @@ fn put_refusal(all: &mut Transaction, table: &str) {
     all.add_chain(table, chain, Some(before_translation));
     for tcp in [true, false] {
         let how = if tcp { Compare::Equal } else { Compare::NotEqual };
-        let rule = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
-            Expression::Compare(1, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
-            Expression::Meta(Meta::TransportProtocol, 1),
-            Expression::Compare(1, how, vec![6]),
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
-            Expression::Refuse(tcp),
-        ];
-        all.add_rule(table, chain, &[ipv6(), rule].concat());
+        for map in [MAPS6.all.name, MAPS6.all_ranges.name] {
+            let loopback = std::net::Ipv6Addr::LOCALHOST.octets().to_vec();
+            let rule = vec![
+                Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+                Expression::Compare(1, Compare::Equal, loopback),
+                Expression::Meta(Meta::TransportProtocol, 1),
+                Expression::Compare(1, how, vec![6]),
+                Expression::Meta(Meta::TransportProtocol, 8),
+                Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+                Expression::Lookup(map, 1, Some(1)),
+                Expression::Refuse(tcp),
+            ];
+            all.add_rule(table, chain, &[ipv6(), rule].concat());
+        }
     }
 }
 

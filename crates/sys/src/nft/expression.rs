@@ -74,8 +74,8 @@ pub struct Nat {
     pub address: u32,
     /// The address is an IPv6 one.
     pub ipv6: bool,
-    /// Register of the new destination port.
-    pub port: u32,
+    /// Register of the new destination port; `None` keeps the port.
+    pub port: Option<u32>,
 }
 
 /// One step of a rule; a rule ends at the first step that does not hold.
@@ -183,7 +183,10 @@ impl Expression<'_> {
             // To a destination, of the address's family.
             Self::DestinationNat(nat) => {
                 let family = if nat.ipv6 { 10 } else { 2 };
-                put_numbers(batch, &[(1, 1), (2, family), (3, nat.address), (5, nat.port)]);
+                put_numbers(batch, &[(1, 1), (2, family), (3, nat.address)]);
+                if let Some(port) = nat.port {
+                    batch.attr_be32(5, port);
+                }
             }
             Self::Masquerade => {}
             Self::Refuse(true) => put_numbers(batch, &[(1, 1)]),
