@@ -30,6 +30,21 @@ pub enum Input {
     Output(OutputRef),
 }
 
+impl Input {
+    /// The only output of a vertex that makes one.
+    pub const fn of(vertex: VertexId) -> Self {
+        Self::Output(OutputRef { vertex, index: 0 })
+    }
+
+    /// Number of the vertex that makes the state.
+    fn vertex(&self) -> Option<usize> {
+        match self {
+            Self::Scratch => None,
+            Self::Output(output) => Some(output.vertex.0 as usize),
+        }
+    }
+}
+
 /// What a build consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
@@ -55,6 +70,39 @@ impl Graph {
         }
         self.vertices.push(vertex);
         Ok(VertexId(id as u32))
+    }
+
+    /// Appends what a state of another graph needs, and returns the state in this one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the state is not of that graph.
+    pub fn import(&mut self, other: &Self, state: Input) -> Result<Input, Error> {
+        let Input::Output(output) = state else { return Ok(Input::Scratch) };
+        let mut needed = vec![false; other.vertices.len()];
+        let mut open = vec![output.vertex.0 as usize];
+        while let Some(number) = open.pop() {
+            let Some(mark) = needed.get_mut(number) else {
+                let message =
+                    format!("the state {state:?} is not of the graph that it is taken from");
+                return Err(Error::Invalid { message, location: None });
+            };
+            if !std::mem::replace(mark, true) {
+                open.extend(other.vertices[number].op.inputs().iter().filter_map(Input::vertex));
+            }
+        }
+        let mut renamed = vec![VertexId(0); other.vertices.len()];
+        for number in (0..needed.len()).filter(|number| needed[*number]) {
+            let mut vertex = other.vertices[number].clone();
+            vertex.op.for_each_input(|input| {
+                if let Input::Output(output) = input {
+                    output.vertex = renamed[output.vertex.0 as usize];
+                }
+            });
+            renamed[number] = self.add(vertex)?;
+        }
+        let vertex = renamed[output.vertex.0 as usize];
+        Ok(Input::Output(OutputRef { vertex, ..output }))
     }
 
     /// Returns a vertex.
@@ -122,6 +170,30 @@ impl Op {
     }
 }
 
+impl Op {
+    fn for_each_input(&mut self, mut change: impl FnMut(&mut Input)) {
+        match self {
+            Self::Image(_) | Self::Local(_) | Self::Git(_) | Self::Http(_) => {}
+            Self::Exec(exec) => {
+                exec.mounts.iter_mut().filter_map(|mount| mount.input.as_mut()).for_each(change);
+            }
+            Self::File(file) => {
+                change(&mut file.base);
+                for action in &mut file.actions {
+                    if let FileAction::Copy(copy) = action {
+                        change(&mut copy.from);
+                    }
+                }
+            }
+            Self::Merge(inputs) => inputs.iter_mut().for_each(change),
+            Self::Diff { lower, upper } => {
+                change(lower);
+                change(upper);
+            }
+        }
+    }
+}
+
 /// An image as a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSource {
@@ -163,6 +235,8 @@ pub struct GitSource {
     pub keep_git_dir: bool,
     /// Leave submodules out.
     pub skip_submodules: bool,
+    /// Files get the time of the commit instead of that of the checkout.
+    pub commit_times: bool,
     /// Ids of secrets: an authorization header, a token.
     pub auth_header_secret: Option<String>,
     /// See `auth_header_secret`.
@@ -422,6 +496,8 @@ pub struct CopyAction {
     pub exclude: Vec<String>,
     /// Keep the source's directories, from `/./` or its root on.
     pub parents: bool,
+    /// Absolute paths in `from` that must exist, although a pattern that matches nothing is no error.
+    pub required: Vec<String>,
     /// A name in the way of another kind is replaced.
     pub replace: bool,
     /// Time of what is made, for reproducible copies; seconds since the epoch.

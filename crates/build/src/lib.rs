@@ -4,8 +4,12 @@
 //! comes through [`Session`], and what happens is told to a [`ProgressSink`].
 
 mod contract;
+pub mod dockerfile;
 mod error;
+mod git_reference;
+mod gopath;
 mod graph;
+pub mod ignore;
 
 pub use contract::{
     AgentStream, Fetching, ImageResolver, Log, LogStream, OutputSink, Progress, ProgressSink,
@@ -13,6 +17,7 @@ pub use contract::{
     StepMountSource, StepRunner, SyncRequest, TreeEntry, TreeSink, VertexUpdate,
 };
 pub use error::{Error, Location};
+pub use git_reference::{GitReference, InvalidGitReference};
 pub use graph::{
     CacheSharing, CopyAction, ExecMount, ExecNetwork, ExecOp, ExecSecurity, FileAction, FileOp,
     FileOwner, GitSource, Graph, HttpSource, ImageSource, Input, LocalSource, MountKind, Op,
