@@ -72,6 +72,8 @@ const DEFINITION: &[&str] = &[
     "file.base",
     "file.rm.wildcard",
     "file.copy.includeexcludepatterns",
+    "file.copy.requiredpaths",
+    "source.git.mtime",
     "file.copy.alwaysreplaceexistingdestpaths",
     "file.copy.modestring",
     "file.symlink.create",

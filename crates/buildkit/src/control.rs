@@ -186,8 +186,18 @@ impl Server {
             cache_exports: cache_entries(cache.exports),
             options,
         };
+        let is_question = request.options.contains_key("requestid");
         let exported = self.backend().export(&outcome, request, &job.scope).await;
-        exported.map_err(|error| status(&error, &job.scope.sources()))
+        let mut told = exported.map_err(|error| status(&error, &job.scope.sources()))?;
+        if is_question && !is_driven {
+            let facts = outcome.metadata.into_iter().filter(|(name, _)| {
+                name == "version" || name.starts_with("result.")
+            });
+            told.extend(facts.map(|(name, value)| {
+                (name, String::from_utf8_lossy(&value).into_owned())
+            }));
+        }
+        Ok(told)
     }
 
     fn record(&self, request: &control::SolveRequest) -> control::BuildHistoryRecord {

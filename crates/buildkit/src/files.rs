@@ -4,14 +4,18 @@
 //! for the files whose content it needs; their bytes come in pieces, several files at a time; an empty piece ends a file. An
 //! announcement without an entry ends the walk; the receiver says that it is done, and the sender confirms.
 
+mod local;
 mod mode;
 mod order;
 mod receive;
 mod send;
+mod write;
 
+pub(crate) use local::{LocalTree, Selection};
 pub(crate) use receive::{Received, Receiver};
 pub use send::{SourceFile, SourceTree};
-pub(crate) use send::{Outgoing, serve_tree};
+pub(crate) use send::serve_tree;
+pub(crate) use write::DirectorySink;
 
 use rorqual_build::TreeEntry;
 

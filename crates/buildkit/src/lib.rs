@@ -5,6 +5,7 @@
 
 mod backend;
 mod caps;
+mod client;
 mod control;
 mod files;
 mod filter;
@@ -26,6 +27,10 @@ mod wire;
 pub use backend::{
     Backend, CacheEntry, CacheRecord, Export, ExportRequest, FrontendRequest, Outcome,
     PruneRequest, Refs, Scope, State, Worker,
+};
+pub use client::{
+    BuildRequest, Client, CredentialSource, Lending, LogNews, News, OutputTarget, PastBuild,
+    StatusNews, StreamTarget, VertexNews, WarningNews, new_id,
 };
 pub use files::{SourceFile, SourceTree};
 pub use server::{PlainBuild, Server};

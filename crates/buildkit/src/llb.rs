@@ -9,7 +9,7 @@ mod exec;
 mod file;
 mod source;
 
-pub(crate) use decode::{Decoded, decode};
+pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 
 use rorqual_build::Error;

@@ -105,14 +105,14 @@ fn tree_entry(
     Ok(Some(TreeEntry {
         path: path.to_owned(),
         mode: kind | (header.mode()? & 0o7777),
-        uid: u32::try_from(header.uid()?).unwrap_or_default(),
-        gid: u32::try_from(header.gid()?).unwrap_or_default(),
+        uid: header.uid().ok().and_then(|uid| u32::try_from(uid).ok()).unwrap_or_default(),
+        gid: header.gid().ok().and_then(|gid| u32::try_from(gid).ok()).unwrap_or_default(),
         size: entry.size(),
-        mtime: i64::try_from(header.mtime()?).unwrap_or_default().saturating_mul(1_000_000_000),
+        mtime: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default().saturating_mul(1_000_000_000),
         link: if is_hard { link.trim_start_matches(['.', '/']).to_owned() } else { link },
         device: (
-            header.device_major()?.unwrap_or_default(),
-            header.device_minor()?.unwrap_or_default(),
+            header.device_major().ok().flatten().unwrap_or_default(),
+            header.device_minor().ok().flatten().unwrap_or_default(),
         ),
         xattrs,
     }))

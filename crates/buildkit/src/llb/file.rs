@@ -87,7 +87,7 @@ fn file_action(wire: &pb::FileAction, from: Input) -> Result<FileAction, Error> 
         Error::Unsupported("the definition has a file action of an unknown kind".to_owned())
     })?;
     Ok(match action {
-        Action::Copy(copy) => FileAction::Copy(Box::new(copy_action(copy, from)?)),
+        Action::Copy(copy) => FileAction::Copy(Box::new(copy_action(copy, from))),
         Action::Mkfile(file) => FileAction::MakeFile {
             path: file.path.clone(),
             data: file.data.clone(),
@@ -117,16 +117,13 @@ fn permissions(mode: i32, default: u32) -> u32 {
     u32::try_from(mode).map_or(default, |mode| mode & 0o7777)
 }
 
-fn copy_action(wire: &pb::FileActionCopy, from: Input) -> Result<CopyAction, Error> {
-    if !wire.required_paths.is_empty() {
-        return Err(Error::Unsupported("copies with required paths are not supported".to_owned()));
-    }
+fn copy_action(wire: &pb::FileActionCopy, from: Input) -> CopyAction {
     let mode = match (wire.mode_str.as_str(), wire.mode) {
         ("", -1) => None,
         ("", mode) => Some(format!("{:o}", permissions(mode, 0))),
         (text, _) => Some(text.to_owned()),
     };
-    Ok(CopyAction {
+    CopyAction {
         from,
         source: wire.src.clone(),
         target: wire.dest.clone(),
@@ -141,10 +138,11 @@ fn copy_action(wire: &pb::FileActionCopy, from: Input) -> Result<CopyAction, Err
         include: wire.include_patterns.clone(),
         exclude: wire.exclude_patterns.clone(),
         parents: false,
+        required: wire.required_paths.clone(),
         replace: wire.always_replace_existing_dest_paths,
         // -1 is "as it is"; other times are in nanoseconds.
         created: (wire.timestamp >= 0).then_some(wire.timestamp / 1_000_000_000),
-    })
+    }
 }
 
 fn owner(wire: Option<&pb::ChownOpt>) -> FileOwner {
@@ -256,7 +254,7 @@ fn wire_copy(copy: &CopyAction) -> Result<pb::FileActionCopy, Error> {
         exclude_patterns: copy.exclude.clone(),
         always_replace_existing_dest_paths: copy.replace,
         mode_str: copy.mode.clone().unwrap_or_default(),
-        required_paths: Vec::new(),
+        required_paths: copy.required.clone(),
     })
 }
 
