@@ -7,7 +7,6 @@
 //! running.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -26,6 +25,16 @@ use crate::{Error, ExecNetwork, ExecSecurity, LocalSource};
 pub trait Session: Send + Sync + 'static {
     /// Identity, as the client drew it.
     fn id(&self) -> &str;
+    /// Names what the client's directories of one name are the same by, from build to build; empty when nothing does.
+    fn shared_key(&self) -> String {
+        String::new()
+    }
+    /// Returns the directory of that name where it lies on the host already, as ours to read and nobody's to change while
+    /// the session lives; the path is trusted.
+    fn local_directory(&self, name: &str) -> Option<PathBuf> {
+        let _ = name;
+        None
+    }
     /// Brings a directory of the client to `sink`: entries that `sink` knows already and that did not change do not travel.
     async fn sync(&self, request: SyncRequest, sink: Box<dyn TreeSink>) -> Result<(), Error>;
     /// Returns a secret; `None` when the client has none of that name.
@@ -141,7 +150,7 @@ pub struct Step {
     /// How it is confined.
     pub security: ExecSecurity,
     /// Names for its hosts file.
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(String, String)>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
     /// `name=soft:hard`
@@ -166,8 +175,8 @@ pub struct StepMount {
 /// What a step's mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepMountSource {
-    /// A file system made of layers, and the path in it that is mounted (`/` for the whole).
-    Rootfs(RootfsPlan, String),
+    /// A file system made of layers.
+    Rootfs(RootfsPlan),
     /// A directory or file of the host.
     Path(PathBuf),
     /// Memory, with a bound in bytes.
@@ -319,4 +328,11 @@ pub struct StatusUpdate {
     pub started: Option<SystemTime>,
     /// When it ended.
     pub completed: Option<SystemTime>,
+}
+
+/// Draws the identity of a snapshot.
+pub(crate) fn new_snapshot_id() -> Result<ContainerId, Error> {
+    let mut bits = [0; 32];
+    getrandom::fill(&mut bits).map_err(crate::error::other("draw a random number"))?;
+    Ok(ContainerId::from_random(bits))
 }

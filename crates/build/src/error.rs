@@ -90,3 +90,49 @@ impl Classify for Error {
         }
     }
 }
+
+/// Wraps a failure of a part below.
+pub(crate) fn other<E: Into<BoxError>>(action: impl Into<String>) -> impl FnOnce(E) -> Error {
+    let action = action.into();
+    move |source| Error::Other { action, kind: ErrorKind::Internal, source: source.into() }
+}
+
+impl Error {
+    /// Makes a second copy of a failure that several builds have at once.
+    pub(crate) fn again(shared: &std::sync::Arc<Self>) -> Self {
+        match &**shared {
+            Self::Invalid { message, location } => {
+                Self::Invalid { message: message.clone(), location: location.clone() }
+            }
+            Self::NotFound { message, location } => {
+                Self::NotFound { message: message.clone(), location: location.clone() }
+            }
+            Self::Step { command, code, location } => {
+                Self::Step { command: command.clone(), code: *code, location: location.clone() }
+            }
+            Self::Forbidden(message) => Self::Forbidden(message.clone()),
+            Self::Unsupported(message) => Self::Unsupported(message.clone()),
+            Self::Cancelled => Self::Cancelled,
+            Self::Other { action, kind, source } => Self::Other {
+                action: action.clone(),
+                kind: *kind,
+                source: rorqual_core::full_message(&**source).into(),
+            },
+        }
+    }
+
+    /// Says where in the Dockerfile it happened, unless that is known.
+    pub(crate) fn at(mut self, place: Option<&Location>) -> Self {
+        match &mut self {
+            Self::Invalid { location, .. }
+            | Self::NotFound { location, .. }
+            | Self::Step { location, .. } => {
+                if location.is_none() {
+                    *location = place.cloned();
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}

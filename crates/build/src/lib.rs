@@ -10,6 +10,7 @@ mod git_reference;
 mod gopath;
 mod graph;
 pub mod ignore;
+pub mod solver;
 
 pub use contract::{
     AgentStream, Fetching, ImageResolver, Log, LogStream, OutputSink, Progress, ProgressSink,

@@ -99,7 +99,7 @@ impl Overlay {
         Ok(found)
     }
 
-    fn need(&self, id: &DiffId) -> Result<LayerInfo, Error> {
+    pub(crate) fn need(&self, id: &DiffId) -> Result<LayerInfo, Error> {
         self.find(id)?.ok_or_else(|| Error::NoSuchLayer(id.clone()))
     }
 
@@ -126,10 +126,40 @@ impl Overlay {
         })
     }
 
-    /// Lists the trees of layers, top first.
-    fn lower(&self, layers: &[DiffId], base: bool) -> Vec<PathBuf> {
-        let trees = layers.iter().rev().map(|id| layer::tree(&self.0.layers, id));
+    /// Lists the trees of layers, top first. One that is there twice counts where it is highest: whatever it made or hid
+    /// further below it does again. The kernel takes no directory twice.
+    pub(crate) fn lower(&self, layers: &[DiffId], base: bool) -> Vec<PathBuf> {
+        let mut seen = HashSet::new();
+        let once = layers.iter().rev().filter(|id| seen.insert(*id));
+        let trees = once.map(|id| layer::tree(&self.0.layers, id));
         trees.chain(base.then(|| self.0.base.clone())).collect()
+    }
+
+    pub(crate) fn plan_of(&self, snapshot: &ContainerId) -> Result<OverlayPlan, Error> {
+        self.plan(snapshot)
+    }
+
+    pub(crate) fn layer_home(&self, layer: &DiffId) -> PathBuf {
+        self.0.layers.join(layer.0.hex())
+    }
+
+    pub(crate) fn layers_of(&self, snapshot: &ContainerId) -> Result<Vec<DiffId>, Error> {
+        Ok(self.record(snapshot)?.layers)
+    }
+
+    /// Makes a layer of a directory that holds exactly what `tar` says; the directory moves. Blocking.
+    pub(crate) fn adopt(&self, tree: &Path, tar: crate::feed::Feed) -> Result<LayerInfo, Error> {
+        let inner = &self.0;
+        let info = layer::adopt(&inner.layers, tree, tar, inner.options, &inner.syncer)?;
+        lock(&inner.known).insert(info.diff_id.clone(), info.clone());
+        Ok(info)
+    }
+
+    pub(crate) fn discard_snapshot(&self, snapshot: &ContainerId) -> io::Result<()> {
+        if self.discard(&self.container_dir(snapshot))? {
+            self.empty_trash();
+        }
+        Ok(())
     }
 
     fn discard(&self, path: &Path) -> io::Result<bool> {

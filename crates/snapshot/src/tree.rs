@@ -159,6 +159,11 @@ fn extract(root: &Root, path: &str, archive: LayerBlob, how: Extract) -> Result<
     unpacker.finish()
 }
 
+/// Unpacks a tar (plain or compressed) below a root, with the archive's owners.
+pub(crate) fn unpack(root: Root, archive: LayerBlob) -> Result<(), Error> {
+    extract(&root, "/", archive, Extract { copy_uid_gid: true, ..Extract::default() })
+}
+
 fn destination(root: &Root, path: &str) -> io::Result<Dir> {
     let path = format!("/{}", path.trim_start_matches('/'));
     root.open_dir(Path::new(&path))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord};
 use rorqual_core::{
-    BoxError, Classify, ContainerId, Digest, ErrorKind, ImageId, Platform, Reference, Repository,
-    Timestamp,
+    BoxError, Classify, ContainerId, DiffId, Digest, ErrorKind, ImageId, Platform, Reference,
+    Repository, Timestamp,
 };
 
 /// A failure of moving an image.
@@ -251,6 +251,26 @@ pub struct SearchResult {
     pub official: bool,
 }
 
+/// What somebody needs besides images and containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Layers.
+    pub layers: Vec<DiffId>,
+    /// Snapshots and their directories.
+    pub snapshots: Vec<ContainerId>,
+    /// Blobs.
+    pub blobs: Vec<Digest>,
+}
+
+/// Somebody who needs content that no image or container refers to: a build cache.
+pub trait Keeper: Send + Sync + 'static {
+    /// Lists what must stay. Called while no transfer is under way; must not block.
+    fn kept(&self) -> Kept;
+}
+
+/// Keeps collection away while it lives.
+pub type Hold = Box<dyn Send + Sync>;
+
 /// Moves images.
 #[async_trait]
 pub trait Transfer: Send + Sync + 'static {
@@ -303,6 +323,11 @@ pub trait Transfer: Send + Sync + 'static {
     async fn login(&self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error>;
     /// Looks for repositories.
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error>;
+    /// Lets `keeper` be asked at every collection from now on.
+    fn add_keeper(&self, keeper: Arc<dyn Keeper>);
+    /// Keeps collection away until the hold is dropped: for the time between a layer's making and the note that it is
+    /// needed. Short, and never together with another call that moves something.
+    async fn hold(&self) -> Hold;
     /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
     /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
     /// Returns the bytes freed.

@@ -12,9 +12,9 @@ use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Platform, Reference,
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
-    SearchResult, Transfer, record,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Loaded, ManifestKind,
+    ManifestSummary, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth,
+    SearchRequest, SearchResult, Transfer, record,
 };
 
 /// Makes image records without layers in a [`FakeImages`].
@@ -200,6 +200,12 @@ impl Transfer for FakeTransfer {
         let found = names.filter(|name| name.contains(&request.term));
         let result = |name| SearchResult { name, ..SearchResult::default() };
         Ok(found.take(request.limit as usize).map(result).collect())
+    }
+
+    fn add_keeper(&self, _keeper: Arc<dyn Keeper>) {}
+
+    async fn hold(&self) -> Hold {
+        Box::new(())
     }
 
     async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {

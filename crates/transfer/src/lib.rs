@@ -14,8 +14,8 @@ mod record;
 mod save;
 
 pub use contract::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
-    SearchResult, Transfer,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
+    ManifestSummary, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed,
+    RegistryAuth, SearchRequest, SearchResult, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -20,9 +20,9 @@ use crate::archive::{Contents, Loader, Unpacked};
 use crate::load::Found;
 use crate::record::{self, Stores, other};
 use crate::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink,
-    PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest, SearchResult, Transfer,
-    load, platforms, save,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestSummary,
+    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
+    SearchResult, Transfer, load, platforms, save,
 };
 
 /// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
@@ -34,6 +34,7 @@ pub struct LocalTransfer {
     stores: Stores,
     /// Transfers share it, collection has it alone.
     gate: Arc<RwLock<()>>,
+    keepers: Arc<Mutex<Vec<Arc<dyn Keeper>>>>,
 }
 
 /// A file of an image made from memory.
@@ -54,7 +55,22 @@ impl LocalTransfer {
         images: Arc<dyn Images>,
         snapshots: Arc<dyn Snapshotter>,
     ) -> Self {
-        Self { stores: Stores { blobs, images, snapshots }, gate: Arc::default() }
+        Self {
+            stores: Stores { blobs, images, snapshots },
+            gate: Arc::default(),
+            keepers: Arc::default(),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        let mut all = Kept::default();
+        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let kept = keeper.kept();
+            all.layers.extend(kept.layers);
+            all.snapshots.extend(kept.snapshots);
+            all.blobs.extend(kept.blobs);
+        }
+        all
     }
 
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
@@ -266,15 +282,26 @@ impl Transfer for LocalTransfer {
         Err(no_registries())
     }
 
+    fn add_keeper(&self, keeper: Arc<dyn Keeper>) {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+    }
+
+    async fn hold(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).read_owned().await)
+    }
+
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {
         let _alone = self.gate.write().await;
+        let kept = self.kept();
         let images = self.stores.images.list().await?;
-        let roots = images.iter().flat_map(ImageRecord::roots).collect::<Vec<_>>();
+        let roots = images.iter().flat_map(ImageRecord::roots).chain(kept.blobs);
+        let roots = roots.collect::<Vec<_>>();
         // A plain blob of another platform is kept as a layer.
         let reached = self.stores.blobs.reach(roots.clone()).await?.into_iter().map(DiffId);
         let blobs = self.stores.blobs.collect(roots).await?;
         let layers = images.into_iter().flat_map(|image| image.document.rootfs.diff_ids);
-        let layers = layers.chain(reached).collect::<Vec<_>>();
-        Ok(blobs + self.stores.snapshots.retain(&layers, containers).await?)
+        let layers = layers.chain(reached).chain(kept.layers).collect::<Vec<_>>();
+        let snapshots = [containers, &kept.snapshots].concat();
+        Ok(blobs + self.stores.snapshots.retain(&layers, &snapshots).await?)
     }
 }

@@ -20,7 +20,7 @@ use crate::ocispec::{self, Input, Net};
 use crate::phase::{Desired, Happening, Phase};
 use crate::records::ContainerRecord;
 use crate::request::Changed;
-use crate::spec::{IpcMode, NetworkMode, PidMode};
+use crate::spec::{ContainerSpec, IpcMode, NetworkMode, PidMode};
 use crate::undo::{Undo, Undoing};
 use crate::validate;
 use crate::view::MountPointKind;
@@ -129,7 +129,7 @@ async fn steps(
     }
     let rootfs =
         in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
-    ensure_profile(world, &definition).await?;
+    ensure_profile(world, &definition.spec).await?;
     let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
     let seccomp = world.profiles.of(&definition.spec, capabilities)?;
     let spec = specification(world, &definition, (&joined, &linked), (&sandbox, capabilities))?;
@@ -384,10 +384,10 @@ fn endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
 
 /// Loads the default AppArmor profile where something has unloaded it since the daemon started, as an upgrade of
 /// packages may.
-async fn ensure_profile(world: &World, definition: &ContainerRecord) -> Result<()> {
+pub(crate) async fn ensure_profile(world: &World, spec: &ContainerSpec) -> Result<()> {
     let Some(apparmor) = world.options.apparmor else { return Ok(()) };
     let default = apparmor.default_profile;
-    if definition.spec.security.apparmor(default) != default {
+    if spec.security.apparmor(default) != default {
         return Ok(());
     }
     rorqual_store::blocking(apparmor.ensure_default).await.map_err(|error| {
