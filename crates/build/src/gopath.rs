@@ -48,6 +48,7 @@ pub(crate) fn base(path: &str) -> &str {
 }
 
 /// Returns all but the last element of a path, cleaned.
+#[cfg(test)]
 pub(crate) fn dir(path: &str) -> String {
     path.rfind('/').map_or_else(|| ".".to_owned(), |slash| clean(&path[..=slash]))
 }

@@ -72,19 +72,17 @@ impl Graph {
         Ok(VertexId(id as u32))
     }
 
-    /// Appends what a state of another graph needs, and returns the state in this one.
+    /// Appends what states of another graph need, and returns the states in this one.
     ///
     /// # Errors
     ///
-    /// `Invalid` when the state is not of that graph.
-    pub fn import(&mut self, other: &Self, state: Input) -> Result<Input, Error> {
-        let Input::Output(output) = state else { return Ok(Input::Scratch) };
+    /// `Invalid` when a state is not of that graph.
+    pub fn import(&mut self, other: &Self, states: &[Input]) -> Result<Vec<Input>, Error> {
         let mut needed = vec![false; other.vertices.len()];
-        let mut open = vec![output.vertex.0 as usize];
+        let mut open: Vec<usize> = states.iter().filter_map(Input::vertex).collect();
         while let Some(number) = open.pop() {
             let Some(mark) = needed.get_mut(number) else {
-                let message =
-                    format!("the state {state:?} is not of the graph that it is taken from");
+                let message = "a state is not of the graph that it is taken from".to_owned();
                 return Err(Error::Invalid { message, location: None });
             };
             if !std::mem::replace(mark, true) {
@@ -92,17 +90,27 @@ impl Graph {
             }
         }
         let mut renamed = vec![VertexId(0); other.vertices.len()];
+        let rename = |input: Input, renamed: &[VertexId]| match input {
+            Input::Scratch => Input::Scratch,
+            Input::Output(output) => {
+                let vertex = renamed[output.vertex.0 as usize];
+                Input::Output(OutputRef { vertex, ..output })
+            }
+        };
         for number in (0..needed.len()).filter(|number| needed[*number]) {
             let mut vertex = other.vertices[number].clone();
-            vertex.op.for_each_input(|input| {
-                if let Input::Output(output) = input {
-                    output.vertex = renamed[output.vertex.0 as usize];
-                }
-            });
+            vertex.op.for_each_input(|input| *input = rename(*input, &renamed));
             renamed[number] = self.add(vertex)?;
         }
-        let vertex = renamed[output.vertex.0 as usize];
-        Ok(Input::Output(OutputRef { vertex, ..output }))
+        Ok(states.iter().map(|state| rename(*state, &renamed)).collect())
+    }
+
+    /// What a front end still learns about a source after it took it: which paths are used.
+    pub(crate) fn source_mut(&mut self, id: VertexId) -> Option<&mut LocalSource> {
+        match &mut self.vertices.get_mut(id.0 as usize)?.op {
+            Op::Local(local) => Some(local),
+            _ => None,
+        }
     }
 
     /// Returns a vertex.

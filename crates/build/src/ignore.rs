@@ -63,6 +63,11 @@ impl PatternMatcher {
         self.patterns.iter().any(|pattern| pattern.exclusion)
     }
 
+    /// Tells whether a pattern, as it was written, is in the list.
+    pub(crate) fn has_pattern(&self, text: &str) -> bool {
+        self.patterns.iter().any(|pattern| !pattern.exclusion && pattern.text == text)
+    }
+
     /// Tells whether a path, or a directory that it is in, matches.
     pub fn matches(&self, path: &str) -> bool {
         self.matches_below(path, None).0

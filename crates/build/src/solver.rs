@@ -33,7 +33,7 @@ use rorqual_transfer::Transfer;
 use tokio::sync::Semaphore;
 
 use crate::contract::{ImageResolver, StepRunner};
-use crate::graph::{Graph, OutputRef};
+use crate::graph::{Graph, Input, OutputRef};
 use crate::Error;
 
 pub use cache::{Cache, CacheEntry, CacheKind, PruneRequest, Pruned};
@@ -129,14 +129,16 @@ impl Solver {
         wanted: &[OutputRef],
         job: &Job,
     ) -> Result<Vec<State>, Error> {
-        let walk = walk::Walk::new(Arc::clone(&self.0), graph, job.clone());
-        let result = tokio::select! {
-            biased;
-            () = job.cancel.cancelled() => Err(Error::Cancelled),
-            result = walk.run(wanted) => result,
-        };
+        let build = self.begin(graph, job);
+        let result = build.states(wanted).await;
         self.0.parts.cache.trim(self.0.options.keep, &self.0.parts).await;
         result
+    }
+
+    /// Begins a build whose states are asked for one by one.
+    pub fn begin(&self, graph: Arc<Graph>, job: &Job) -> Building {
+        let walk = walk::Walk::new(Arc::clone(&self.0), graph, job.clone());
+        Building { walk, cancel: job.cancel.clone() }
     }
 
     /// Lists what the cache holds.
@@ -147,5 +149,33 @@ impl Solver {
     /// Takes records and cache mounts away; the space comes back with the next collection, which the caller starts.
     pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {
         self.0.parts.cache.prune(&self.0.parts, request).await
+    }
+}
+
+/// A build under way. Dropping it ends what no other build waits for.
+pub struct Building {
+    walk: walk::Walk,
+    cancel: tokio_util::sync::CancellationToken,
+}
+
+impl Building {
+    /// Makes the wanted states, in their order; what an earlier call made is not made again.
+    pub async fn states(&self, wanted: &[OutputRef]) -> Result<Vec<State>, Error> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::Cancelled),
+            result = self.walk.run(wanted) => result,
+        }
+    }
+
+    /// Makes one state.
+    pub async fn state(&self, wanted: Input) -> Result<State, Error> {
+        match wanted {
+            Input::Scratch => Ok(self.walk.scratch()),
+            Input::Output(output) => {
+                let mut states = self.states(&[output]).await?;
+                Ok(states.pop().unwrap_or_else(|| self.walk.scratch()))
+            }
+        }
     }
 }

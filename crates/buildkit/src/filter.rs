@@ -8,6 +8,20 @@ use crate::backend::CacheRecord;
 /// LIMIT: filters of one question.
 const MOST: usize = 64;
 
+/// Makes a test of filters.
+///
+/// # Errors
+///
+/// `Invalid` when one has an unknown name.
+pub fn cache_filter(
+    filters: &[String],
+) -> Result<impl Fn(&CacheRecord) -> bool + use<>, rorqual_build::Error> {
+    compile(filters).map_err(|status| rorqual_build::Error::Invalid {
+        message: status.message().to_owned(),
+        location: None,
+    })
+}
+
 enum Wanted {
     Is(String, String),
     IsNot(String, String),

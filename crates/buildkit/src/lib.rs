@@ -32,6 +32,7 @@ pub use client::{
     BuildRequest, Client, CredentialSource, Lending, LogNews, News, OutputTarget, PastBuild,
     StatusNews, StreamTarget, VertexNews, WarningNews, new_id,
 };
+pub use filter::cache_filter;
 pub use files::{SourceFile, SourceTree};
 pub use server::{PlainBuild, Server};
 pub use session::{

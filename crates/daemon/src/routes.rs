@@ -2,7 +2,8 @@
 
 mod archive;
 mod attach;
-mod builder;
+mod build;
+mod buildkit;
 mod containers;
 mod exec;
 mod images;
@@ -102,8 +103,8 @@ fn other_routes(router: &mut Router<Handler>) {
         GET "/info" => system::info;
         GET "/events" => streams::events;
         GET "/system/df" => system::disk_usage;
-        POST "/session" => builder::session;
-        POST "/grpc" => builder::grpc;
+        POST "/session" => buildkit::session;
+        POST "/grpc" => buildkit::grpc;
         GET "/volumes" => volumes::list;
         POST "/volumes/create" => volumes::create;
         POST "/volumes/prune" => volumes::prune;
@@ -112,6 +113,9 @@ fn other_routes(router: &mut Router<Handler>) {
         DELETE "/volumes/{name:.*}" => volumes::remove;
         GET "/networks" => networks::list;
         GET "/networks/" => networks::list;
+        POST "/build" => build::build;
+        POST "/build/prune" => build::prune;
+        POST "/build/cancel" => build::cancel;
         POST "/networks/create" => networks::create;
         POST "/networks/prune" => networks::prune;
         POST "/networks/{id}/connect" => networks::connect;
@@ -123,9 +127,6 @@ fn other_routes(router: &mut Router<Handler>) {
 
 fn refused_routes(router: &mut Router<Handler>) {
     routes! { router;
-        POST "/build" => refused::build;
-        POST "/build/prune" => refused::build_prune;
-        POST "/build/cancel" => refused::build;
         GET "/plugins" => refused::no_plugins;
         GET "/plugins/{name:.*}" => refused::plugin;
         POST "/plugins/{name:.*}" => refused::plugin;

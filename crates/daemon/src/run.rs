@@ -42,10 +42,10 @@ pub(crate) async fn run(
     // Listeners come first: a mistake in an address must not cost an adoption of containers, and clients that come
     // early wait in the queue instead of being refused.
     let listeners = listen(&config).await?;
-    let (engine, builtin) = wiring::engine(&config, &facts).await?;
+    let (engine, builtin, builder) = wiring::engine(&config, &facts).await?;
     let insecure = listeners.iter().any(|bound| bound.is_tcp() && config.tls.is_none());
     let settings = Arc::new(settings(&config, &facts, insecure));
-    let context = Arc::new(Context::new(engine, builtin, facts, settings));
+    let context = Arc::new(Context::new(engine, (builtin, builder), facts, settings));
 
     let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), Limits::default());
     let tls = config.tls.as_ref().map(server_config).transpose()?;

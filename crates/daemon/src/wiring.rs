@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rorqual_build::solver::{Cache, Options as BuildOptions};
 use rorqual_content::{ImageStore, LocalBlobs};
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
@@ -12,18 +13,23 @@ use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_sys::lsm;
-use rorqual_transfer::LocalTransfer;
+use rorqual_transfer::{LocalTransfer, Transfer};
 use rorqual_volume::Local as LocalVolumes;
 
+use crate::builder::{Builder, Stores};
 use crate::builtin::Builtin;
 use crate::config::{BridgeConfig, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
-pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Builtin), BoxError> {
+pub(crate) async fn engine(
+    config: &Config,
+    facts: &Facts,
+) -> Result<(Engine, Builtin, Builder), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
+    let roots = (data.clone(), run.clone());
     let bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
     let (database, journal, unfinished, snapshots, blobs, networks) = {
         let (data, run) = (data.clone(), run.clone());
@@ -44,6 +50,17 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
         Arc::clone(&images) as _,
         Arc::clone(&snapshots) as _,
     );
+    // ORDER: the first collection must know what the build cache needs.
+    let cache = Arc::new(Cache::open(database.clone()).await?);
+    transfer.add_keeper(Arc::clone(&cache) as _);
+    let stores = Stores {
+        snapshots: Arc::clone(&snapshots) as _,
+        workbench: Arc::clone(&snapshots) as _,
+        blobs: Arc::clone(&blobs) as _,
+        images: Arc::clone(&images) as _,
+        transfer: Arc::new(transfer.clone()),
+        cache,
+    };
     let parts = Parts {
         tasks,
         logs: Arc::new(ShimLogs),
@@ -63,7 +80,11 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
     }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
-    Ok((engine, Builtin::new(transfer)))
+    let builtin = Builtin::new(transfer);
+    let steps = engine.steps.clone();
+    let options = BuildOptions::default();
+    let builder = Builder::open(stores, steps, builtin.clone(), roots, options).await?;
+    Ok((engine, builtin, builder))
 }
 
 fn bridge_options(
@@ -138,6 +159,8 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
+    options.disk_weight = facts.controllers.disk_weight;
+    options.disk_weight_device = facts.controllers.disk_weight_device;
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

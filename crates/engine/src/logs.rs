@@ -299,14 +299,23 @@ fn syslog(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<Syslog
         name => FACILITIES.iter().position(|known| *known == name).or_else(|| name.parse().ok()),
     };
     let Some(number) = number.filter(|number| *number < FACILITIES.len()) else {
-        return Err(Error::Invalid(format!("invalid syslog facility: {facility}")));
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid("invalid syslog facility".to_owned()));
     };
     let format = value("syslog-format");
     if !matches!(format.as_str(), "" | "rfc3164" | "rfc5424" | "rfc5424micro") {
-        return Err(Error::Invalid(format!("Invalid syslog format: {format}")));
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid("Invalid syslog format".to_owned()));
+    }
+    let address = value("syslog-address");
+    let scheme = address.split_once("://").map_or("", |(scheme, _)| scheme);
+    let known = ["unix", "unixgram", "udp", "tcp", "tcp+tls"];
+    if !address.is_empty() && !known.contains(&scheme) {
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid(format!("unsupported scheme: '{scheme}'")));
     }
     Ok(SyslogTarget {
-        address: value("syslog-address"),
+        address,
         facility: number as u8,
         format,
         tag: tag(options, of),

@@ -128,7 +128,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
         "sysctl": sysctls(input),
         "cgroupsPath": cgroup_path(input),
         "namespaces": namespaces(input),
-        "resources": resources::section(&spec.resources, input.host.cgroup_unified),
+        "resources": resources::section(&spec.resources, input.host.cgroup_unified)?,
         "rootfsPropagation": mounts::root_propagation(input.mounts),
     });
     linux["resources"]["devices"] = devices::rules(spec, privileged);
@@ -170,7 +170,7 @@ pub(crate) fn is_device_rule(rule: &str) -> bool {
 
 /// Builds the limits alone, for `update`.
 pub(crate) fn build_resources(resources: &Resources, unified: bool) -> Result<LinuxResources> {
-    section(resources::section(resources, unified))
+    section(resources::section(resources, unified)?)
 }
 
 fn process(input: &Input<'_>) -> Result<Value> {

@@ -115,6 +115,10 @@ pub struct Options {
     pub cpus: Option<String>,
     /// Memory nodes of the host, likewise.
     pub memory_nodes: Option<String>,
+    /// Whether the kernel shares disks out by weights of cgroups.
+    pub disk_weight: bool,
+    /// The same, disk by disk.
+    pub disk_weight_device: bool,
     /// Whether the host runs cgroup v2 alone.
     pub cgroup_unified: bool,
     /// Default log driver and its options.
@@ -161,6 +165,8 @@ impl Options {
             cgroup_parent: CGROUP_PARENT.to_owned(),
             cpus: None,
             memory_nodes: None,
+            disk_weight: true,
+            disk_weight_device: true,
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

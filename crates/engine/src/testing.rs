@@ -85,6 +85,8 @@ fn bridge() -> NetworkRecord {
         ipv6: false,
         internal: false,
         attachable: false,
+        config_only: false,
+        config_from: String::new(),
     }
 }
 

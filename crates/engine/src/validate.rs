@@ -20,8 +20,9 @@ fn invalid<T>(text: impl Into<String>) -> Result<T> {
 }
 
 /// Checks a request; returns words for the user.
-pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<String>> {
-    let mut warnings = resources(&spec.resources)?;
+pub(crate) fn container(spec: &mut ContainerSpec, options: &Options) -> Result<Vec<String>> {
+    let mut warnings = unsupported_weights(&mut spec.resources, options);
+    warnings.extend(resources(&spec.resources)?);
     cpusets(&spec.resources, options)?;
     if spec.network.mode == NetworkMode::Host && !spec.network.published.is_empty() {
         // COMPAT: dockerd's text.
@@ -59,6 +60,27 @@ pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<S
         return invalid("conflicting options: hostname and the UTS mode");
     }
     Ok(warnings)
+}
+
+/// Takes shares of disks away that the kernel does not know; returns words for the user.
+pub(crate) fn unsupported_weights(wanted: &mut Resources, options: &Options) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // COMPAT: dockerd's texts.
+    if wanted.blkio_weight.is_some_and(|weight| weight > 0) && !options.disk_weight {
+        wanted.blkio_weight = None;
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .to_owned(),
+        );
+    }
+    if !wanted.blkio_weight_devices.is_empty() && !options.disk_weight_device {
+        wanted.blkio_weight_devices.clear();
+        warnings.push(
+            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+                .to_owned(),
+        );
+    }
+    warnings
 }
 
 /// Checks limits, for `create` and `update`; returns words for the user.

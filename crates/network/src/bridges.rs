@@ -7,6 +7,7 @@ mod attach;
 mod holding;
 mod join;
 mod manage;
+mod parents;
 mod records;
 mod recover;
 mod resolve;
@@ -23,11 +24,12 @@ use rorqual_sys::net::{Protocol, Socket};
 
 use crate::book::Book;
 use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
+use crate::design::GatewayMode;
 use crate::firewall::{BridgePolicy, Firewall, Router};
 use crate::janitor::Janitor;
 use crate::names::Tag;
 use crate::ports::PortTable;
-use crate::warm::{Plan, WarmPool};
+use crate::warm::{LinkKind, Plan, WarmPool};
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
 };
@@ -49,7 +51,10 @@ struct State {
 #[derive(Debug)]
 struct BridgeNetwork {
     plan: Plan,
-    policy: BridgePolicy,
+    /// What the firewall does for it; nothing without a bridge.
+    policy: Option<BridgePolicy>,
+    /// The way out is the link itself.
+    direct: bool,
     /// The containers' way out, where there is one.
     gateway: Option<Ipv4Addr>,
     gateway6: Option<Ipv6Addr>,
@@ -125,7 +130,7 @@ impl Bridges {
             .map(|(made, id)| start_default(made, id, &options, &tag, &state).map(Arc::new))
             .transpose()?;
         state.bridges.extend(default.zip(bridge.clone()));
-        for record in &users {
+        for record in users.iter().filter(|record| !record.config_only) {
             match manage::start_network(record, &options, &tag, &mut route) {
                 Ok((started, found)) => {
                     recover::retake_addresses(&state.book, &record.id, &started.plan.addresses);
@@ -144,7 +149,7 @@ impl Bridges {
 
         let firewall = if options.traffic.firewall {
             let mut firewall = Firewall::open(tag.table(), router)?;
-            firewall.expect(policies(&state), recover::published(&state.book));
+            firewall.expect(policies(&state), recover::published(&state));
             firewall.restore()?;
             Some(Arc::new(Mutex::new(firewall)))
         } else {
@@ -194,7 +199,7 @@ impl Bridges {
 }
 
 fn policies(state: &State) -> Vec<BridgePolicy> {
-    state.bridges.values().map(|bridge| bridge.policy.clone()).collect()
+    state.bridges.values().filter_map(|bridge| bridge.policy.clone()).collect()
 }
 
 /// Starts the default bridge, whose namespaces are made in advance.
@@ -212,9 +217,8 @@ fn start_default(
     // ORDER: before the pool draws its own.
     recover::retake_addresses(&state.book, &id, &addresses);
     let plan = Plan {
-        bridge: made.index,
-        mtu: options.mtu,
-        isolated: !options.traffic.icc,
+        kind: LinkKind::Bridge { index: made.index, isolated: !options.traffic.icc },
+        mtu: Some(options.mtu),
         tag: tag.clone(),
         prefix: own.prefix,
         prefix6: 0,
@@ -228,11 +232,16 @@ fn start_default(
         subnet6: None,
         internal: false,
         masquerade: options.traffic.ip_masq,
+        leave_as: (None, None),
         icc: options.traffic.icc,
+        mode4: GatewayMode::Nat,
+        mode6: GatewayMode::Nat,
+        trusted: Vec::new(),
     };
     Ok(BridgeNetwork {
         plan,
-        policy,
+        policy: Some(policy),
+        direct: false,
         gateway: Some(own.address),
         gateway6: None,
         prefix: "eth".to_owned(),

@@ -113,6 +113,8 @@ impl State {
             gateway6: None,
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
+            direct: false,
+            links: request.links.clone(),
         };
         for subnet in &network.subnets {
             let gateway = subnet.gateway.filter(|_| !network.internal);
@@ -154,6 +156,7 @@ impl State {
             kind: attach.kind.clone(),
             endpoints,
             ports,
+            opened: Vec::new(),
             directory: attach.directory.clone(),
             links: Vec::new(),
             request: Some(attach.clone()),
@@ -173,6 +176,7 @@ impl State {
 
     fn create(&mut self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
         self.book.check_name(&request.name)?;
+        let request = self.book.configured(request)?;
         self.drawn += 1;
         let drawn = self.drawn;
         let mut bits = [0xee; 32];

@@ -14,8 +14,9 @@ use rorqual_sys::net::{NetlinkError, Protocol, Socket};
 use rorqual_sys::nft::{Element, ElementData, Transaction, Watch};
 
 use crate::cidr::{Cidr4, Cidr6};
-use crate::ports::{Run, protocol_number, runs};
-use crate::{Error, PublishedPort};
+use crate::design::GatewayMode;
+use crate::ports::{Run, protocol_number};
+use crate::{Error, PortProtocol};
 
 /// What the firewall does for a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,32 @@ pub(crate) struct BridgePolicy {
     pub(crate) internal: bool,
     /// Outgoing connections get the host's address.
     pub(crate) masquerade: bool,
+    /// They get this one instead.
+    pub(crate) leave_as: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Containers may talk to each other.
     pub(crate) icc: bool,
+    /// How containers are reached from outside.
+    pub(crate) mode4: GatewayMode,
+    /// The same for IPv6.
+    pub(crate) mode6: GatewayMode,
+    /// Interfaces by which published ports may be addressed at the container itself.
+    pub(crate) trusted: Vec<String>,
+}
+
+impl BridgePolicy {
+    /// Tells whether ports of the host lead to containers, in IPv4 and in IPv6.
+    pub(crate) const fn translates(&self) -> (bool, bool) {
+        const fn translates(mode: GatewayMode) -> bool {
+            matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected)
+        }
+        (translates(self.mode4), translates(self.mode6))
+    }
+
+    /// Tells whether published ports are open at the containers themselves, in IPv4 and in IPv6.
+    pub(crate) fn opens(&self) -> (bool, bool) {
+        let opens = |mode| mode == GatewayMode::Routed || !self.trusted.is_empty();
+        (opens(self.mode4), opens(self.mode6))
+    }
 }
 
 /// Where published ports of a container lead.
@@ -41,13 +66,21 @@ pub(crate) struct Target {
     pub(crate) ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Its addresses whose ports are open to those who address them directly.
+    pub(crate) open4: Option<Ipv4Addr>,
+    pub(crate) open6: Option<Ipv6Addr>,
 }
+
+/// Ports of a container: protocol, first and last.
+pub(crate) type Opened = (PortProtocol, u16, u16);
 
 /// The published ports of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
-    /// Which.
+    /// Which of the host.
     pub(crate) runs: Vec<Run>,
+    /// Which of the container itself.
+    pub(crate) opened: Vec<Opened>,
     /// Where they lead.
     pub(crate) to: Target,
 }
@@ -162,13 +195,11 @@ impl Firewall {
     pub(crate) fn publish(
         &mut self,
         container: ContainerId,
-        ports: &[PublishedPort],
-        to: Target,
+        published: Published,
     ) -> Result<(), Error> {
-        if ports.is_empty() {
+        if published.runs.is_empty() && published.opened.is_empty() {
             return Ok(());
         }
-        let published = Published { runs: runs(ports.iter()), to };
         let elements = elements([&published].into_iter());
         self.published.insert(container, published);
         self.change(elements, Transaction::add_elements)
@@ -220,7 +251,13 @@ type Elements = BTreeMap<&'static str, Vec<Element>>;
 /// their number, whole runs.
 fn elements<'a>(all: impl Iterator<Item = &'a Published>) -> Elements {
     let mut elements = Elements::new();
-    for Published { runs, to } in all {
+    for Published { runs, opened, to } in all {
+        if let Some(to) = to.open4 {
+            put_open(&mut elements, rules::OPEN.name, opened, &to.octets());
+        }
+        if let Some(to) = to.open6 {
+            put_open(&mut elements, rules::OPEN6.name, opened, &to.octets());
+        }
         for run in runs {
             let on = run.host_ip.filter(|address| !address.is_unspecified());
             if let Some(to) = to.ipv4.filter(|_| !matches!(run.host_ip, Some(IpAddr::V6(_)))) {
@@ -259,6 +296,15 @@ fn put(elements: &mut Elements, maps: &rules::Maps, run: &Run, on: Option<Vec<u8
         let value = [to, &port.container.to_be_bytes(), &[0; 2]].concat();
         Element::new(key(port.host.0), ElementData::Value(value))
     }));
+}
+
+fn put_open(elements: &mut Elements, set: &'static str, opened: &[Opened], at: &[u8]) {
+    let each = opened.iter().map(|(protocol, first, last)| {
+        let protocol = [protocol_number(*protocol), 0, 0, 0];
+        let key = |port: &u16| [at, &protocol, &port.to_be_bytes(), &[0; 2]].concat();
+        Element { key: key(first), last: Some(key(last)), data: ElementData::None }
+    });
+    elements.entry(set).or_default().extend(each);
 }
 
 const fn v4(address: IpAddr) -> Option<Ipv4Addr> {

@@ -375,7 +375,7 @@ impl Snapshotter for Overlay {
         if let Some(pid) = pid {
             let root = mount::process_root(pid).map_err(io_failed("open a container's root"))?;
             let root = Arc::new(Root::from_fd(root));
-            return Ok(Arc::new(OpenTree { root, writes: Writes::Here, name }));
+            return Ok(Arc::new(OpenTree { root, writes: Writes::Here, process: Some(pid), name }));
         }
         // For reading, the writable directory is just one more layer on top: no two mounts share it for writing.
         let upper = self.container_dir(container).join("upper");
@@ -383,7 +383,7 @@ impl Snapshotter for Overlay {
         let view = blocking(move || mount::view(&lower, None)).await;
         let root = view.map_err(io_failed("mount a container's files"))?;
         let root = Arc::new(Root::from_fd(root));
-        Ok(Arc::new(OpenTree { root, writes: Writes::Overlay(Box::new(plan)), name }))
+        Ok(Arc::new(OpenTree { root, writes: Writes::Overlay(Box::new(plan)), process: None, name }))
     }
 
     async fn view(&self, layers: &[DiffId]) -> Result<Arc<dyn Tree>, Error> {
@@ -405,7 +405,7 @@ impl Snapshotter for Overlay {
                 Root::from_fd(blocking(move || mount::view(&lower, None)).await.map_err(failed())?)
             }
         };
-        Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, name }))
+        Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, process: None, name }))
     }
 
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {

@@ -18,8 +18,8 @@ pub use address::{
 };
 pub use diagnosis::{Bound, bound_ports};
 pub use link::{
-    Change, Link, LinkRef, Veth, add_bridge, add_dummy, add_veth, change_link, delete_link,
-    find_link, links,
+    Change, Link, LinkRef, Stacked, StackedLink, Veth, add_bridge, add_dummy, add_stacked,
+    add_veth, change_link, delete_link, find_link, links,
 };
 pub use message::Batch;
 pub(crate) use message::{attributes, text};

@@ -30,6 +30,9 @@ pub enum Error {
         /// What happened, with whom.
         message: String,
     },
+    /// A file cannot be read from an address.
+    #[error(transparent)]
+    Remote(#[from] crate::RemoteError),
     /// The content store failed.
     #[error(transparent)]
     Content(#[from] rorqual_content::Error),
@@ -49,12 +52,14 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
+            Self::InvalidArchive(_) | Self::Remote(crate::RemoteError::Address(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoPlatform(_) | Self::NoVariant(_) => ErrorKind::NotFound,
             Self::Registry { kind, .. } => *kind,
             Self::Content(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Other { .. } => ErrorKind::Internal,
+            Self::Remote(_) | Self::Other { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -328,6 +333,10 @@ pub trait Transfer: Send + Sync + 'static {
     /// Keeps collection away until the hold is dropped: for the time between a layer's making and the note that it is
     /// needed. Short, and never together with another call that moves something.
     async fn hold(&self) -> Hold;
+    /// Waits until no transfer is under way, and keeps all away until it is dropped.
+    async fn alone(&self) -> Hold;
+    /// Lists what the keepers need.
+    fn kept(&self) -> Kept;
     /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
     /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
     /// Returns the bytes freed.

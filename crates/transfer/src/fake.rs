@@ -12,7 +12,7 @@ use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Platform, Reference,
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Loaded, ManifestKind,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
     ManifestSummary, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth,
     SearchRequest, SearchResult, Transfer, record,
 };
@@ -206,6 +206,14 @@ impl Transfer for FakeTransfer {
 
     async fn hold(&self) -> Hold {
         Box::new(())
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(())
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::default()
     }
 
     async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {

@@ -62,17 +62,6 @@ impl LocalTransfer {
         }
     }
 
-    fn kept(&self) -> Kept {
-        let mut all = Kept::default();
-        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let kept = keeper.kept();
-            all.layers.extend(kept.layers);
-            all.snapshots.extend(kept.snapshots);
-            all.blobs.extend(kept.blobs);
-        }
-        all
-    }
-
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
     pub async fn install(
         &self,
@@ -288,6 +277,21 @@ impl Transfer for LocalTransfer {
 
     async fn hold(&self) -> Hold {
         Box::new(Arc::clone(&self.gate).read_owned().await)
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).write_owned().await)
+    }
+
+    fn kept(&self) -> Kept {
+        let mut all = Kept::default();
+        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let kept = keeper.kept();
+            all.layers.extend(kept.layers);
+            all.snapshots.extend(kept.snapshots);
+            all.blobs.extend(kept.blobs);
+        }
+        all
     }
 
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {

@@ -20,28 +20,37 @@ pub(super) fn at(mut error: Error, place: &Location) -> Error {
     error
 }
 
-/// The option that is closest to a word, when it is close enough to be meant: `, did you mean X?`
+/// The option that is closest to a word, when at most two letters are wrong; nothing when it is there exactly.
+pub(super) fn closest<'a>(
+    word: &str,
+    options: impl IntoIterator<Item = &'a str>,
+    fold_case: bool,
+) -> Option<String> {
+    let fold = |text: &str| if fold_case { text.to_lowercase() } else { text.to_owned() };
+    let wanted = fold(word);
+    let mut best: Option<(usize, String)> = None;
+    for option in options {
+        let candidate = fold(option);
+        let distance = edit_distance(&wanted, &candidate);
+        if distance == 0 {
+            return None;
+        }
+        if distance <= 2 && best.as_ref().is_none_or(|(least, _)| distance < *least) {
+            best = Some((distance, candidate));
+        }
+    }
+    let upper = fold_case && word == word.to_uppercase();
+    best.map(|(_, option)| if upper { option.to_uppercase() } else { option })
+}
+
+/// What is put behind a message: ` (did you mean X?)`, or nothing.
 pub(super) fn did_you_mean<'a>(
     word: &str,
     options: impl IntoIterator<Item = &'a str>,
     fold_case: bool,
 ) -> String {
-    let fold = |text: &str| if fold_case { text.to_lowercase() } else { text.to_owned() };
-    let wanted = fold(word);
-    let mut best: Option<(usize, &str)> = None;
-    for option in options {
-        let candidate = fold(option);
-        if candidate == wanted {
-            return String::new();
-        }
-        // LIMIT: at most two letters are wrong, and fewer than half of a short word.
-        let distance = edit_distance(&wanted, &candidate);
-        let close = distance <= 2 && distance * 2 < wanted.chars().count().max(2) + 1;
-        if close && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, option));
-        }
-    }
-    best.map_or_else(String::new, |(_, option)| format!(" (did you mean {option}?)"))
+    let found = closest(word, options, fold_case);
+    found.map_or_else(String::new, |option| format!(" (did you mean {option}?)"))
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {

@@ -1,7 +1,7 @@
 //! One solve: a future per vertex that is needed, each waiting for its inputs and then for its turn.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
@@ -26,6 +26,7 @@ pub(crate) struct Walk {
     graph: Arc<Graph>,
     pub(crate) job: Job,
     digests: Arc<Vec<Digest>>,
+    made: Arc<Mutex<HashMap<VertexId, Made>>>,
 }
 
 /// What a vertex's key is made of.
@@ -40,32 +41,44 @@ pub(crate) struct Keys {
 impl Walk {
     pub(crate) fn new(inner: Arc<Inner>, graph: Arc<Graph>, job: Job) -> Self {
         let digests = Arc::new(vertex_digests(&graph));
-        Self { inner, graph, job, digests }
+        Self { inner, graph, job, digests, made: Arc::default() }
     }
 
-    /// Makes the wanted states.
-    pub(crate) async fn run(self, wanted: &[OutputRef]) -> Result<Vec<State>, Error> {
-        let mut made: HashMap<VertexId, Made> = HashMap::new();
-        for id in self.needed(wanted)? {
-            let Some(vertex) = self.graph.vertex(id) else { continue };
-            let inputs = vertex.op.inputs().into_iter().map(|input| match input {
-                Input::Scratch => (None, 0),
-                Input::Output(output) => (made.get(&output.vertex).cloned(), output.index),
-            });
-            let (walk, inputs) = (self.clone(), inputs.collect::<Vec<_>>());
-            let work = async move { walk.vertex(id, inputs).await.map_err(Arc::new) };
-            made.insert(id, work.boxed().shared());
-        }
-        let all = wanted.iter().map(|output| {
-            let work = made.get(&output.vertex).cloned();
-            let index = output.index as usize;
-            async move {
-                let Some(work) = work else { return Err(Arc::new(no_such(index))) };
-                let states = work.await?;
-                states.get(index).cloned().ok_or_else(|| Arc::new(no_such(index)))
+    /// Makes the wanted states; what was made for an earlier wish is not made again.
+    pub(crate) async fn run(&self, wanted: &[OutputRef]) -> Result<Vec<State>, Error> {
+        let needed = self.needed(wanted)?;
+        let all = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            for id in needed {
+                self.begin(id, &mut made);
             }
+            let all = wanted.iter().map(|output| (made.get(&output.vertex).cloned(), output.index));
+            all.collect::<Vec<_>>()
+        };
+        let all = all.into_iter().map(|(work, index)| async move {
+            let index = index as usize;
+            let Some(work) = work else { return Err(Arc::new(no_such(index))) };
+            let states = work.await?;
+            states.get(index).cloned().ok_or_else(|| Arc::new(no_such(index)))
         });
         try_join_all(all).await.map_err(|error| Error::again(&error))
+    }
+
+    /// Prepares the work of a vertex, once; its inputs have theirs already.
+    fn begin(&self, id: VertexId, made: &mut HashMap<VertexId, Made>) {
+        let Some(vertex) = self.graph.vertex(id).filter(|_| !made.contains_key(&id)) else { return };
+        let inputs = vertex.op.inputs().into_iter().map(|input| match input {
+            Input::Scratch => (None, 0),
+            Input::Output(output) => (made.get(&output.vertex).cloned(), output.index),
+        });
+        let (walk, inputs) = (self.without_memory(), inputs.collect::<Vec<_>>());
+        let work = async move { walk.vertex(id, inputs).await.map_err(Arc::new) };
+        made.insert(id, work.boxed().shared());
+    }
+
+    /// What is remembered must not hold what remembers it.
+    fn without_memory(&self) -> Self {
+        Self { made: Arc::default(), ..self.clone() }
     }
 
     /// Lists the vertices that are needed, inputs first.

@@ -85,7 +85,15 @@ async fn port(cli: &Cli, matches: &Matches) -> Outcome {
     let state = cli.get(format!("/containers/{}/json", encoded(name))).await?;
     let ports = state["NetworkSettings"]["Ports"].as_object();
     let mut lines = Vec::new();
-    let wanted = match matches.word(1) {
+    let asked = matches.word(1);
+    let number = asked.split('/').next().unwrap_or_default();
+    if !asked.is_empty() && number.parse::<u16>().is_err() {
+        // COMPAT: docker's text.
+        return Err(Failure::new(format!(
+            "Error: invalid port ({number}): strconv.ParseUint: parsing {number:?}: invalid syntax"
+        )));
+    }
+    let wanted = match asked {
         "" => None,
         text if text.contains('/') => Some(text.to_owned()),
         text => Some(format!("{text}/tcp")),
@@ -107,8 +115,8 @@ async fn port(cli: &Cli, matches: &Matches) -> Outcome {
             });
         }
     }
-    if let (Some(wanted), true) = (wanted, lines.is_empty()) {
-        return Err(Failure::new(format!("no public port '{wanted}' published for {name}")));
+    if wanted.is_some() && lines.is_empty() {
+        return Err(Failure::new(format!("Error: No public port '{asked}' published for {name}")));
     }
     lines.sort_by_key(|line| {
         let port = line.split('/').next().and_then(|port| port.parse::<u32>().ok());
@@ -247,7 +255,7 @@ fn check_output(file: &str) -> Result<(), String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match parent {
         Some(parent) if !parent.is_dir() => Err(format!(
-            "invalid output path: directory {:?} does not exist",
+            "invalid output path: stat {}: no such file or directory",
             parent.display().to_string()
         )),
         _ => Ok(()),

@@ -387,18 +387,31 @@ fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
 
 /// Writes what was asked of a network.
 fn asked_document(asked: &EndpointRequest) -> EndpointSettings {
-    let EndpointRequest { network: _, ipv4, ipv6, mac: _, aliases, gateway_priority } = asked;
+    let EndpointRequest {
+        network: _,
+        ipv4,
+        ipv6,
+        mac: _,
+        aliases,
+        gateway_priority,
+        options,
+        link_local,
+        links,
+    } = asked;
     let text = |address: Option<std::net::IpAddr>| {
         address.map(|address| address.to_string()).unwrap_or_default()
     };
     let addresses = EndpointIpamConfig {
         ipv4_address: text(ipv4.map(Into::into)),
         ipv6_address: text(ipv6.map(Into::into)),
-        link_local_ips: Vec::new(),
+        link_local_ips: link_local.iter().map(ToString::to_string).collect(),
     };
     EndpointSettings {
         ipam_config: (addresses != EndpointIpamConfig::default()).then_some(addresses),
         aliases: (!aliases.is_empty()).then(|| aliases.clone()),
+        links: (!links.is_empty())
+            .then(|| links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect()),
+        driver_opts: (!options.is_empty()).then(|| options.clone()),
         gw_priority: *gateway_priority,
         ..EndpointSettings::default()
     }

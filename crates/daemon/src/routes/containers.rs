@@ -170,10 +170,10 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
         error
     };
     let text = request.query.text("signal");
-    let signal = parse_signal(text).map_err(|error| match text.parse::<u32>() {
+    let signal = parse_signal(text).map_err(|error| match text.parse::<i64>() {
         // COMPAT: dockerd's text.
-        Ok(number) => invalid(format!("the linux daemon does not support signal {number}")),
-        Err(_) => error,
+        Ok(number) if number != 0 => invalid(format!("the linux daemon does not support signal {number}")),
+        _ => error,
     });
     let signal = signal.map_err(ApiError::from).map_err(prefixed)?;
     let killed = context.engine.containers.kill(id, signal).await;

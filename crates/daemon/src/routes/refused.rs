@@ -14,14 +14,9 @@ pub(super) async fn registry(_: Arc<Context>, _: ApiRequest) -> Result {
     refuse(unsupported("registries are not supported yet: move images with save, load and import"))
 }
 
-/// Building images.
+/// BuildKit's protocol.
 pub(super) async fn build(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("building images is not supported yet"))
-}
-
-/// `POST /build/prune`: there is no build cache, so nothing is removed.
-pub(super) async fn build_prune(_: Arc<Context>, _: ApiRequest) -> Result {
-    json(StatusCode::OK, &json!({"CachesDeleted": null, "SpaceReclaimed": 0}))
+    refuse(unsupported("BuildKit's protocol is not supported yet: build with DOCKER_BUILDKIT=0"))
 }
 
 /// `GET /plugins`: there are none.

@@ -10,14 +10,16 @@ use rorqual_api::system::{
     Commit, Component, DiskUsage, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Runtime,
     Swarm, Version,
 };
+use rorqual_build::solver::CacheEntry;
 use rorqual_http::{Answer, body};
+use serde_json::{Value, json};
 
 use crate::context::{Context, Settings};
 use crate::convert;
 use crate::convert::view::STORAGE_DRIVER;
 use crate::error::invalid;
 use crate::facts::{Controllers, Facts, descriptors, host_name, is_on};
-use crate::request::{ApiRequest, Result, json, refuse, typed};
+use crate::request::{ApiRequest, Result, json as document, refuse, typed};
 use crate::routes::containers::now;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -52,7 +54,7 @@ pub(super) async fn version(context: Arc<Context>, _: ApiRequest) -> Result {
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     let component = Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details };
-    json(
+    document(
         StatusCode::OK,
         &Version {
             platform: PlatformName { name: "Rorqual".to_owned() },
@@ -96,6 +98,8 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         cpu_shares,
         cpuset,
         pids,
+        disk_weight: _,
+        disk_weight_device: _,
     } = facts.controllers;
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Info {
@@ -253,12 +257,35 @@ pub(super) async fn disk_usage(context: Arc<Context>, request: ApiRequest) -> Re
     let containers =
         usage.containers.iter().map(|view| convert::view::summary_document(view, now)).collect();
     let volumes = usage.volumes.iter().map(convert::volume::volume_document).collect();
+    let build_cache = match wants("build-cache") {
+        true => Some(build_cache(&context).await?),
+        false => None,
+    };
     let answer = DiskUsage {
         layers_size: if wants("image") { usage.layers as i64 } else { 0 },
         images: wants("image").then_some(images),
         containers: wants("container").then_some(containers),
         volumes: wants("volume").then_some(volumes),
-        build_cache: wants("build-cache").then(Vec::new),
+        build_cache,
     };
     request.answer(Document::DiskUsage, &answer)
+}
+
+/// Lists the records of the build cache.
+async fn build_cache(context: &Context) -> Result<Vec<Value>> {
+    let all = context.builder.solver.usage().await?;
+    let record = |entry: CacheEntry| {
+        json!({
+            "ID": entry.id,
+            "Type": entry.kind.name(),
+            "Description": entry.description,
+            "InUse": entry.in_use,
+            "Shared": false,
+            "Size": entry.size,
+            "CreatedAt": entry.created.to_string(),
+            "LastUsedAt": entry.used.to_string(),
+            "UsageCount": entry.uses,
+        })
+    };
+    Ok(all.into_iter().map(record).collect())
 }

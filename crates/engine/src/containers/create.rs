@@ -31,7 +31,7 @@ async fn steps(
     operation: &mut Operation<Undoing>,
     mut spec: ContainerSpec,
 ) -> Result<Created> {
-    let warnings = validate::container(&spec, &world.options)?;
+    let warnings = validate::container(&mut spec, &world.options)?;
     by_id(world, &mut spec)?;
     validate::capabilities(&spec, world.capabilities)?;
     world.profiles.of(&spec, world.capabilities)?;

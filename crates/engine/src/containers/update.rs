@@ -71,8 +71,9 @@ pub(super) async fn update(
         Error::Conflict(format!("Cannot update container {}: {reason}", container.id))
     })?;
     validate::cpusets(&request.resources, &world.options)?;
-    let merged = merge(&new.spec.resources, request.resources);
-    let warnings = validate::resources(&merged)?;
+    let mut merged = merge(&new.spec.resources, request.resources);
+    let mut warnings = validate::unsupported_weights(&mut merged, &world.options);
+    warnings.extend(validate::resources(&merged)?);
     if let Some(policy) = request.restart {
         if new.spec.auto_remove && policy != RestartPolicy::No {
             // COMPAT: dockerd's text.

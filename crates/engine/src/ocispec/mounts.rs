@@ -16,39 +16,57 @@ const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
 pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let mut all = defaults(input);
     let covered = |target: &str| input.mounts.iter().any(|mount| mount.target == target);
-    all.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
-    for (target, source) in [
+    // COMPAT: who brings a `/dev` brings what belongs below it.
+    let own_dev = covered("/dev");
+    all.retain(|mount| {
+        let target = mount["destination"].as_str().unwrap_or_default();
+        !covered(target) && !(own_dev && target.starts_with("/dev/"))
+    });
+    let mut own = files(input);
+    own.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
+    own.extend(init(input)?);
+    own.extend(input.mounts.iter().map(|mount| user_mount(input, mount)));
+    // ORDER: a parent must be mounted before what lies below it, also the user's `/etc` before our files in it.
+    own.sort_by_key(|mount| mount["destination"].as_str().map_or(0, depth));
+    all.append(&mut own);
+    Ok(Value::Array(all))
+}
+
+/// The files that we write for the container.
+fn files(input: &Input<'_>) -> Vec<Value> {
+    let options = if input.spec.storage.read_only {
+        json!(["rbind", "ro", "rprivate"])
+    } else {
+        json!(["rbind", "rprivate"])
+    };
+    let all = [
         ("/etc/resolv.conf", &input.files.resolv_conf),
         ("/etc/hostname", &input.files.hostname),
         ("/etc/hosts", &input.files.hosts),
-    ] {
-        if !source.as_os_str().is_empty() && !covered(target) {
-            let options = if input.spec.storage.read_only {
-                json!(["rbind", "ro", "rprivate"])
-            } else {
-                json!(["rbind", "rprivate"])
-            };
-            all.push(json!({
-                "destination": target, "type": "bind", "source": source, "options": options,
-            }));
-        }
+    ];
+    let given = all.into_iter().filter(|(_, source)| !source.as_os_str().is_empty());
+    given
+        .map(|(target, source)| {
+            json!({ "destination": target, "type": "bind", "source": source, "options": options })
+        })
+        .collect()
+}
+
+fn init(input: &Input<'_>) -> Result<Option<Value>> {
+    if !input.init() {
+        return Ok(None);
     }
-    if input.init() {
-        let Some(binary) = &input.host.init_binary else {
-            return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
-        };
-        all.push(json!({
-            "destination": INIT_PATH, "type": "bind", "source": binary,
-            "options": ["bind", "ro", "rprivate"],
-        }));
-    }
-    let mut own: Vec<&MountPoint> = input.mounts.iter().collect();
-    // ORDER: a parent must be mounted before what lies below it.
-    own.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
-    for mount in own {
-        all.push(user_mount(input, mount));
-    }
-    Ok(Value::Array(all))
+    let Some(binary) = &input.host.init_binary else {
+        return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
+    };
+    Ok(Some(json!({
+        "destination": INIT_PATH, "type": "bind", "source": binary,
+        "options": ["bind", "ro", "rprivate"],
+    })))
+}
+
+fn depth(target: &str) -> usize {
+    target.trim_end_matches('/').matches('/').count()
 }
 
 fn defaults(input: &Input<'_>) -> Vec<Value> {

@@ -7,11 +7,15 @@ use std::sync::PoisonError;
 use rorqual_core::ContainerId;
 use rorqual_sys::net;
 
-use super::{BridgeNetwork, Inner, State, holding, join, lock};
+use super::holding::{self, Families};
+use super::{BridgeNetwork, Inner, State, join, lock};
 use crate::book::Attached;
+use crate::design::EndpointOptions;
 use crate::files::{self, HostSide};
+use crate::firewall::{BridgePolicy, Opened};
 use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::names::random;
+use crate::ports::runs;
 use crate::warm::{self, WarmPool};
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PublishedPort, Sandbox,
@@ -38,19 +42,23 @@ impl Inner {
     ) -> Result<Vec<(NetworkRecord, &'a EndpointRequest)>, Error> {
         let mut state = lock(&self.state);
         let plan = state.book.plan(attach)?;
-        // COMPAT: nothing is published without a way out.
+        // COMPAT: nothing is published without a way out, nor without a bridge.
         let way_out = way_out(&plan);
-        let wanted = if way_out.is_some() { &attach.ports } else { &[][..] };
-        let bridge = way_out.and_then(|network| state.bridges.get(&network.id));
-        let publish_on = bridge.and_then(|bridge| bridge.publish_on);
-        let ipv6 = plan.iter().any(|(network, _)| network.ipv6 && !network.internal);
-        let owner = attach.container;
-        let ports = self.reserve_ports(&mut state, (owner, wanted), publish_on, ipv6)?;
+        let network = way_out.and_then(|network| state.bridges.get(&network.id)).cloned();
+        let bridge = network.as_ref().and_then(|network| Some((network.policy.as_ref()?, network)));
+        let mut taken = Taken::default();
+        if let Some(((policy, network), record)) = bridge.zip(way_out) {
+            let families = (record.ipv4, record.ipv6);
+            let wanted = (attach.container, attach.ports.as_slice());
+            taken = self.reserve_ports(&mut state, wanted, (policy, network), families)?;
+        }
+        let Taken { ports, opened } = taken;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
             endpoints: Vec::new(),
             ports,
+            opened,
             directory: attach.directory.clone(),
             links: Vec::new(),
             // The ports are kept as they were published, and once.
@@ -65,21 +73,29 @@ impl Inner {
         &self,
         state: &mut State,
         (owner, wanted): (ContainerId, &[PublishedPort]),
-        publish_on: Option<IpAddr>,
-        ipv6: bool,
-    ) -> Result<Vec<PublishedPort>, Error> {
+        (policy, network): (&BridgePolicy, &BridgeNetwork),
+        (ipv4, ipv6): (bool, bool),
+    ) -> Result<Taken, Error> {
         if !wanted.is_empty() && self.firewall.is_none() {
             return Err(Error::Unsupported(
                 "ports cannot be published while the firewall is switched off".to_owned(),
             ));
         }
         let placed = wanted.iter().map(|port| {
-            let host_ip = port.host_ip.or(publish_on);
+            let host_ip = port.host_ip.or(network.publish_on);
             PublishedPort { host_ip, ..port.clone() }
         });
         let placed = placed.collect::<Vec<_>>();
         placed.iter().try_for_each(|port| check_port(port, ipv6))?;
-        state.ports.acquire(owner, &placed, |run| holding::hold(run, ipv6))
+        let (translates4, translates6) = policy.translates();
+        let families = Families { v4: ipv4 && translates4, v6: ipv6 && translates6 };
+        let open = policy.opens();
+        let opened = if open == (false, false) { Vec::new() } else { opened(&placed) };
+        // Where nothing is translated, no port of the host is asked for.
+        let leads = |port: &&PublishedPort| !families.of(port.host_ip).is_none();
+        let led = placed.iter().filter(leads).cloned().collect::<Vec<_>>();
+        let ports = state.ports.acquire(owner, &led, |run| holding::hold(run, families))?;
+        Ok(Taken { ports, opened })
     }
 
     /// Makes what was decided real.
@@ -106,16 +122,31 @@ impl Inner {
         let files = self.write_files(attach, &attached.endpoints)?;
         // ORDER: on disk before the container can run, so that a new daemon knows whose link this is.
         self.records.save(&attach.container, &attached)?;
-        for link in &attached.links {
+        for link in attached.links.iter().filter(|link| !link.is_empty()) {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
-            let target = join::target(&attached.endpoints);
-            lock(firewall).publish(attach.container, &attached.ports, target)?;
+            let published = join::published(&lock(&self.state).bridges, &attached);
+            lock(firewall).publish(attach.container, published)?;
         }
-        let (endpoints, ports) = (attached.endpoints, attached.ports);
-        Ok(Sandbox { namespace, endpoints, ports, files, warnings: Vec::new() })
+        let ports = self.shown_ports(&attached);
+        let warnings = unpublished(attach, plan, &attached);
+        Ok(Sandbox { namespace, endpoints: attached.endpoints, ports, files, warnings })
+    }
+
+    /// Lists published ports with the addresses that they are reached at.
+    fn shown_ports(&self, attached: &Attached) -> Vec<PublishedPort> {
+        let to = join::target(&lock(&self.state).bridges, &attached.endpoints);
+        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
+        let each = attached.ports.iter().flat_map(|port| {
+            let on = match port.host_ip {
+                Some(address) => vec![address],
+                None => families.of(None).addresses(),
+            };
+            on.into_iter().map(|address| PublishedPort { host_ip: Some(address), ..port.clone() })
+        });
+        each.collect()
     }
 
     /// Makes a namespace with all its links and routes.
@@ -126,15 +157,16 @@ impl Inner {
     ) -> Result<OwnedFd, Error> {
         let [first, others @ ..] = plan else { return warm::lonely() };
         let bridge = self.bridge_of(&first.0)?;
+        let plain = EndpointOptions::read(&first.1.options)?.is_plain();
         let (namespace, others) = match &bridge.pool {
-            Some(pool) => {
+            Some(pool) if plain && first.1.link_local.is_empty() => {
                 let namespace = self.take_warm(container, &bridge, pool, first)?;
                 if others.is_empty() {
                     return Ok(namespace);
                 }
                 (namespace, others)
             }
-            None => (warm::lonely()?, plan),
+            _ => (warm::lonely()?, plan),
         };
         for (network, request) in others {
             self.join(container, namespace.as_fd(), network, request)?;
@@ -170,9 +202,12 @@ impl Inner {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: request.gateway_priority,
+            direct: false,
+            links: request.links.clone(),
         };
         // ORDER: noted before anything can fail, so that `detach` takes it back.
-        self.note(container, endpoint, prepared.link.clone(), bridge)?;
+        let namespace = prepared.namespace.as_fd();
+        self.note(container, namespace, endpoint, prepared.link.clone(), bridge)?;
         if let Some(mac) = mac {
             prepared.set_mac(mac)?;
         }
@@ -238,6 +273,47 @@ fn way_out<'a>(plan: &'a [(NetworkRecord, &EndpointRequest)]) -> Option<&'a Netw
         of_b.gateway_priority.cmp(&of_a.gateway_priority).then_with(|| a.name.cmp(&b.name))
     });
     best.map(|(network, _)| network)
+}
+
+/// What an attachment has of ports.
+#[derive(Default)]
+struct Taken {
+    /// Of the host, each with a single port.
+    ports: Vec<PublishedPort>,
+    /// Of the container, open to who addresses it.
+    opened: Vec<Opened>,
+}
+
+/// Puts the ports inside together that are open to all. One that is for the host alone is not.
+fn opened(ports: &[PublishedPort]) -> Vec<Opened> {
+    let outward = ports.iter().filter(|port| !port.host_ip.is_some_and(|ip| ip.is_loopback()));
+    let inside = outward.map(|port| PublishedPort {
+        host_ip: None,
+        host: (port.container, port.container),
+        ..port.clone()
+    });
+    let mut inside = inside.collect::<Vec<_>>();
+    inside.sort();
+    inside.dedup();
+    runs(inside.iter()).iter().map(|run| (run.protocol, run.host, run.last)).collect()
+}
+
+/// Says so when ports that were asked for are not published.
+fn unpublished(
+    attach: &Attach,
+    plan: &[(NetworkRecord, &EndpointRequest)],
+    attached: &Attached,
+) -> Vec<String> {
+    let nothing = attached.ports.is_empty() && attached.opened.is_empty();
+    match way_out(plan) {
+        Some(network) if nothing && !attach.ports.is_empty() && network.driver != "bridge" => {
+            vec![format!(
+                "no port is published: network {} is reached directly, as its driver is {}",
+                network.name, network.driver
+            )]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {

@@ -17,13 +17,38 @@ use crate::ports::{Refusal, Run};
 /// LIMIT: ports of one run that are held by sockets, some 4 KiB of the kernel's memory each.
 const HELD_BY_SOCKETS: usize = 16;
 
-/// Where a run is published: in each family, all addresses or a single one.
-fn addresses(run: &Run, ipv6: bool) -> Vec<IpAddr> {
-    match run.host_ip {
-        Some(address) => vec![address],
-        None if ipv6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        None => vec![Ipv4Addr::UNSPECIFIED.into()],
+/// The families that ports of the host lead to a container in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Families {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+impl Families {
+    /// Those that a port on this address is reached in.
+    pub(super) const fn of(self, address: Option<IpAddr>) -> Self {
+        match address {
+            None => self,
+            Some(IpAddr::V4(_)) => Self { v6: false, ..self },
+            Some(IpAddr::V6(_)) => Self { v4: false, ..self },
+        }
     }
+
+    pub(super) const fn is_none(self) -> bool {
+        !self.v4 && !self.v6
+    }
+
+    /// All addresses of each.
+    pub(super) fn addresses(self) -> Vec<IpAddr> {
+        let v4 = self.v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let v6 = self.v6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        v4.into_iter().chain(v6).collect()
+    }
+}
+
+/// Where a run is published: in each family, all addresses or a single one.
+fn addresses(run: &Run, families: Families) -> Vec<IpAddr> {
+    run.host_ip.map_or_else(|| families.addresses(), |address| vec![address])
 }
 
 /// Tells whether ports are only looked up.
@@ -32,8 +57,8 @@ pub(super) fn is_long(run: &Run) -> bool {
 }
 
 /// Keeps other programs of the host away from ports, in each family that they are published in.
-pub(super) fn hold(run: &Run, ipv6: bool) -> Result<Vec<OwnedFd>, Refusal> {
-    let addresses = addresses(run, ipv6);
+pub(super) fn hold(run: &Run, families: Families) -> Result<Vec<OwnedFd>, Refusal> {
+    let addresses = addresses(run, families);
     // Of a long run the first port is held all the same, which also shows whether the address is the host's.
     let held = if is_long(run) { run.host } else { run.last };
     if is_long(run) {
@@ -80,7 +105,8 @@ fn taken(run: &Run, addresses: &[IpAddr]) -> io::Result<Option<u16>> {
 pub(super) fn shadowed(run: &Run) -> Option<u16> {
     // The first one is ours.
     let rest = Run { host: run.host + 1, container: run.container + 1, ..run.clone() };
-    taken(&rest, &addresses(run, false)).ok().flatten()
+    let all = Families { v4: true, v6: false };
+    taken(&rest, &addresses(run, all)).ok().flatten()
 }
 
 const fn transport(protocol: PortProtocol) -> Transport {

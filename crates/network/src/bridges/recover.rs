@@ -9,13 +9,14 @@ use std::sync::Mutex;
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 
-use super::{Inner, State, holding, join, lock};
+use super::holding::{self, Families};
+use super::{Inner, State, join, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
 use crate::firewall::Published;
 use crate::ipam::{Pools, mac_text};
 use crate::names::{Tag, random};
-use crate::ports::{Run, runs};
+use crate::ports::Run;
 use crate::warm;
 use crate::{Endpoint, Error, SandboxKind};
 
@@ -77,8 +78,9 @@ pub(super) fn retake_addresses(book: &Book, network: &NetworkId, addresses: &Mut
 pub(super) fn retake_ports(state: &mut State) {
     for (id, attached) in &state.book.attached {
         // The firewall still leads them to the container, so they are held with or without a socket.
-        let ipv6 = join::target(&attached.endpoints).ipv6.is_some();
-        let hold = |run: &Run| Ok(holding::hold(run, ipv6).unwrap_or_default());
+        let to = join::target(&state.bridges, &attached.endpoints);
+        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
+        let hold = |run: &Run| Ok(holding::hold(run, families).unwrap_or_default());
         if let Err(error) = state.ports.acquire(*id, &attached.ports, hold) {
             tracing::warn!(container = id.short(), %error, "published ports not retaken");
         }
@@ -86,13 +88,10 @@ pub(super) fn retake_ports(state: &mut State) {
 }
 
 /// Lists recorded ports with the addresses they lead to.
-pub(super) fn published(book: &Book) -> Vec<(ContainerId, Published)> {
-    let with_ports = book.attached.iter().filter(|(_, attached)| !attached.ports.is_empty());
-    let each = with_ports.map(|(id, attached)| {
-        let to = join::target(&attached.endpoints);
-        (*id, Published { runs: runs(attached.ports.iter()), to })
-    });
-    each.collect()
+pub(super) fn published(state: &State) -> Vec<(ContainerId, Published)> {
+    let all = state.book.attached.iter();
+    let with_ports = all.filter(|(_, one)| !one.ports.is_empty() || !one.opened.is_empty());
+    with_ports.map(|(id, one)| (*id, join::published(&state.bridges, one))).collect()
 }
 
 impl Inner {
@@ -145,6 +144,7 @@ impl Inner {
             kind: SandboxKind::Own(Vec::new()),
             endpoints: endpoint.into_iter().collect(),
             ports: Vec::new(),
+            opened: Vec::new(),
             directory: std::path::PathBuf::new(),
             links: found.into_iter().map(|link| link.name).collect(),
             request: None,
@@ -153,9 +153,11 @@ impl Inner {
     }
 
     fn recognise(&self, inside: &Link, address: Ipv4Addr, prefix: u8) -> Option<Endpoint> {
-        let of_default = |subnet: crate::Cidr4| subnet.contains(address);
-        let bridge =
-            self.bridge.as_ref().filter(|bridge| bridge.policy.subnet.is_some_and(of_default))?;
+        let of_default = |bridge: &&std::sync::Arc<super::BridgeNetwork>| {
+            let subnet = bridge.policy.as_ref().and_then(|policy| policy.subnet);
+            subnet.is_some_and(|subnet| subnet.contains(address))
+        };
+        let bridge = self.bridge.as_ref().filter(of_default)?;
         let network = lock(&self.state).book.find("bridge").ok()?.clone();
         Some(Endpoint {
             network: network.id,
@@ -169,6 +171,8 @@ impl Inner {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: 0,
+            direct: false,
+            links: Vec::new(),
         })
     }
 

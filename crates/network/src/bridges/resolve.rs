@@ -56,6 +56,11 @@ impl Inner {
                 network_name: endpoint.network_name.clone(),
                 names: names(container, attached, endpoint),
                 addresses: v4.into_iter().chain(v6).collect(),
+                links: endpoint
+                    .links
+                    .iter()
+                    .map(|(of, alias)| (alias.clone(), of.clone()))
+                    .collect(),
                 subnets: subnets.map(|subnet| subnet.subnet.clone()).collect(),
             }
         };

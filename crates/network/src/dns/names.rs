@@ -110,7 +110,13 @@ impl Names {
                 let bare = name.strip_suffix(&network)?.strip_suffix('.')?;
                 in_network(&place.network, bare)
             };
-            if let Some(found) = in_network(&place.network, name).or_else(suffixed) {
+            let linked = || {
+                let link =
+                    place.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name))?;
+                in_network(&place.network, &link.1.to_ascii_lowercase())
+            };
+            let found = in_network(&place.network, name).or_else(suffixed).or_else(linked);
+            if let Some(found) = found {
                 all.get_or_insert_default().extend(found);
             }
         }

@@ -33,6 +33,9 @@ pub(crate) struct Place {
     pub(crate) names: Vec<String>,
     /// Its addresses there.
     pub(crate) addresses: Vec<IpAddr>,
+    /// `(alias, name)`: names that this container alone has for others.
+    #[serde(default)]
+    pub(crate) links: Vec<(String, String)>,
     /// The network's subnets.
     pub(crate) subnets: Vec<String>,
 }

@@ -12,6 +12,8 @@ use rorqual_sys::nft::{
     Set, Transaction, Verdict,
 };
 
+use crate::design::GatewayMode;
+
 use super::{BridgePolicy, Router};
 
 /// The maps of published ports of one family.
@@ -56,6 +58,20 @@ pub(super) const MAPS6: Maps = {
         all_ranges: published("published6-ranges", ALL, &[DataType::Ipv6], true),
         one_ranges: published("published6-ranges-on", ONE, &[DataType::Ipv6], true),
     }
+};
+/// Ports of containers that may be addressed directly.
+pub(super) const OPEN: Set<'_> = Set {
+    name: "open",
+    key: &[DataType::Ipv4, DataType::Protocol, DataType::Port],
+    to: None,
+    interval: true,
+};
+/// The same for IPv6.
+pub(super) const OPEN6: Set<'_> = Set {
+    name: "open6",
+    key: &[DataType::Ipv6, DataType::Protocol, DataType::Port],
+    to: None,
+    interval: true,
 };
 /// Our bridges.
 const BRIDGES: Set<'_> =
@@ -166,7 +182,7 @@ pub(super) fn put_skeleton(
     for Maps { all: any, one, all_ranges, one_ranges } in [MAPS4, MAPS6] {
         [any, one, all_ranges, one_ranges].iter().for_each(|map| all.add_set(table, map));
     }
-    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER] {
+    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER, OPEN, OPEN6] {
         all.add_set(table, &set);
     }
     for bridge in bridges {
@@ -188,29 +204,16 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
         }
     };
     let from_elsewhere = || interface(Meta::InputName, Compare::NotEqual, name);
-    add(&guard, &[[from_elsewhere(), verdict(Verdict::Drop)].concat()]);
-
-    let to_elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
-    let masquerade = || vec![Expression::Masquerade];
-    // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
-    let back_in = interface(Meta::OutputName, Compare::Equal, name);
-    let mut leaving = vec![[back_in, translated(), masquerade()].concat()];
-    if bridge.masquerade && !bridge.internal {
-        leaving.push([to_elsewhere, masquerade()].concat());
-    }
-    add(&leave, &leaving);
-
-    let mut entering = Vec::new();
-    if !bridge.internal {
-        entering.push([answers(), verdict(Verdict::Accept)].concat());
-        entering.push([translated(), verdict(Verdict::Accept)].concat());
-    }
-    if bridge.icc {
-        let neighbour = interface(Meta::InputName, Compare::Equal, name);
-        entering.push([neighbour, verdict(Verdict::Accept)].concat());
-    }
-    entering.push(verdict(Verdict::Drop));
-    add(&enter, &entering);
+    let trusted = bridge.trusted.iter().filter(|_| !bridge.internal);
+    let mut guarding = trusted
+        .map(|by| {
+            [interface(Meta::InputName, Compare::Equal, by), verdict(Verdict::Return)].concat()
+        })
+        .collect::<Vec<_>>();
+    guarding.push([from_elsewhere(), verdict(Verdict::Drop)].concat());
+    add(&guard, &guarding);
+    add(&leave, &leaving(bridge));
+    add(&enter, &entering(bridge));
 
     let jump = |to: &str| ElementData::Verdict(Verdict::Jump(to.to_owned()));
     let range = |first: Vec<u8>, behind: Option<Vec<u8>>, to: &str| {
@@ -218,16 +221,23 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
         let end = behind.map(Element::end);
         [Some(Element::new(first, jump(to))), end].into_iter().flatten().collect::<Vec<_>>()
     };
+    // Who is reached directly is not guarded.
+    let guarded =
+        |mode| bridge.internal || matches!(mode, GatewayMode::Nat | GatewayMode::Isolated);
     if let Some(subnet) = bridge.subnet {
         let first = subnet.first().octets().to_vec();
         let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
-        all.add_elements(table, GUARD.name, &range(first.clone(), behind.clone(), &guard));
+        if guarded(bridge.mode4) {
+            all.add_elements(table, GUARD.name, &range(first.clone(), behind.clone(), &guard));
+        }
         all.add_elements(table, LEAVE.name, &range(first, behind, &leave));
     }
     if let Some(subnet) = bridge.subnet6 {
         let first = subnet.first().octets().to_vec();
         let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
-        all.add_elements(table, GUARD6.name, &range(first.clone(), behind.clone(), &guard));
+        if guarded(bridge.mode6) {
+            all.add_elements(table, GUARD6.name, &range(first.clone(), behind.clone(), &guard));
+        }
         all.add_elements(table, LEAVE6.name, &range(first, behind, &leave));
     }
     if bridge.internal {
@@ -242,6 +252,90 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
     let entrance = Element::new(key.clone(), jump(&enter));
     all.add_elements(table, ENTER.name, &[entrance]);
     all.add_elements(table, BRIDGES.name, &[Element::new(key, ElementData::None)]);
+}
+
+/// How packets of a bridge's containers leave.
+fn leaving<'a>(bridge: &BridgePolicy) -> Vec<Rule<'a>> {
+    let name = bridge.name.as_str();
+    let (back_in, elsewhere) = (Compare::Equal, Compare::NotEqual);
+    let going = |how| interface(Meta::OutputName, how, name);
+    // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
+    let mut rules = vec![[going(back_in), translated(), vec![Expression::Masquerade]].concat()];
+    if !bridge.masquerade || bridge.internal {
+        return rules;
+    }
+    let (translates4, translates6) = bridge.translates();
+    let source = |address: Vec<u8>, ipv6| {
+        vec![Expression::Load(1, address), Expression::SourceNat { address: 1, ipv6 }]
+    };
+    if translates4 {
+        let own = bridge.leave_as.0.map(|own| source(own.octets().to_vec(), false));
+        let how = own.unwrap_or_else(|| vec![Expression::Masquerade]);
+        rules.push([ipv4(), going(elsewhere), how].concat());
+    }
+    if translates6 {
+        let own = bridge.leave_as.1.map(|own| source(own.octets().to_vec(), true));
+        let how = own.unwrap_or_else(|| vec![Expression::Masquerade]);
+        rules.push([ipv6(), going(elsewhere), how].concat());
+    }
+    rules
+}
+
+/// What may be forwarded into a bridge.
+fn entering<'a>(bridge: &BridgePolicy) -> Vec<Rule<'a>> {
+    let accept = || verdict(Verdict::Accept);
+    let mut rules = Vec::new();
+    if !bridge.internal {
+        rules.push([answers(), accept()].concat());
+        rules.push([translated(), accept()].concat());
+    }
+    if bridge.icc {
+        let neighbour = interface(Meta::InputName, Compare::Equal, &bridge.name);
+        rules.push([neighbour, accept()].concat());
+    }
+    if !bridge.internal {
+        let (opens4, opens6) = bridge.opens();
+        rules.extend(open_directly(ipv4(), (bridge.mode4, opens4), false));
+        rules.extend(open_directly(ipv6(), (bridge.mode6, opens6), true));
+    }
+    rules.push(verdict(Verdict::Drop));
+    rules
+}
+
+/// What may enter a bridge without translation.
+fn open_directly<'a>(
+    family: Rule<'a>,
+    (mode, opens): (GatewayMode, bool),
+    ipv6: bool,
+) -> Vec<Rule<'a>> {
+    let accept = || verdict(Verdict::Accept);
+    if mode == GatewayMode::NatUnprotected {
+        return vec![[family, accept()].concat()];
+    }
+    let mut rules = Vec::new();
+    if mode == GatewayMode::Routed {
+        // ICMP or ICMPv6: who is routed to can be looked for.
+        let control = vec![
+            Expression::Meta(Meta::TransportProtocol, 1),
+            Expression::Compare(1, Compare::Equal, vec![if ipv6 { 58 } else { 1 }]),
+        ];
+        rules.push([family.clone(), control, accept()].concat());
+    }
+    if opens {
+        let (set, at, length, first, next) = if ipv6 {
+            (OPEN6.name, DESTINATION6, 16, 1, 12)
+        } else {
+            (OPEN.name, DESTINATION, 4, 8, 9)
+        };
+        let open = vec![
+            Expression::Payload(PayloadBase::Network, at, length, first),
+            Expression::Meta(Meta::TransportProtocol, next),
+            Expression::Payload(PayloadBase::Transport, 2, 2, next + 1),
+            Expression::Lookup(set, 1, None),
+        ];
+        rules.push([family, open, accept()].concat());
+    }
+    rules
 }
 
 fn put_raw(all: &mut Transaction, table: &str) {
@@ -300,6 +394,13 @@ fn translations<'a>() -> Vec<(Rule<'a>, Rule<'a>)> {
 fn put_nat(all: &mut Transaction, table: &str) {
     for (chain, hook) in [("dnat", Hook::Prerouting), ("dnat-output", Hook::Output)] {
         all.add_chain(table, chain, Some(Base { kind: "nat", hook, priority: -100 }));
+        if hook == Hook::Prerouting {
+            // What comes from elsewhere for 127/8 is no business of ours: translated, the kernel would no longer see that it
+            // must not be.
+            let from_elsewhere = interface(Meta::InputName, Compare::NotEqual, "lo");
+            let stray = [ipv4(), address_in_loopback(DESTINATION), from_elsewhere].concat();
+            all.add_rule(table, chain, &[stray, verdict(Verdict::Accept)].concat());
+        }
         for translation in translations() {
             let to_this_host = vec![
                 Expression::DestinationKind(1),

@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod nested;
 mod networks;
+mod ports;
 mod remote;
 mod run;
 mod volumes;

@@ -14,7 +14,7 @@ use crate::request::{ApiRequest, Result, refuse};
 /// `POST /grpc`
 pub(super) async fn grpc(context: Arc<Context>, request: ApiRequest) -> Result {
     hijack(&request, move |connection| {
-        Box::pin(async move { context.builder.serve(connection).await })
+        Box::pin(async move { context.builds.serve(connection).await })
     })
 }
 
@@ -26,7 +26,7 @@ pub(super) async fn session(context: Arc<Context>, request: ApiRequest) -> Resul
     };
     hijack(&request, move |connection| {
         Box::pin(async move {
-            if let Err(error) = context.builder.sessions().run(connection, greeting).await {
+            if let Err(error) = context.builds.sessions().run(connection, greeting).await {
                 tracing::debug!(error = full_message(&error), "cannot serve a session");
             }
         })
