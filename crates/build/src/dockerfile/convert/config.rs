@@ -112,7 +112,7 @@ impl Converter<'_> {
         let platform = state.platform.clone().unwrap_or_else(|| self.target.clone());
         let env = state.env.clone();
         let ignore_cache = may_ignore_cache && state.mark.ignore_cache;
-        let text = self.shown(code, &env, self.lexer);
+        let text = Self::shown(code, &env, self.lexer);
         let name = self.numbered(scope.number, &text, &platform, Some(&env));
         let location = Some(scope.place.clone());
         self.draft.add(Vertex { op, name, platform, ignore_cache, location })
@@ -234,7 +234,8 @@ impl Converter<'_> {
                 // COMPAT: in the classic builder `ENV` wins over `ARG` wherever it stands.
                 let lines = state.image.config.env.iter().flatten();
                 let is_env = lines.into_iter().any(|line| env::split(line).0 == arg.name);
-                if !NOT_ENVIRONMENT.contains(&&*arg.name) && !(classic && is_env) {
+                let hidden = NOT_ENVIRONMENT.contains(&&*arg.name) || (classic && is_env);
+                if !hidden {
                     state.env.set(&arg.name, value);
                 }
             }

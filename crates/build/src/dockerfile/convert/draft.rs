@@ -62,7 +62,18 @@ impl Draft {
         Ok(Self { graph: Graph::default(), locals: Vec::new(), main })
     }
 
+    /// Adds a vertex; a source that is there already is not added again, for another platform or another use.
     pub(super) fn add(&mut self, vertex: Vertex) -> Result<Input, Error> {
+        if matches!(vertex.op, Op::Image(_) | Op::Git(_) | Op::Http(_)) {
+            let same = |(_, known): &(VertexId, &Vertex)| {
+                known.op == vertex.op
+                    && known.platform == vertex.platform
+                    && known.name == vertex.name
+            };
+            if let Some((id, _)) = self.graph.vertices().find(same) {
+                return Ok(Input::of(id));
+            }
+        }
         self.graph.add(vertex).map(Input::of)
     }
 

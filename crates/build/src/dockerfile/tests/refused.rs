@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn mistakes_are_named_where_they_are() {
     let table = [
         ("", "the Dockerfile cannot be empty"),
@@ -128,7 +129,10 @@ fn mistakes_are_named_where_they_are() {
             "FROM a\nRUN --mount=target=/x,sharing=locked z\n",
             "2: invalid cache sharing set for bind mount",
         ),
-        ("FROM a\nRUN --mount=target=/x,foo=1 z\n", "2: unexpected key 'foo' in 'foo=1' (did you mean from?)"),
+        (
+            "FROM a\nRUN --mount=target=/x,foo=1 z\n",
+            "2: unexpected key 'foo' in 'foo=1' (did you mean from?)",
+        ),
         (
             "FROM a\nRUN --mount=target=/x,size=1 z\n",
             "2: unexpected key 'size' for mount type 'bind'",
