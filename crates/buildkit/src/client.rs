@@ -346,9 +346,7 @@ impl Client {
         let answer = self.control.clone().listen_build_history(request).await;
         let mut stream = answer.map_err(|status| Failure::new(&status))?.into_inner();
         let mut builds = Vec::new();
-        while let Some(event) =
-            stream.message().await.map_err(|status| Failure::new(&status))?
-        {
+        while let Some(event) = stream.message().await.map_err(|status| Failure::new(&status))? {
             builds.extend(event.record.map(past_build));
         }
         Ok(builds)

@@ -190,12 +190,13 @@ impl Server {
         let exported = self.backend().export(&outcome, request, &job.scope).await;
         let mut told = exported.map_err(|error| status(&error, &job.scope.sources()))?;
         if is_question && !is_driven {
-            let facts = outcome.metadata.into_iter().filter(|(name, _)| {
-                name == "version" || name.starts_with("result.")
-            });
-            told.extend(facts.map(|(name, value)| {
-                (name, String::from_utf8_lossy(&value).into_owned())
-            }));
+            let facts = outcome
+                .metadata
+                .into_iter()
+                .filter(|(name, _)| name == "version" || name.starts_with("result."));
+            told.extend(
+                facts.map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())),
+            );
         }
         Ok(told)
     }
@@ -219,7 +220,8 @@ fn check(request: &control::SolveRequest) -> Result<(), Status> {
     if request.r#ref.is_empty() || request.r#ref.len() > 256 {
         return Err(Status::invalid_argument("a build needs a name of at most 256 characters"));
     }
-    let caches = request.cache.as_ref().map_or(0, |cache| cache.exports.len() + cache.imports.len());
+    let caches =
+        request.cache.as_ref().map_or(0, |cache| cache.exports.len() + cache.imports.len());
     if request.exporters.len() > MOST_EXPORTS || caches > MOST_EXPORTS {
         return Err(Status::invalid_argument(format!(
             "a build has more than {MOST_EXPORTS} outputs or caches"
@@ -293,7 +295,8 @@ impl Control for Server {
         let filters = request.into_inner().filter;
         let records = self.backend().usage().await.map_err(|error| failed(&error))?;
         let matches = crate::filter::compile(&filters)?;
-        let record = records.into_iter().filter(|record| matches(record)).map(usage_record).collect();
+        let record =
+            records.into_iter().filter(|record| matches(record)).map(usage_record).collect();
         Ok(Response::new(control::DiskUsageResponse { record }))
     }
 
@@ -422,13 +425,11 @@ impl Control for Server {
 impl Server {
     /// The news of a build that goes on or is over.
     pub(crate) async fn watch(&self, id: &str) -> Result<Answers<control::StatusResponse>, Status> {
-        let over = match self.jobs().find(id) {
-            Some(_) => None,
-            None => self.history().log(id),
-        };
-        let (log, scope) = match over {
-            Some(log) => (log, None),
-            None => {
+        let known = self.jobs().find(id);
+        let (log, scope) = match (known, self.history().log(id)) {
+            (Some(job), _) => (Arc::clone(&job.log), Some(job.scope.clone())),
+            (None, Some(log)) => (log, None),
+            (None, None) => {
                 let job = self.jobs().wait(id).await?;
                 (Arc::clone(&job.log), Some(job.scope.clone()))
             }

@@ -13,8 +13,8 @@ mod write;
 
 pub(crate) use local::{LocalTree, Selection};
 pub(crate) use receive::{Received, Receiver};
-pub use send::{SourceFile, SourceTree};
 pub(crate) use send::serve_tree;
+pub use send::{SourceFile, SourceTree};
 pub(crate) use write::DirectorySink;
 
 use rorqual_build::TreeEntry;

@@ -30,9 +30,7 @@ enum Wanted {
 }
 
 /// Makes a test of filters.
-pub(crate) fn compile(
-    filters: &[String],
-) -> Result<impl Fn(&CacheRecord) -> bool + use<>, Status> {
+pub(crate) fn compile(filters: &[String]) -> Result<impl Fn(&CacheRecord) -> bool + use<>, Status> {
     if filters.len() > MOST {
         return Err(Status::invalid_argument(format!("more than {MOST} filters")));
     }
@@ -59,8 +57,18 @@ fn parse(text: &str) -> Result<Wanted, Status> {
 }
 
 fn known(name: &str) -> Result<String, Status> {
-    let names =
-        ["id", "parent", "parents", "description", "inuse", "mutable", "immutable", "type", "shared", "private"];
+    let names = [
+        "id",
+        "parent",
+        "parents",
+        "description",
+        "inuse",
+        "mutable",
+        "immutable",
+        "type",
+        "shared",
+        "private",
+    ];
     if names.contains(&name) {
         return Ok(name.to_owned());
     }

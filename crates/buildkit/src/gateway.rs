@@ -362,9 +362,8 @@ impl LlbBridge for Server {
         let request = request.into_inner();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let location = request.info.as_ref().and_then(|info| {
-            let line = |position: Option<crate::wire::pb::Position>| {
-                u32::try_from(position?.line).ok()
-            };
+            let line =
+                |position: Option<crate::wire::pb::Position>| u32::try_from(position?.line).ok();
             let range = request.ranges.first()?;
             let first_line = line(range.start)?;
             Some(Location {

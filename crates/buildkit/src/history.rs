@@ -13,9 +13,12 @@ const MOST_RECORDS: usize = 50;
 /// LIMIT: events that a slow listener may lag behind.
 const LAG: usize = 256;
 
+/// LIMIT: builds whose output is kept, of at most some mebibytes each.
+const MOST_LOGS: usize = 10;
+
 struct Kept {
     record: BuildHistoryRecord,
-    log: Arc<ProgressLog>,
+    log: Option<Arc<ProgressLog>>,
 }
 
 /// All records.
@@ -34,7 +37,12 @@ impl History {
         let event = event(BuildHistoryEventType::Started, record.clone());
         let mut kept = self.lock();
         kept.retain(|kept| kept.record.r#ref != record.r#ref);
-        kept.push_back(Kept { record, log });
+        kept.push_back(Kept { record, log: Some(log) });
+        for old in kept.iter_mut().rev().skip(MOST_LOGS) {
+            if old.record.completed_at.is_some() {
+                old.log = None;
+            }
+        }
         while kept.len() > MOST_RECORDS {
             let over = |kept: &Kept| !kept.record.pinned && kept.record.completed_at.is_some();
             let position = kept.iter().position(over).unwrap_or(0);
@@ -79,7 +87,7 @@ impl History {
     /// The log of a build that may be over.
     pub(crate) fn log(&self, id: &str) -> Option<Arc<ProgressLog>> {
         let kept = self.lock();
-        kept.iter().find(|kept| kept.record.r#ref == id).map(|kept| Arc::clone(&kept.log))
+        kept.iter().find(|kept| kept.record.r#ref == id)?.log.clone()
     }
 
     /// What is there now, as events, and those that will come.
@@ -91,8 +99,7 @@ impl History {
         let kept = self.lock();
         let receiver = self.events.subscribe();
         let wanted = kept.iter().map(|kept| &kept.record).filter(|record| {
-            (id.is_empty() || record.r#ref == id)
-                && (!active_only || record.completed_at.is_none())
+            (id.is_empty() || record.r#ref == id) && (!active_only || record.completed_at.is_none())
         });
         let events = wanted.map(|record| {
             let kind = match record.completed_at {

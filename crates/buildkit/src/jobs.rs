@@ -1,7 +1,7 @@
 //! Builds that are going on. One call starts a build and waits for it; others, on the same connection or not, ask
 //! about it and drive it by its name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,10 +66,15 @@ impl Job {
     }
 }
 
+/// LIMIT: builds that are over and whose news can still be asked for: who asks may come late, as the question and the
+/// build are calls side by side.
+const MOST_ENDED: usize = 8;
+
 /// All builds.
 #[derive(Default)]
 pub(crate) struct Jobs {
     going: Mutex<HashMap<String, Arc<Job>>>,
+    ended: Mutex<VecDeque<Arc<Job>>>,
     began: Notify,
 }
 
@@ -83,6 +88,12 @@ impl Drop for Going {
     fn drop(&mut self) {
         self.job.scope.cancel.cancel();
         self.job.log.end();
+        let mut ended = self.jobs.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push_back(Arc::clone(&self.job));
+        if ended.len() > MOST_ENDED {
+            ended.pop_front();
+        }
+        drop(ended);
         self.jobs.lock().remove(&self.job.scope.id);
     }
 }
@@ -121,9 +132,13 @@ impl Jobs {
         found.map_err(|_| Status::not_found(format!("no such job {id}")))
     }
 
-    /// Returns a build that is going on now.
+    /// Returns a build that is going on now, or has just ended.
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Job>> {
-        self.lock().get(id).cloned()
+        let going = self.lock().get(id).cloned();
+        going.or_else(|| {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.iter().find(|job| job.scope.id == id).cloned()
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Job>>> {

@@ -32,8 +32,8 @@ pub use client::{
     BuildRequest, Client, CredentialSource, Lending, LogNews, News, OutputTarget, PastBuild,
     StatusNews, StreamTarget, VertexNews, WarningNews, new_id,
 };
-pub use filter::cache_filter;
 pub use files::{SourceFile, SourceTree};
+pub use filter::cache_filter;
 pub use server::{PlainBuild, Server};
 pub use session::{
     Credentials, Greeting, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY, RemoteSession, Sessions,

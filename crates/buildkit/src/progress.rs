@@ -13,7 +13,7 @@ use crate::wire::{Timestamp, control, pb};
 /// LIMIT: news that are kept of one build, in entries and in bytes of output. Who listens from the start gets all;
 /// who comes late, or is slower than that, misses the oldest output, never the state of a vertex.
 const MOST_NEWS: usize = 65_536;
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 4 << 20;
 /// LIMIT: what one message to a client has.
 const BATCH_NEWS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;

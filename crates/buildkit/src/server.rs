@@ -90,7 +90,8 @@ impl Server {
         &self,
         build: PlainBuild,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        let inline = control::CacheOptionsEntry { r#type: "inline".to_owned(), ..Default::default() };
+        let inline =
+            control::CacheOptionsEntry { r#type: "inline".to_owned(), ..Default::default() };
         let request = control::SolveRequest {
             r#ref: build.id,
             session: build.session,

@@ -76,15 +76,11 @@ impl Spooled {
 }
 
 /// `None` for what is no file, directory or link.
-fn tree_entry(
-    entry: &mut tar::Entry<'_, impl Read>,
-    path: &str,
-) -> io::Result<Option<TreeEntry>> {
+fn tree_entry(entry: &mut tar::Entry<'_, impl Read>, path: &str) -> io::Result<Option<TreeEntry>> {
     let mut xattrs = Vec::new();
     if let Some(extensions) = entry.pax_extensions()? {
         for extension in extensions.flatten() {
-            if let Some(name) = extension.key().ok().and_then(|k| k.strip_prefix("SCHILY.xattr."))
-            {
+            if let Some(name) = extension.key().ok().and_then(|k| k.strip_prefix("SCHILY.xattr.")) {
                 xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
             }
         }
@@ -108,7 +104,9 @@ fn tree_entry(
         uid: header.uid().ok().and_then(|uid| u32::try_from(uid).ok()).unwrap_or_default(),
         gid: header.gid().ok().and_then(|gid| u32::try_from(gid).ok()).unwrap_or_default(),
         size: entry.size(),
-        mtime: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default().saturating_mul(1_000_000_000),
+        mtime: i64::try_from(header.mtime().unwrap_or_default())
+            .unwrap_or_default()
+            .saturating_mul(1_000_000_000),
         link: if is_hard { link.trim_start_matches(['.', '/']).to_owned() } else { link },
         device: (
             header.device_major().ok().flatten().unwrap_or_default(),

@@ -72,16 +72,15 @@ impl Caller {
     pub(crate) async fn new(
         io: impl Duplex,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), hyper::Error> {
-        let (sender, connection) =
-            hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(4 * WINDOW)
-                .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE_PATIENCE)
-                .keep_alive_while_idle(true)
-                .handshake(TokioIo::new(io))
-                .await?;
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_PATIENCE)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(io))
+            .await?;
         Ok((Self { sender }, connection))
     }
 }

@@ -105,9 +105,7 @@ fn values(metadata: &MetadataMap, name: &str) -> Vec<String> {
         .get(format!("{name}-encoded"))
         .is_some_and(|flag| matches!(flag.as_bytes(), b"1" | b"true"));
     let values = metadata.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values
-        .map(|value| if is_encoded { percent::decode(value) } else { value.to_owned() })
-        .collect()
+    values.map(|value| if is_encoded { percent::decode(value) } else { value.to_owned() }).collect()
 }
 
 /// Passes packets of a call on as a channel.
@@ -303,7 +301,10 @@ impl ssh::ssh_server::Ssh for Lender {
         let id = values(request.metadata(), "buildkit.ssh.id").into_iter().next();
         let path = self.agent(&id.unwrap_or_default())?.to_owned();
         let socket = tokio::net::UnixStream::connect(&path).await.map_err(|error| {
-            Status::unavailable(format!("cannot reach the ssh agent at {}: {error}", path.display()))
+            Status::unavailable(format!(
+                "cannot reach the ssh agent at {}: {error}",
+                path.display()
+            ))
         })?;
         let (mut from, mut to) = socket.into_split();
         let mut incoming = request.into_inner();

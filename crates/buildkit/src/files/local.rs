@@ -68,16 +68,18 @@ impl LocalTree {
                 include.extend(followed);
             }
         }
-        let filter = TreeFilter::new(&include, &selection.exclude).map_err(|error| {
-            Error::Invalid { message: error.to_string(), location: None }
-        })?;
+        let filter = TreeFilter::new(&include, &selection.exclude)
+            .map_err(|error| Error::Invalid { message: error.to_string(), location: None })?;
         Ok(Self { root, path: path.to_owned(), filter })
     }
 
     fn walk_dir(&self, dir: &Dir, at: &mut Walk<'_>, state: &DirState) -> Result<(), Error> {
         if at.waiting.len() + at.depth > DEEPEST {
             return Err(Error::Invalid {
-                message: format!("{} has more than {DEEPEST} levels of directories", self.path.display()),
+                message: format!(
+                    "{} has more than {DEEPEST} levels of directories",
+                    self.path.display()
+                ),
                 location: None,
             });
         }
@@ -101,12 +103,14 @@ impl LocalTree {
                 continue;
             }
             // What goes away while the directory is read was never there.
-            let Some(stat) = dir.find(&entry.name).map_err(|error| fail(&entry.name, error))? else {
+            let Some(stat) = dir.find(&entry.name).map_err(|error| fail(&entry.name, error))?
+            else {
                 continue;
             };
             let mut tree_entry = describe(&path, &stat);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                let target = dir.read_link(&entry.name).map_err(|error| fail(&entry.name, error))?;
+                let target =
+                    dir.read_link(&entry.name).map_err(|error| fail(&entry.name, error))?;
                 tree_entry.link = target.to_string_lossy().into_owned();
             }
             // Sockets have no meaning anywhere else.
@@ -161,7 +165,10 @@ fn describe(path: &str, stat: &rustix::fs::Stat) -> TreeEntry {
         uid: 0,
         gid: 0,
         size: if kind == FileType::RegularFile { stat.st_size as u64 } else { 0 },
-        mtime: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
+        mtime: stat
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add(stat.st_mtime_nsec as i64),
         link: String::new(),
         device: (0, 0),
         xattrs: Vec::new(),
@@ -216,8 +223,18 @@ mod tests {
     #[test]
     fn all_of_it_in_order() {
         let all = [
-            "a", "a/b", "a/b/c.txt", "a/b/d.rs", "a-b", "link", "node_modules", "node_modules/x",
-            "node_modules/x/y", "z", "z/drop", "z/keep",
+            "a",
+            "a/b",
+            "a/b/c.txt",
+            "a/b/d.rs",
+            "a-b",
+            "link",
+            "node_modules",
+            "node_modules/x",
+            "node_modules/x/y",
+            "z",
+            "z/drop",
+            "z/keep",
         ];
         assert_eq!(walked(Selection::default()), all);
     }

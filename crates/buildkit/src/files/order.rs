@@ -69,7 +69,9 @@ impl Order {
             }
             _ if !self.files.contains(entry.link.as_str()) => {
                 let link = &entry.link;
-                return Err(invalid(format!("{path:?} repeats {link:?}, which did not come before it")));
+                return Err(invalid(format!(
+                    "{path:?} repeats {link:?}, which did not come before it"
+                )));
             }
             _ => {}
         }

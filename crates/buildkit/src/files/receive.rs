@@ -99,7 +99,9 @@ impl Receiver {
 
     fn content(&mut self, id: u32, bytes: &[u8]) -> Result<Received, Error> {
         let Some(open) = self.open.get_mut(&id) else {
-            return Err(invalid(format!("the client sent content of file {id}, which nobody wanted")));
+            return Err(invalid(format!(
+                "the client sent content of file {id}, which nobody wanted"
+            )));
         };
         let Some(sink) = self.sink.as_mut() else { return Err(Error::Cancelled) };
         if bytes.is_empty() {

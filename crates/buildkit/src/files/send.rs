@@ -93,8 +93,7 @@ fn asked_for(packet: &Packet, announced: &Announced) -> Result<Option<(u32, Stri
     let invalid = |message: String| Error::Invalid { message, location: None };
     match PacketType::try_from(packet.r#type) {
         Ok(PacketType::PacketReq) => {
-            let path =
-                announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&packet.id);
+            let path = announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&packet.id);
             let wrong = || invalid(format!("invalid file id {}", packet.id));
             Ok(Some((packet.id, path.ok_or_else(wrong)?)))
         }
@@ -107,7 +106,11 @@ fn asked_for(packet: &Packet, announced: &Announced) -> Result<Option<(u32, Stri
     }
 }
 
-fn announce(tree: &dyn SourceTree, announced: &Announced, outgoing: &Outgoing) -> Result<(), Error> {
+fn announce(
+    tree: &dyn SourceTree,
+    announced: &Announced,
+    outgoing: &Outgoing,
+) -> Result<(), Error> {
     let mut next = 0;
     tree.walk(&mut |entry| {
         if entry.mode & 0o170_000 == 0o100_000 {
@@ -139,12 +142,7 @@ async fn send_files(
     }
 }
 
-fn send_file(
-    tree: &dyn SourceTree,
-    id: u32,
-    path: &str,
-    outgoing: &Outgoing,
-) -> Result<(), Error> {
+fn send_file(tree: &dyn SourceTree, id: u32, path: &str, outgoing: &Outgoing) -> Result<(), Error> {
     let r#type = PacketType::PacketData as i32;
     if let Some(mut file) = tree.open(path)? {
         loop {

@@ -20,7 +20,11 @@ pub(crate) struct DirectorySink {
 }
 
 fn failed(path: &str, source: std::io::Error) -> Error {
-    Error::Other { action: format!("write {path:?}"), kind: ErrorKind::Internal, source: source.into() }
+    Error::Other {
+        action: format!("write {path:?}"),
+        kind: ErrorKind::Internal,
+        source: source.into(),
+    }
 }
 
 impl DirectorySink {

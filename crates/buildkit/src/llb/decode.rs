@@ -36,7 +36,11 @@ type States = HashMap<(String, i64), Input>;
 /// Translates a definition.
 pub(crate) fn decode(definition: &pb::Definition) -> Result<Decoded, Error> {
     let Some((last, rest)) = definition.def.split_last() else {
-        return Ok(Decoded { graph: Graph::default(), result: Input::Scratch, sources: Vec::new() });
+        return Ok(Decoded {
+            graph: Graph::default(),
+            result: Input::Scratch,
+            sources: Vec::new(),
+        });
     };
     if rest.len() > MOST_OPS {
         return Err(invalid(format!("the definition has more than {MOST_OPS} operations")));
@@ -47,8 +51,7 @@ pub(crate) fn decode(definition: &pb::Definition) -> Result<Decoded, Error> {
     };
     let nodes = rest.iter().map(|bytes| node(bytes)).collect::<Result<Vec<_>, _>>()?;
     let order = inputs_first(&nodes, &wanted.digest)?;
-    let mut decoder =
-        Decoder { definition, graph: Graph::default(), states: States::new() };
+    let mut decoder = Decoder { definition, graph: Graph::default(), states: States::new() };
     for at in order {
         decoder.add(&nodes[at])?;
     }
@@ -115,8 +118,7 @@ struct Decoder<'a> {
 impl Decoder<'_> {
     fn state(&self, input: &pb::Input) -> Result<Input, Error> {
         let key = (input.digest.clone(), input.index);
-        let missing =
-            || invalid(format!("{} has no output {}", input.digest, input.index));
+        let missing = || invalid(format!("{} has no output {}", input.digest, input.index));
         self.states.get(&key).copied().ok_or_else(missing)
     }
 
@@ -145,7 +147,9 @@ impl Decoder<'_> {
             Some(pb::op::Op::Exec(wire)) => {
                 let (op, outputs) = exec::decode(wire, &inputs)?;
                 let id = self.graph.add(vertex(Op::Exec(Box::new(op))))?;
-                let output = |index: i64| (index, Input::Output(OutputRef { vertex: id, index: index as u32 }));
+                let output = |index: i64| {
+                    (index, Input::Output(OutputRef { vertex: id, index: index as u32 }))
+                };
                 outputs.into_iter().map(output).collect()
             }
             Some(pb::op::Op::File(wire)) => file::decode(wire, &inputs, |op| {

@@ -1,8 +1,7 @@
 //! Programs that run.
 
 use rorqual_build::{
-    CacheSharing, Error, ExecMount, ExecNetwork, ExecOp, ExecSecurity, Input, MountKind,
-    SecretSpec,
+    CacheSharing, Error, ExecMount, ExecNetwork, ExecOp, ExecSecurity, Input, MountKind, SecretSpec,
 };
 
 use super::decode::pick;
@@ -76,8 +75,7 @@ fn proxies(wire: pb::ProxyEnv) -> Vec<String> {
 }
 
 fn secret_env(wire: &pb::SecretEnv) -> (String, SecretSpec) {
-    let spec =
-        SecretSpec { id: wire.id.clone(), optional: wire.optional, ..SecretSpec::default() };
+    let spec = SecretSpec { id: wire.id.clone(), optional: wire.optional, ..SecretSpec::default() };
     (wire.name.clone(), spec)
 }
 
@@ -118,9 +116,10 @@ fn mount(wire: &pb::Mount, inputs: &[Input]) -> Result<ExecMount, Error> {
     };
     let output = match wire.output {
         -1 => None,
-        number => Some(u32::try_from(number).map_err(|_| {
-            invalid(format!("{number} is no possible number of an output"))
-        })?),
+        number => Some(
+            u32::try_from(number)
+                .map_err(|_| invalid(format!("{number} is no possible number of an output")))?,
+        ),
     };
     Ok(ExecMount {
         target: wire.dest.clone(),

@@ -36,7 +36,11 @@ pub(super) fn decode(wire: &pb::SourceOp) -> Result<Op, Error> {
         "local" => local(rest, &mut attrs)?,
         "git" => git(rest, &wire.attrs, &mut attrs)?,
         "http" | "https" => http(&wire.identifier, &mut attrs)?,
-        _ => return Err(Error::Unsupported(format!("sources of the scheme {scheme:?} are not supported"))),
+        _ => {
+            return Err(Error::Unsupported(format!(
+                "sources of the scheme {scheme:?} are not supported"
+            )));
+        }
     };
     match attrs.keys().next() {
         Some(name) => Err(Error::Unsupported(format!(
@@ -77,7 +81,8 @@ fn local(name: &str, attrs: &mut Attrs) -> Result<Op, Error> {
 fn git(rest: &str, all: &Attrs, attrs: &mut Attrs) -> Result<Op, Error> {
     let (remote, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-    let full = all.get("git.fullurl").map(|url| url.split_once('#').map_or(url.as_str(), |(url, _)| url));
+    let full =
+        all.get("git.fullurl").map(|url| url.split_once('#').map_or(url.as_str(), |(url, _)| url));
     Ok(Op::Git(GitSource {
         remote: full.map_or_else(|| format!("git://{remote}"), str::to_owned),
         reference: reference.to_owned(),

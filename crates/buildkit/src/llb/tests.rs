@@ -131,11 +131,7 @@ fn everything() -> (Graph, Input) {
             mode: 0o600,
             owner: FileOwner::Keep,
         },
-        FileAction::Symlink {
-            old: "f".to_owned(),
-            new: "/g".to_owned(),
-            owner: FileOwner::Keep,
-        },
+        FileAction::Symlink { old: "f".to_owned(), new: "/g".to_owned(), owner: FileOwner::Keep },
         FileAction::Remove { path: "/h*".to_owned(), allow_missing: true, wildcard: true },
     ];
     let files = add(&mut graph, "files", Op::File(FileOp { base: state(base, 0), actions }));

@@ -14,10 +14,7 @@ pub(crate) const HEADER_ID: &str = "buildkit.ssh.id";
 pub(crate) const BUFFER: usize = 32 << 10;
 
 /// Opens a connection; `None` when the client has no agent of that name.
-pub(super) async fn open(
-    caller: Caller,
-    id: &str,
-) -> Result<Option<Box<dyn AgentStream>>, Status> {
+pub(super) async fn open(caller: Caller, id: &str) -> Result<Option<Box<dyn AgentStream>>, Status> {
     let mut client = SshClient::new(caller);
     match client.check_agent(CheckAgentRequest { id: id.to_owned() }).await {
         Ok(_) => {}

@@ -57,8 +57,7 @@ pub(super) async fn open(
     let (items, messages) = mpsc::channel(QUEUE);
     let mut call = Request::new(Messages { items: messages });
     call.metadata_mut().insert(HEADER_ID, super::remote::header(id));
-    let mut client =
-        FileSendClient::new(caller).max_decoding_message_size(LARGEST_MESSAGE);
+    let mut client = FileSendClient::new(caller).max_decoding_message_size(LARGEST_MESSAGE);
     // The head of the answer may come with its end only.
     let answer = tokio::spawn(async move {
         let answer = client.diff_copy(call).await?;

@@ -72,11 +72,11 @@ impl RemoteSession {
         let mut client = filesync::auth_client::AuthClient::new(self.caller.clone());
         let request = filesync::CredentialsRequest { host: host.to_owned() };
         let answer = self.alive(client.credentials(request)).await;
-        let answer = answer.map_err(|status| self.failed(format!("ask for the login of {host}"), &status))?;
+        let answer = answer
+            .map_err(|status| self.failed(format!("ask for the login of {host}"), &status))?;
         let answer = answer.into_inner();
         let is_none = answer.username.is_empty() && answer.secret.is_empty();
-        Ok((!is_none)
-            .then(|| Credentials { username: answer.username, secret: answer.secret }))
+        Ok((!is_none).then(|| Credentials { username: answer.username, secret: answer.secret }))
     }
 
     fn offers(&self, method: &str) -> bool {
@@ -84,10 +84,7 @@ impl RemoteSession {
     }
 
     /// Waits for an answer for as long as the client is there.
-    async fn alive<T>(
-        &self,
-        answer: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, Status> {
+    async fn alive<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         tokio::select! {
             answer = answer => answer,
             () = self.closed.cancelled() => Err(Status::cancelled("the client went away")),

@@ -6,11 +6,8 @@ use super::*;
 fn a_failing_instruction_comes_with_its_lines() {
     let location =
         Location { file: "Dockerfile".to_owned(), first_line: 2, first_column: 1, last_line: 3 };
-    let error = Error::Step {
-        command: "/bin/sh -c false".to_owned(),
-        code: 1,
-        location: Some(location),
-    };
+    let error =
+        Error::Step { command: "/bin/sh -c false".to_owned(), code: 1, location: Some(location) };
     let text = "FROM x\nRUN \\\n false\n";
     let sources = Sources::from([("Dockerfile".to_owned(), text.as_bytes().to_vec())]);
     let status = status(&error, &sources);

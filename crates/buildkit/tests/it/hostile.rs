@@ -25,10 +25,7 @@ impl FileSync for Liar {
     type DiffCopyStream = Packets;
     type TarStreamStream = Packets;
 
-    async fn diff_copy(
-        &self,
-        _: Request<Streaming<Packet>>,
-    ) -> Result<Response<Packets>, Status> {
+    async fn diff_copy(&self, _: Request<Streaming<Packet>>) -> Result<Response<Packets>, Status> {
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let lie = Arc::clone(&self.0);
         tokio::spawn(async move {
@@ -111,8 +108,7 @@ async fn content_without_end_and_unasked_content_are_refused() {
         data: vec![0; size],
         ..Packet::default()
     };
-    let endless =
-        move |at| Some(if at == 0 { stat("f", 0o644, "") } else { data(0, 1 << 20) });
+    let endless = move |at| Some(if at == 0 { stat("f", 0o644, "") } else { data(0, 1 << 20) });
     assert!(sync(endless).await.unwrap_err().to_string().contains("grew"));
     let unasked = move |at| (at == 0).then(|| data(5, 10));
     assert!(sync(unasked).await.unwrap_err().to_string().contains("nobody wanted"));

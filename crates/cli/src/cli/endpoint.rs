@@ -86,16 +86,18 @@ pub(super) fn client(cli: &Cli) -> Result<Client, Failure> {
         warn_of_ignored_context(cli);
         (default_host(root, &cli.program), flag_tls(cli))
     } else {
-        ContextStore::new(cli.config.directory())
-            .endpoint(&name)
-            .map_err(|error| Failure::new(format!(
-                    "Failed to initialize: unable to resolve docker endpoint: {error}"
-                )))?
+        ContextStore::new(cli.config.directory()).endpoint(&name).map_err(|error| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {error}"
+            ))
+        })?
     };
     let host: Host = if address.is_empty() { DOCKER_SOCKET } else { address.as_str() }
         .parse()
         .map_err(|error: rorqual_client::InvalidHost| {
-            Failure::new(format!("Failed to initialize: unable to resolve docker endpoint: {error}"))
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {error}"
+            ))
         })?;
     let mut headers = cli.config.headers();
     headers.extend(custom_headers()?);

@@ -19,40 +19,73 @@ use crate::cli::{Cli, complain};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Flag, Kind, Matches};
 
-pub(super) use outcome::size;
 use options::Plan;
+pub(super) use outcome::size;
 use progress::{Mode, Screen};
 
 const BUILD_FLAGS: &[Flag] = &[
-    Flag::new("add-host", Kind::List("strings"), "Add a name to the hosts files of steps (host:ip)"),
-    Flag::new("allow", Kind::List("stringArray"), "Allow a privilege: network.host, security.insecure"),
+    Flag::new(
+        "add-host",
+        Kind::List("strings"),
+        "Add a name to the hosts files of steps (host:ip)",
+    ),
+    Flag::new(
+        "allow",
+        Kind::List("stringArray"),
+        "Allow a privilege: network.host, security.insecure",
+    ),
     Flag::new("annotation", Kind::List("stringArray"), "Add an annotation to the image"),
-    Flag::new("attest", Kind::List("stringArray"), "Attestation to make (type=sbom, type=provenance)"),
+    Flag::new(
+        "attest",
+        Kind::List("stringArray"),
+        "Attestation to make (type=sbom, type=provenance)",
+    ),
     Flag::new("build-arg", Kind::List("stringArray"), "Set a variable of the Dockerfile"),
     Flag::new("build-context", Kind::List("stringArray"), "Further context (name=path)"),
     Flag::new("builder", Kind::Text("string"), "Name of the builder; there is one, \"default\""),
-    Flag::new("cache-from", Kind::List("stringArray"), "Where results may be taken from (user/app:cache, type=local,src=path/to/dir)"),
-    Flag::new("cache-to", Kind::List("stringArray"), "Where results go (user/app:cache, type=local,dest=path/to/dir)"),
-    Flag::new("call", Kind::Text("string"), "What to do: build, check, outline, targets").default("build"),
+    Flag::new(
+        "cache-from",
+        Kind::List("stringArray"),
+        "Where results may be taken from (user/app:cache, type=local,src=path/to/dir)",
+    ),
+    Flag::new(
+        "cache-to",
+        Kind::List("stringArray"),
+        "Where results go (user/app:cache, type=local,dest=path/to/dir)",
+    ),
+    Flag::new("call", Kind::Text("string"), "What to do: build, check, outline, targets")
+        .default("build"),
     Flag::new("cgroup-parent", Kind::Text("string"), "Parent control group of steps"),
     Flag::new("check", Kind::Bool, "Only check the Dockerfile (same as --call=check)"),
-    Flag::new("file", Kind::Text("string"), "Name of the Dockerfile (default: PATH/Dockerfile)").short('f'),
+    Flag::new("file", Kind::Text("string"), "Name of the Dockerfile (default: PATH/Dockerfile)")
+        .short('f'),
     Flag::new("iidfile", Kind::Text("string"), "Write the image's id to this file"),
     Flag::new("label", Kind::List("stringArray"), "Set a label of the image"),
     Flag::new("load", Kind::Bool, "Keep the image in the engine (same as --output=type=docker)"),
     Flag::new("metadata-file", Kind::Text("string"), "Write facts about the result to this file"),
-    Flag::new("network", Kind::Text("string"), "Network of RUN: default, none, host").default("default"),
+    Flag::new("network", Kind::Text("string"), "Network of RUN: default, none, host")
+        .default("default"),
     Flag::new("no-cache", Kind::Bool, "Build everything anew"),
     Flag::new("no-cache-filter", Kind::List("stringArray"), "Build these stages anew"),
-    Flag::new("output", Kind::List("stringArray"), "Where the result goes (type=local,dest=path)").short('o'),
+    Flag::new("output", Kind::List("stringArray"), "Where the result goes (type=local,dest=path)")
+        .short('o'),
     Flag::new("platform", Kind::List("stringArray"), "For which machines to build"),
-    Flag::new("progress", Kind::Text("string"), "How to show progress: auto, quiet, plain, tty, rawjson").default("auto"),
+    Flag::new(
+        "progress",
+        Kind::Text("string"),
+        "How to show progress: auto, quiet, plain, tty, rawjson",
+    )
+    .default("auto"),
     Flag::new("provenance", Kind::Text("string"), "Short for --attest=type=provenance"),
     Flag::new("pull", Kind::Bool, "Look for newer base images"),
     Flag::new("push", Kind::Bool, "Push the image (same as --output=type=registry)"),
     Flag::new("quiet", Kind::Bool, "Print nothing but the image's id").short('q'),
     Flag::new("sbom", Kind::Text("string"), "Short for --attest=type=sbom"),
-    Flag::new("secret", Kind::List("stringArray"), "Lend a secret (id=mysecret[,src=/local/secret])"),
+    Flag::new(
+        "secret",
+        Kind::List("stringArray"),
+        "Lend a secret (id=mysecret[,src=/local/secret])",
+    ),
     Flag::new("shm-size", Kind::Bytes, "Size of /dev/shm of steps"),
     Flag::new("ssh", Kind::List("stringArray"), "Lend an ssh agent (default|<id>[=<socket>])"),
     Flag::new("tag", Kind::List("stringArray"), "Name of the image (name[:tag])").short('t'),
@@ -63,7 +96,9 @@ const BUILD_FLAGS: &[Flag] = &[
     Flag::new("rm", Kind::Bool, "Remove intermediate containers").default("true").hidden(),
     Flag::new("force-rm", Kind::Bool, "Always remove intermediate containers").hidden(),
     Flag::new("compress", Kind::Bool, "Compress the context").hidden(),
-    Flag::new("disable-content-trust", Kind::Bool, "Skip verification of images").default("true").hidden(),
+    Flag::new("disable-content-trust", Kind::Bool, "Skip verification of images")
+        .default("true")
+        .hidden(),
 ];
 
 /// `build`
@@ -97,7 +132,10 @@ async fn build(cli: &Cli, matches: &Matches) -> Outcome {
         Ok(told) => outcome::finish(cli, matches, &plan.after, &told, &mut screen),
         Err(failure) => {
             screen.fail(&failure, matches.on("debug"))?;
-            Err(Failure::new(format!("ERROR: failed to build: failed to solve: {}", failure.message)))
+            Err(Failure::new(format!(
+                "ERROR: failed to build: failed to solve: {}",
+                failure.message
+            )))
         }
     }
 }
@@ -134,13 +172,8 @@ async fn perform(
     lent.abort();
     shown?;
     screen.end()?;
-    let plan = Plan {
-        request,
-        lending: rorqual_buildkit::Lending::default(),
-        shared_key,
-        after,
-        keep,
-    };
+    let plan =
+        Plan { request, lending: rorqual_buildkit::Lending::default(), shared_key, after, keep };
     Ok((built, screen, plan))
 }
 

@@ -108,9 +108,8 @@ async fn usage(cli: &Cli, matches: &Matches) -> Outcome {
 fn table(records: &[CacheRecord]) -> String {
     let ago = |time: Option<std::time::SystemTime>| {
         let since = time.and_then(|time| time.elapsed().ok());
-        since.map_or_else(|| "-".to_owned(), |since| {
-            format!("{} ago", units::human_duration(since))
-        })
+        since
+            .map_or_else(|| "-".to_owned(), |since| format!("{} ago", units::human_duration(since)))
     };
     let mut rows = vec![["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"].map(str::to_owned).to_vec()];
     rows.extend(records.iter().map(|record| {
@@ -159,7 +158,8 @@ async fn history(cli: &Cli, matches: &Matches) -> Outcome {
         }
         return Ok(0);
     }
-    let mut rows = vec![["BUILD ID", "TARGET", "STATUS", "STEPS", "DURATION"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["BUILD ID", "TARGET", "STATUS", "STEPS", "DURATION"].map(str::to_owned).to_vec()];
     rows.extend(builds.into_iter().map(|build| {
         let status = match (&build.completed, &build.error) {
             (None, _) => "Running",

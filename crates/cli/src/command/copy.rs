@@ -253,11 +253,10 @@ async fn upload(cli: &Cli, matches: &Matches, source: &str, name: &str, path: &s
     let follow = matches.on("follow-link");
     let local = Path::new(source);
     let meta = if follow { std::fs::metadata(local) } else { std::fs::symlink_metadata(local) };
-    let meta =
-        meta.map_err(|error| {
-            let path = std::path::absolute(local).unwrap_or_else(|_| local.to_owned());
-            Failure::new(format!("lstat {}: {}", path.display(), system_text(&error)))
-        })?;
+    let meta = meta.map_err(|error| {
+        let path = std::path::absolute(local).unwrap_or_else(|_| local.to_owned());
+        Failure::new(format!("lstat {}: {}", path.display(), system_text(&error)))
+    })?;
     let (directory, top) = match (into_directory, is_contents(source) && meta.is_dir()) {
         (true, true) => (path.clone(), None),
         (true, false) => (path.clone(), Some(local_name(local)?)),

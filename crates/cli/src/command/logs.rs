@@ -90,9 +90,7 @@ pub(super) fn moment(flag: &str, text: &str) -> Result<String, Failure> {
             "" => String::new(),
             flag => format!("invalid value for \"{flag}\": "),
         };
-        Failure::new(format!(
-            "{prefix}failed to parse value as time or duration: {text:?}"
-        ))
+        Failure::new(format!("{prefix}failed to parse value as time or duration: {text:?}"))
     })
 }
 

@@ -12,7 +12,8 @@ use rorqual_build::dockerfile::{
 };
 use rorqual_build::solver::{self, CacheEntry, Entitlement, Job};
 use rorqual_build::{
-    Error, HttpSource, ImageResolver, Input, Progress, ResolveMode, ResolvedImage, TreeEntry,
+    Error, GitReference, GitSource, HttpSource, ImageResolver, Input, Progress, ResolveMode,
+    ResolvedImage, TreeEntry,
 };
 use rorqual_buildkit::{
     Backend, CacheRecord, ExportRequest, FrontendRequest, Outcome, PruneRequest, Refs, Scope,
@@ -97,8 +98,7 @@ impl BuildKit {
             Some(value) if !value.is_empty() => value.clone(),
             _ => default.to_owned(),
         };
-        let session =
-            |name: &str| attributes.get(&format!("local-sessionid:{name}")).cloned();
+        let session = |name: &str| attributes.get(&format!("local-sessionid:{name}")).cloned();
         let context = context(get("context"), &or("contextkey", "context"))?;
         let key = or("dockerfilekey", "dockerfile");
         let is_remote =
@@ -111,8 +111,7 @@ impl BuildKit {
         let (source, ignore) = load_source(&or("filename", "Dockerfile"), from, lookup).await?;
         lookup.scope.add_source(source.name.clone(), source.text.clone().into_bytes());
         let inputs = request.inputs.iter().map(|(name, state)| {
-            let input =
-                FrontendInput { graph: (*state.graph).clone(), output: state.output };
+            let input = FrontendInput { graph: (*state.graph).clone(), output: state.output };
             (name.clone(), input)
         });
         let options = options_from_attributes(attributes)?;
@@ -136,25 +135,21 @@ impl BuildKit {
 
 /// The main context by the text that names it.
 fn context(text: &str, key: &str) -> Result<BuildContext, Error> {
-    let local = |name: &str| BuildContext::Local {
-        name: name.to_owned(),
-        shared_key: name.to_owned(),
-    };
+    let local =
+        |name: &str| BuildContext::Local { name: name.to_owned(), shared_key: name.to_owned() };
     if text.is_empty() {
         return Ok(local(key));
     }
     Ok(match context_kind(text)? {
         ContextKind::Local(name) => local(&name),
-        ContextKind::Git(reference) => BuildContext::Git(reference.into()),
+        ContextKind::Git(reference) => BuildContext::Git(git(reference)),
         ContextKind::Url(url) if url.starts_with("http://buildkit-session/") => {
             return Err(Error::Unsupported(
                 "a context that the client uploads is not supported by this builder: unpack the archive and build the directory"
                     .to_owned(),
             ));
         }
-        ContextKind::Url(url) => {
-            BuildContext::Archive(HttpSource { url, ..HttpSource::default() })
-        }
+        ContextKind::Url(url) => BuildContext::Archive(HttpSource { url, ..HttpSource::default() }),
     })
 }
 
@@ -242,8 +237,25 @@ fn outcome(result: FrontendResult) -> Result<Outcome, Error> {
     Ok(Outcome { refs, metadata })
 }
 
+fn git(reference: GitReference) -> GitSource {
+    let is_ssh = reference.remote.starts_with("ssh://") || reference.remote.starts_with("git@");
+    GitSource {
+        remote: reference.remote,
+        reference: reference.reference,
+        subdir: reference.subdir,
+        checksum: Some(reference.checksum).filter(|sum| !sum.is_empty()),
+        keep_git_dir: reference.keep_git_dir.unwrap_or(false),
+        skip_submodules: reference.submodules == Some(false),
+        commit_times: reference.commit_times,
+        // COMPAT: names under which clients lend what a repository needs.
+        auth_header_secret: Some("GIT_AUTH_HEADER".to_owned()),
+        auth_token_secret: Some("GIT_AUTH_TOKEN".to_owned()),
+        ssh: is_ssh.then(|| "default".to_owned()),
+    }
+}
+
 fn time(timestamp: Timestamp) -> SystemTime {
-    timestamp.into()
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(timestamp.nanos())
 }
 
 fn cache_record(entry: CacheEntry) -> CacheRecord {
@@ -338,7 +350,7 @@ impl Backend for BuildKit {
         if asked == "frontend.subrequests.describe" {
             return Ok(answered(describe()));
         }
-        for entry in &request.cache_imports {
+        for entry in request.cache_imports.iter().chain(&outputs::imports(&request.options)) {
             outputs::import_cache(entry, scope);
         }
         let lookup = self.lookup(scope);

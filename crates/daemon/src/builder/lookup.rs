@@ -127,7 +127,9 @@ impl Lookup<'_> {
         let lender = match (session, self.sessions) {
             (Some(id), Some(sessions)) => sessions.wait(id).await? as Arc<dyn Session>,
             _ => self.scope.lender().ok_or_else(|| Error::Invalid {
-                message: format!("the build needs the directory {name:?} of its client, and has no session"),
+                message: format!(
+                    "the build needs the directory {name:?} of its client, and has no session"
+                ),
                 location: None,
             })?,
         };

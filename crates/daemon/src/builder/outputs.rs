@@ -34,6 +34,21 @@ fn unsupported<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::Unsupported(text.into()))
 }
 
+/// The foreign caches that the options of a front end name.
+pub(super) fn imports(options: &BTreeMap<String, String>) -> Vec<CacheEntry> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Entry {
+        r#type: String,
+        #[serde(default)]
+        attrs: BTreeMap<String, String>,
+    }
+    let listed = options.get("cache-imports");
+    let listed: Option<Vec<Entry>> = listed.and_then(|json| serde_json::from_str(json).ok());
+    let entries = listed.unwrap_or_default().into_iter();
+    entries.map(|entry| CacheEntry { kind: entry.r#type, attrs: entry.attrs }).collect()
+}
+
 /// Says that a foreign cache is not read. As at BuildKit, that is no failure: the build goes on without it.
 pub(super) fn import_cache(entry: &CacheEntry, scope: &Scope) {
     let from = entry.attrs.get("ref").or(entry.attrs.get("src")).map_or("", String::as_str);
@@ -112,8 +127,7 @@ fn check(request: &ExportRequest) -> Result<(), Error> {
 /// When files and image are to be from, as the build or its output says.
 fn epoch(outcome: &Outcome, request: &ExportRequest) -> Option<i64> {
     let of_build = outcome.metadata.get(EPOCH).and_then(|text| std::str::from_utf8(text).ok());
-    let of_output =
-        request.exports.iter().find_map(|export| export.attrs.get("source-date-epoch"));
+    let of_output = request.exports.iter().find_map(|export| export.attrs.get("source-date-epoch"));
     let of_argument = request.options.get("build-arg:SOURCE_DATE_EPOCH");
     let all = [of_build, of_output.map(String::as_str), of_argument.map(String::as_str)];
     all.into_iter().flatten().find_map(|text| text.parse().ok())
@@ -250,16 +264,16 @@ async fn push(kit: &BuildKit, id: &ImageId, name: &Reference, scope: &Scope) -> 
     };
     let pushed = async {
         let login = login?;
-        let auth = login.map_or_else(RegistryAuth::default, |login| match login.username.as_str() {
-            "" => RegistryAuth { identity_token: login.secret, ..RegistryAuth::default() },
-            _ => RegistryAuth {
-                username: login.username,
-                password: login.secret,
-                ..RegistryAuth::default()
-            },
-        });
-        let request =
-            PushRequest { image: id.clone(), name: name.clone(), platform: None, auth };
+        let auth =
+            login.map_or_else(RegistryAuth::default, |login| match login.username.as_str() {
+                "" => RegistryAuth { identity_token: login.secret, ..RegistryAuth::default() },
+                _ => RegistryAuth {
+                    username: login.username,
+                    password: login.secret,
+                    ..RegistryAuth::default()
+                },
+            });
+        let request = PushRequest { image: id.clone(), name: name.clone(), platform: None, auth };
         let transfer = &kit.builder.images.transfer;
         let sent = transfer.push(request, std::sync::Arc::new(|_| {})).await;
         sent.map(drop).map_err(other(format!("push {name}")))
@@ -285,7 +299,10 @@ impl Write for Pipe {
 /// LIMIT: pieces on their way to a client.
 const QUEUE: usize = 8;
 
-fn client(scope: &Scope, export: &Export) -> Result<std::sync::Arc<rorqual_buildkit::RemoteSession>, Error> {
+fn client(
+    scope: &Scope,
+    export: &Export,
+) -> Result<std::sync::Arc<rorqual_buildkit::RemoteSession>, Error> {
     scope.session.clone().ok_or_else(|| Error::Invalid {
         message: format!("the output {:?} needs a session of the client", export.kind),
         location: None,
@@ -361,7 +378,13 @@ async fn files(
         "tar" => "sending tarball",
         _ => "copying files",
     };
-    let task = Task::begin(scope, &format!("exporting to client {}", if export.kind == "tar" { "tarball" } else { "directory" }));
+    let task = Task::begin(
+        scope,
+        &format!(
+            "exporting to client {}",
+            if export.kind == "tar" { "tarball" } else { "directory" }
+        ),
+    );
     let started = SystemTime::now();
     let work = async {
         let session = client(scope, export)?;

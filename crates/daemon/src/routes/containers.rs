@@ -172,7 +172,9 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
     let text = request.query.text("signal");
     let signal = parse_signal(text).map_err(|error| match text.parse::<i64>() {
         // COMPAT: dockerd's text.
-        Ok(number) if number != 0 => invalid(format!("the linux daemon does not support signal {number}")),
+        Ok(number) if number != 0 => {
+            invalid(format!("the linux daemon does not support signal {number}"))
+        }
         _ => error,
     });
     let signal = signal.map_err(ApiError::from).map_err(prefixed)?;

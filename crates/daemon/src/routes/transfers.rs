@@ -177,7 +177,9 @@ async fn import(context: Arc<Context>, mut request: ApiRequest) -> Result {
         "-" => take_body(&mut request),
         address => {
             let opened = rorqual_transfer::open_remote(address).await;
-            opened.map_err(|error| ApiError::from(rorqual_engine::Error::from(rorqual_transfer::Error::from(error))))?
+            opened.map_err(|error| {
+                ApiError::from(rorqual_engine::Error::from(rorqual_transfer::Error::from(error)))
+            })?
         }
     };
     let import = ImageImport {

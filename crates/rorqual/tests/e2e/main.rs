@@ -1,5 +1,6 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod build_client;
 mod client;
 mod compat;
 mod crash;

@@ -147,13 +147,20 @@ fn from_input(plan: &mut Plan, file: &str) -> Result<(), Failure> {
         Archive::Gzip => unpack(flate2::read::MultiGzDecoder::new(stream), &directory),
     };
     result.map_err(|error| {
-        Failure::new(format!("ERROR: unable to prepare context: cannot unpack standard input: {error}"))
+        Failure::new(format!(
+            "ERROR: unable to prepare context: cannot unpack standard input: {error}"
+        ))
     })?;
     let file = if file.is_empty() { "Dockerfile" } else { file };
     // Names in the archive, not of this machine.
     let inside = Path::new(file.trim_start_matches('/'));
-    if inside.components().any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)) {
-        return Err(Failure::new(format!("ERROR: the Dockerfile {file:?} is outside of the context")));
+    if inside
+        .components()
+        .any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir))
+    {
+        return Err(Failure::new(format!(
+            "ERROR: the Dockerfile {file:?} is outside of the context"
+        )));
     }
     let path = directory.join(inside);
     plan.lending.directories.insert("context".to_owned(), directory);

@@ -89,7 +89,9 @@ fn named_contexts(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
             )));
         } else {
             if !std::path::Path::new(value).is_dir() {
-                return Err(wrong(format!("failed to get build context {name}: {value:?} is not a directory")));
+                return Err(wrong(format!(
+                    "failed to get build context {name}: {value:?} is not a directory"
+                )));
             }
             plan.lending.directories.insert(name.to_owned(), value.into());
             format!("local:{name}")
@@ -130,7 +132,9 @@ fn steps(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
             }
         }
         other => {
-            return Err(wrong(format!("network mode {other:?} not supported by the builder: default, none, host")));
+            return Err(wrong(format!(
+                "network mode {other:?} not supported by the builder: default, none, host"
+            )));
         }
     }
     let hosts = matches.list("add-host").iter().map(|host| match host.split_once(':') {
@@ -244,7 +248,9 @@ fn question(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
         "outline" => "frontend.outline",
         "targets" => "frontend.targets",
         "subrequests.describe" => "frontend.subrequests.describe",
-        other => return Err(wrong(format!("unknown call {other:?}: build, check, outline, targets"))),
+        other => {
+            return Err(wrong(format!("unknown call {other:?}: build, check, outline, targets")));
+        }
     };
     if !matches.list("output").is_empty() || matches.on("push") || matches.on("load") {
         warn("outputs are ignored with --call");

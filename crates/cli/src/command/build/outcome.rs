@@ -58,7 +58,9 @@ fn metadata(told: &BTreeMap<String, String>) -> Json {
 fn answer(cli: &Cli, name: &str, format: &str, told: &BTreeMap<String, String>) -> Outcome {
     let key = if format == "json" { "result.json" } else { "result.txt" };
     let Some(text) = told.get(key) else {
-        return Err(Failure::new(format!("ERROR: the builder did not answer the question {name:?}")));
+        return Err(Failure::new(format!(
+            "ERROR: the builder did not answer the question {name:?}"
+        )));
     };
     cli.print(text)?;
     if !text.ends_with('\n') {

@@ -25,7 +25,10 @@ pub(super) fn add(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
     let of = |kind: &str, attrs: &[(&str, &str)]| Export {
         id: 0,
         kind: kind.to_owned(),
-        attrs: attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        attrs: attrs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
     };
     if matches.on("push") {
         push(&mut exports, &of("image", &[("push", "true")]));
@@ -82,7 +85,9 @@ fn complete(plan: &mut Plan, export: &mut Export, matches: &Matches) -> Result<(
         }
         for annotation in matches.list("annotation") {
             let Some((name, value)) = annotation.split_once('=') else {
-                return Err(wrong(format!("invalid annotation {annotation:?}, expected key=value")));
+                return Err(wrong(format!(
+                    "invalid annotation {annotation:?}, expected key=value"
+                )));
             };
             let name = match name.split_once(':') {
                 Some((kind, name)) => format!("annotation-{kind}.{name}"),
@@ -107,7 +112,9 @@ fn complete(plan: &mut Plan, export: &mut Export, matches: &Matches) -> Result<(
             None
         }
         ("image", Some(_)) => {
-            return Err(wrong("dest is not supported for image output: use type=docker or type=oci".to_owned()));
+            return Err(wrong(
+                "dest is not supported for image output: use type=docker or type=oci".to_owned(),
+            ));
         }
         (other, _) => return Err(wrong(format!("unsupported output type {other:?}"))),
     };

@@ -47,7 +47,9 @@ impl Mode {
             "auto" | "" => Ok(if is_terminal { Self::Tty } else { Self::Plain }),
             "plain" => Ok(Self::Plain),
             "tty" if is_terminal => Ok(Self::Tty),
-            "tty" => Err(Failure::new("ERROR: failed to get console: standard error is no terminal")),
+            "tty" => {
+                Err(Failure::new("ERROR: failed to get console: standard error is no terminal"))
+            }
             "rawjson" => Ok(Self::RawJson),
             "quiet" | "none" => Ok(Self::Quiet),
             other => Err(Failure::new(format!(

@@ -26,7 +26,9 @@ pub(super) fn add(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
         let (id, socket) = text.split_once('=').unwrap_or((text, ""));
         let socket = match socket {
             "" => std::env::var("SSH_AUTH_SOCK").map_err(|_| {
-                wrong(format!("invalid empty ssh agent socket for {id:?}: make sure SSH_AUTH_SOCK is set"))
+                wrong(format!(
+                    "invalid empty ssh agent socket for {id:?}: make sure SSH_AUTH_SOCK is set"
+                ))
             })?,
             socket => socket.to_owned(),
         };
@@ -72,7 +74,8 @@ fn secret(text: &str) -> Result<(String, SecretValue), Failure> {
         std::fs::read(path).map_err(|error| open_failure(path, &error))?
     } else {
         let value = std::env::var_os(&variable);
-        let value = value.ok_or_else(|| wrong(format!("secret {id:?}: the variable {variable} is not set")))?;
+        let value = value
+            .ok_or_else(|| wrong(format!("secret {id:?}: the variable {variable} is not set")))?;
         std::os::unix::ffi::OsStringExt::into_vec(value)
     };
     if value.len() > LARGEST_SECRET {

@@ -52,7 +52,9 @@ impl Ports {
     pub(super) fn expose(&mut self, text: &str) -> Result<(), String> {
         let invalid = || {
             let port = text.split(['-', '/']).next().unwrap_or_default();
-            format!("invalid range format for --expose: {text}, error: strconv.ParseUint: parsing {port:?}: invalid syntax")
+            format!(
+                "invalid range format for --expose: {text}, error: strconv.ParseUint: parsing {port:?}: invalid syntax"
+            )
         };
         if text.contains(':') {
             return Err(format!("invalid port format for --expose: {text}"));

@@ -192,8 +192,7 @@ fn first_row(image: &Json) -> Option<Record> {
 /// All objects as one record with a list for each kind.
 fn verbose_rows(cli: &Cli, usage: &Json, format: &str) -> Outcome {
     let images: Vec<_> = items(usage, "Images").into_iter().filter_map(first_row).collect();
-    let containers: Vec<_> =
-        items(usage, "Containers").into_iter().map(list::usage_row).collect();
+    let containers: Vec<_> = items(usage, "Containers").into_iter().map(list::usage_row).collect();
     let volumes: Vec<_> = items(usage, "Volumes").into_iter().map(volume::row).collect();
     let cache: Vec<Value> = items(usage, "BuildCache").into_iter().map(Value::from).collect();
     let list =

@@ -118,8 +118,7 @@ impl Plain {
     }
 
     fn speak(&mut self, model: &Model, number: usize) -> String {
-        let (Some(step), Some(vertex)) =
-            (self.steps.get_mut(&number), model.vertices.get(number))
+        let (Some(step), Some(vertex)) = (self.steps.get_mut(&number), model.vertices.get(number))
         else {
             return String::new();
         };
@@ -147,7 +146,10 @@ impl Plain {
         } else if vertex.cached {
             "CACHED".to_owned()
         } else {
-            format!("DONE {:.1}s", vertex.started.map_or(0.0, |started| seconds(started, completed)))
+            format!(
+                "DONE {:.1}s",
+                vertex.started.map_or(0.0, |started| seconds(started, completed))
+            )
         };
         text + &format!("{prefix} {end}\n\n")
     }

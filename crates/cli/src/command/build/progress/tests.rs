@@ -20,12 +20,7 @@ fn vertex(digest: &str, name: &str, started: u64, completed: Option<u64>) -> Ver
 }
 
 fn log(digest: &str, tenths: u64, text: &str) -> LogNews {
-    LogNews {
-        vertex: digest.to_owned(),
-        stream: 1,
-        at: at(tenths),
-        data: text.as_bytes().to_vec(),
-    }
+    LogNews { vertex: digest.to_owned(), stream: 1, at: at(tenths), data: text.as_bytes().to_vec() }
 }
 
 /// A build that loads, finds something in the cache, runs two steps at a time, and fails.
