@@ -1,9 +1,12 @@
 //! The builder of this daemon: the solver with the engine's steps and the local images behind it.
 
+mod buildkit;
 mod classic;
 mod context;
 mod images;
+mod lookup;
 mod outbox;
+mod outputs;
 mod steps;
 
 use std::collections::HashMap;
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builtin::Builtin;
 
+pub(crate) use buildkit::BuildKit;
 pub(crate) use classic::{ClassicRequest, build};
 pub(crate) use images::LocalImages;
 

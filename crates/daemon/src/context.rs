@@ -18,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) builtin: Builtin,
     pub(crate) builder: Builder,
+    /// The same builder as clients of BuildKit know it.
+    pub(crate) builds: rorqual_buildkit::Server,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
@@ -77,7 +79,12 @@ impl Context {
         settings: Arc<Settings>,
     ) -> Self {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
-        Self { engine, builtin, builder, facts, settings: RwLock::new(settings), archives }
+        let backend =
+            Arc::new(crate::builder::BuildKit::new(builder.clone(), engine.clone(), &facts));
+        let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _);
+        backend.set_sessions(builds.sessions().clone());
+        let settings = RwLock::new(settings);
+        Self { engine, builtin, builder, builds, facts, settings, archives }
     }
 
     /// Waits for its turn to move an archive.

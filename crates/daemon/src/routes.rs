@@ -3,6 +3,7 @@
 mod archive;
 mod attach;
 mod build;
+mod buildkit;
 mod containers;
 mod exec;
 mod images;
@@ -103,6 +104,8 @@ fn other_routes(router: &mut Router<Handler>) {
         GET "/info" => system::info;
         GET "/events" => streams::events;
         GET "/system/df" => system::disk_usage;
+        POST "/session" => buildkit::session;
+        POST "/grpc" => buildkit::grpc;
         GET "/volumes" => volumes::list;
         POST "/volumes/create" => volumes::create;
         POST "/volumes/prune" => volumes::prune;
@@ -130,8 +133,6 @@ fn other_routes(router: &mut Router<Handler>) {
 
 fn refused_routes(router: &mut Router<Handler>) {
     routes! { router;
-        POST "/session" => refused::build;
-        POST "/grpc" => refused::build;
         GET "/plugins" => refused::no_plugins;
         GET "/plugins/{name:.*}" => refused::plugin;
         POST "/plugins/{name:.*}" => refused::plugin;

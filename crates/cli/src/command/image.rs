@@ -25,6 +25,7 @@ pub(super) static GROUP: Command = Command {
     usage: "COMMAND",
     about: "Manage images",
     children: &[
+        &super::build::BUILD,
         &HISTORY,
         &IMPORT,
         &inspect::IMAGE,

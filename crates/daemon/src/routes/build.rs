@@ -21,7 +21,10 @@ use crate::request::{ApiRequest, Result, empty, json as answer, refuse, typed};
 use crate::routes::transfers::{driven, take_body};
 
 /// Reads a parameter that is JSON; a missing one is the default.
-fn from_json<T: DeserializeOwned + Default>(request: &ApiRequest, name: &str) -> Result<T> {
+pub(super) fn from_json<T: DeserializeOwned + Default>(
+    request: &ApiRequest,
+    name: &str,
+) -> Result<T> {
     match request.query.text(name) {
         "" => Ok(T::default()),
         text => serde_json::from_str(text)
@@ -71,7 +74,7 @@ fn options(request: &ApiRequest) -> Result<Options> {
     })
 }
 
-fn ulimits(request: &ApiRequest) -> Result<Vec<String>> {
+pub(super) fn ulimits(request: &ApiRequest) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Limit {
@@ -83,7 +86,7 @@ fn ulimits(request: &ApiRequest) -> Result<Vec<String>> {
     Ok(all.into_iter().map(|one| format!("{}={}:{}", one.name, one.soft, one.hard)).collect())
 }
 
-fn names(request: &ApiRequest) -> Result<Vec<Reference>> {
+pub(super) fn names(request: &ApiRequest) -> Result<Vec<Reference>> {
     let mut all: Vec<Reference> = Vec::new();
     for text in request.query.all("t").filter(|text| !text.is_empty()) {
         // COMPAT: dockerd's text.
@@ -131,9 +134,7 @@ fn refuse_rest(request: &ApiRequest) -> Result<()> {
 /// `POST /build`
 pub(super) async fn build(context: Arc<Context>, mut request: ApiRequest) -> Result {
     if request.query.text("version") == "2" {
-        return refuse(unsupported(
-            "version=2: BuildKit's protocol is not served on this route; build with DOCKER_BUILDKIT=0",
-        ));
+        return super::buildkit::build(context, &request).await;
     }
     refuse_rest(&request)?;
     let dockerfile = match request.query.text("dockerfile") {

@@ -32,8 +32,8 @@ pub(super) async fn ping(_: Arc<Context>, request: ApiRequest) -> Result {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    // There is no builder yet; clients take 1 for the classic one and ask for it only when they build.
-    headers.insert("builder-version", HeaderValue::from_static("1"));
+    // 2 is BuildKit: clients ask for it unless they are told otherwise.
+    headers.insert("builder-version", HeaderValue::from_static("2"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     Ok(Answer::Response(response))
 }

@@ -1,6 +1,7 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
 mod build;
+mod build_client;
 mod client;
 mod compat;
 mod crash;
