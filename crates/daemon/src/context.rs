@@ -7,6 +7,7 @@ use http::StatusCode;
 use rorqual_engine::Engine;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::builder::Builder;
 use crate::builtin::Builtin;
 use crate::convert::view::Shown;
 use crate::error::ApiError;
@@ -16,6 +17,9 @@ use crate::facts::Facts;
 pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) builtin: Builtin,
+    pub(crate) builder: Builder,
+    /// The same builder as clients of BuildKit know it.
+    pub(crate) builds: rorqual_buildkit::Server,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
@@ -59,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) runtimes: Vec<String>,
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
+    /// Binds are id-mapped to who asks, unless they say otherwise.
+    pub(crate) idmap_binds: bool,
     pub(crate) warnings: Vec<String>,
     /// `cgroupfs` or `systemd`.
     pub(crate) cgroup_driver: &'static str,
@@ -68,12 +74,17 @@ pub(crate) struct Settings {
 impl Context {
     pub(crate) fn new(
         engine: Engine,
-        builtin: Builtin,
+        (builtin, builder): (Builtin, Builder),
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
-        Self { engine, builtin, facts, settings: RwLock::new(settings), archives }
+        let backend =
+            Arc::new(crate::builder::BuildKit::new(builder.clone(), engine.clone(), &facts));
+        let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _);
+        backend.set_sessions(builds.sessions().clone());
+        let settings = RwLock::new(settings);
+        Self { engine, builtin, builder, builds, facts, settings, archives }
     }
 
     /// Waits for its turn to move an archive.

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::{self, Body, RequestBody};
 use crate::file::{self, FileAnswer};
-use crate::server::{Answer, Hijack, Limits, Peer, Protocol, Request, Service};
-use crate::transport::RawStream;
+use crate::server::{Answer, Hijack, Limits, Protocol, Request, Service};
+use crate::transport::{Peer, RawStream};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -33,8 +33,8 @@ pub(crate) async fn serve<S: Service>(
     service: Arc<S>,
     limits: Limits,
     stop: CancellationToken,
-    peer: Option<Peer>,
 ) {
+    let peer = io.peer();
     let first = tokio::select! {
         first = tokio::time::timeout(limits.head_timeout, first_bytes(&mut io)) => first,
         () = stop.cancelled() => return,

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -108,7 +107,3 @@ fn send_turn(socket: impl AsFd, file: &File, turn: Range<u64>) -> io::Result<u64
     Ok(offset)
 }
 
-/// Address of the other side, where it has one.
-pub(crate) fn peer_of(stream: &TcpStream) -> Option<SocketAddr> {
-    stream.peer_addr().ok()
-}

@@ -16,6 +16,6 @@ pub use file::FileAnswer;
 pub use listen::{Address, Bound, InvalidAddress, ListenError, UnixAccess, bind, inherited};
 pub use query::Query;
 pub use router::{Match, Router};
-pub use server::{Answer, BoxFuture, Hijack, Limits, Peer, Protocol, Request, Server, Service};
+pub use server::{Answer, BoxFuture, Hijack, Limits, Protocol, Request, Server, Service};
 pub use tls::{Certificate, TlsError, TlsFiles, reloadable_config, server_config};
-pub use transport::RawStream;
+pub use transport::{Peer, RawStream};

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, RequestBody};
 use crate::connection;
-use crate::file::{FileAnswer, peer_of};
+use crate::file::FileAnswer;
 use crate::listen::{Bound, Socket};
 use crate::transport::{RawStream, Transport};
 
@@ -39,10 +39,6 @@ pub enum Answer {
     /// A part of a file, sent by the kernel where it can be.
     File(FileAnswer),
 }
-
-/// Address of the client; requests over TCP carry it as an extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub std::net::SocketAddr);
 
 /// How the head of a hijacked connection's answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +93,25 @@ pub struct Limits {
     pub hijack_patience: Duration,
 }
 
+impl Limits {
+    /// Fits the number of connections to how many descriptors the process may have: what connections do needs more of
+    /// them, so that half are left for that, and `listeners` share the other half.
+    #[must_use]
+    pub fn for_descriptors(self, descriptors: u64, listeners: usize) -> Self {
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+        let share = half / listeners.max(1);
+        // LIMIT: with fewer, clients that follow logs would keep everybody else out.
+        Self { connections: self.connections.min(share).max(8), ..self }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             // LIMIT: as dockerd; clients keep idle connections and must not find them closed under a request.
             head_timeout: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(10),
-            // LIMIT: half of the descriptors that a process commonly has.
+            // LIMIT: half of the descriptors that a process commonly has; see `Limits::for_descriptors`.
             connections: 512,
             // LIMIT: registry credentials travel in a header.
             head_bytes: 256 << 10,
@@ -179,10 +187,6 @@ impl<S: Service> Server<S> {
     ) {
         let (service, limits) = (Arc::clone(&self.service), self.limits);
         let (stop, cut) = (self.stop.clone(), self.cut.clone());
-        let peer = match &transport {
-            Transport::Tcp(stream) => peer_of(stream).map(Peer),
-            _ => None,
-        };
         self.connections.spawn(async move {
             let serve = async {
                 let transport = match (acceptor, transport) {
@@ -194,7 +198,7 @@ impl<S: Service> Server<S> {
                     }
                     (_, transport) => transport,
                 };
-                connection::serve(RawStream::new(transport), service, limits, stop, peer).await;
+                connection::serve(RawStream::new(transport), service, limits, stop).await;
             };
             tokio::select! {
                 () = serve => {}

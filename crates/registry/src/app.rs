@@ -55,7 +55,7 @@ impl Exchange {
         let text = |name: &HeaderName| self.header(name).unwrap_or_default().to_owned();
         Source {
             id: self.id.clone(),
-            address: self.peer.map(|peer| peer.0.to_string()).unwrap_or_default(),
+            address: self.peer.and_then(Peer::address).map(|address| address.to_string()).unwrap_or_default(),
             host: text(&header::HOST),
             method: self.parts.method.to_string(),
             agent: text(&header::USER_AGENT),
@@ -143,8 +143,8 @@ impl App {
     }
 
     fn check_rate(&self, exchange: &Exchange) -> Result<()> {
-        let (Some(buckets), Some(peer)) = (&self.buckets, exchange.peer) else { return Ok(()) };
-        buckets.take(peer.0.ip(), Instant::now()).map_err(|retry_after| Error::TooMany {
+        let (Some(buckets), Some(peer)) = (&self.buckets, exchange.peer.and_then(Peer::address)) else { return Ok(()) };
+        buckets.take(peer.ip(), Instant::now()).map_err(|retry_after| Error::TooMany {
             message: "too many requests".to_owned(),
             retry_after,
         })
@@ -196,7 +196,7 @@ impl App {
                 status = status.as_u16(),
                 bytes = length.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default(),
                 micros = took.as_micros() as u64,
-                client = %peer.map(|peer| peer.0.to_string()).unwrap_or_default(),
+                client = %peer.and_then(Peer::address).map(|address| address.to_string()).unwrap_or_default(),
                 user = actor.name(),
                 agent = text(&header::USER_AGENT),
                 request = %id,

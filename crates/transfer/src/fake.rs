@@ -1,29 +1,46 @@
-//! A transfer that moves nothing, for tests of this crate's users: an archive is one image's JSON record of names.
+//! A transfer that moves nothing, for tests of this crate's users: an archive is one image's JSON record of names, a registry
+//! is a table of images by name.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rorqual_content::fake::FakeImages;
 use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord, Images, media_type};
-use rorqual_core::{ContainerId, Digest, ImageId, Platform, Reference};
+use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Platform, Reference, Repository};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    CommitRequest, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary, ProgressSink,
-    Transfer, record,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
+    ManifestSummary, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth,
+    SearchRequest, SearchResult, Transfer, record,
 };
 
 /// Makes image records without layers in a [`FakeImages`].
 #[derive(Clone, Default)]
 pub struct FakeTransfer {
     images: Arc<FakeImages>,
+    /// What every registry has.
+    remote: Arc<Mutex<BTreeMap<Reference, ImageRecord>>>,
 }
 
 impl FakeTransfer {
     /// Puts its images into `images`.
-    pub const fn new(images: Arc<FakeImages>) -> Self {
-        Self { images }
+    pub fn new(images: Arc<FakeImages>) -> Self {
+        Self { images, remote: Arc::default() }
+    }
+
+    fn remote(&self) -> MutexGuard<'_, BTreeMap<Reference, ImageRecord>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn found(&self, name: &Reference) -> Result<ImageRecord, Error> {
+        let found = self.remote().get(name).cloned();
+        found.ok_or_else(|| Error::Registry {
+            kind: ErrorKind::NotFound,
+            message: format!("manifest for {} not found: manifest unknown", name.familiar()),
+        })
     }
 
     /// Makes an image without layers.
@@ -40,6 +57,14 @@ impl FakeTransfer {
             config,
             ..ImageDocument::default()
         };
+        self.record(document, names).await
+    }
+
+    async fn record(
+        &self,
+        document: ImageDocument,
+        names: Vec<Reference>,
+    ) -> Result<ImageId, Error> {
         let bytes = serde_json::to_vec(&document)
             .map_err(|error| Error::InvalidArchive(error.to_string()))?;
         let digest = Digest::sha256(Sha256::digest(&bytes).into());
@@ -123,6 +148,72 @@ impl Transfer for FakeTransfer {
 
     async fn commit(&self, request: CommitRequest) -> Result<ImageId, Error> {
         self.put(request.config, request.platform, request.name.into_iter().collect()).await
+    }
+
+    async fn make(&self, document: ImageDocument, names: Vec<Reference>) -> Result<ImageId, Error> {
+        self.record(document, names).await
+    }
+
+    async fn pull(&self, request: PullRequest, _progress: ProgressSink) -> Result<Pulled, Error> {
+        let mut image = self.found(&request.name)?;
+        let (id, digest) = (image.id.clone(), image.target.digest.clone());
+        let before = self.images.resolve(&request.name.to_string()).await.ok();
+        image.tags = vec![request.name];
+        self.images.put(image).await?;
+        Ok(Pulled { new: before.is_none_or(|before| before.id != id), id, digest })
+    }
+
+    async fn push(&self, request: PushRequest, _progress: ProgressSink) -> Result<Pushed, Error> {
+        let image = self.images.image(&request.image).await?;
+        let target = image.target.clone();
+        self.remote().insert(request.name, image);
+        Ok(Pushed { target })
+    }
+
+    async fn resolve(&self, name: &Reference, _auth: &RegistryAuth) -> Result<Distribution, Error> {
+        let image = self.found(name)?;
+        let platforms = vec![record::platform(&image.document)];
+        Ok(Distribution { descriptor: image.target, platforms })
+    }
+
+    async fn tags(
+        &self,
+        repository: &Repository,
+        _auth: &RegistryAuth,
+    ) -> Result<Vec<String>, Error> {
+        let remote = self.remote();
+        let names = remote.keys().filter(|name| name.repository() == repository);
+        Ok(names.filter_map(|name| name.tag().map(str::to_owned)).collect())
+    }
+
+    async fn login(&self, _server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error> {
+        if auth.password == "wrong" {
+            let message = "unauthorized: incorrect username or password".to_owned();
+            return Err(Error::Registry { kind: ErrorKind::Unauthenticated, message });
+        }
+        Ok(None)
+    }
+
+    async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
+        let remote = self.remote();
+        let names = remote.keys().map(|name| name.repository().familiar());
+        let found = names.filter(|name| name.contains(&request.term));
+        let result = |name| SearchResult { name, ..SearchResult::default() };
+        Ok(found.take(request.limit as usize).map(result).collect())
+    }
+
+    fn add_keeper(&self, _keeper: Arc<dyn Keeper>) {}
+
+    async fn hold(&self) -> Hold {
+        Box::new(())
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(())
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::default()
     }
 
     async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {

@@ -11,10 +11,13 @@ mod load;
 mod local;
 mod platforms;
 mod record;
+mod remote;
 mod save;
 
 pub use contract::{
-    CommitRequest, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary, Progress,
-    ProgressSink, Transfer,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
+    ManifestSummary, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed,
+    RegistryAuth, SearchRequest, SearchResult, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};
+pub use remote::{RemoteError, open_remote};

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use rorqual_content::{Blobs, History, ImageConfig, ImageRecord, Images};
-use rorqual_core::{ContainerId, DiffId, ImageId, Platform, Reference, Timestamp};
+use rorqual_content::{Blobs, History, ImageConfig, ImageDocument, ImageRecord, Images};
+use rorqual_core::{
+    ContainerId, DiffId, ErrorKind, ImageId, Platform, Reference, Repository, Timestamp,
+};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{LayerSource, Snapshotter};
 use tokio::runtime::Handle;
@@ -18,8 +20,9 @@ use crate::archive::{Contents, Loader, Unpacked};
 use crate::load::Found;
 use crate::record::{self, Stores, other};
 use crate::{
-    CommitRequest, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink, Transfer, load,
-    platforms, save,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestSummary,
+    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
+    SearchResult, Transfer, load, platforms, save,
 };
 
 /// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
@@ -31,6 +34,7 @@ pub struct LocalTransfer {
     stores: Stores,
     /// Transfers share it, collection has it alone.
     gate: Arc<RwLock<()>>,
+    keepers: Arc<Mutex<Vec<Arc<dyn Keeper>>>>,
 }
 
 /// A file of an image made from memory.
@@ -51,7 +55,11 @@ impl LocalTransfer {
         images: Arc<dyn Images>,
         snapshots: Arc<dyn Snapshotter>,
     ) -> Self {
-        Self { stores: Stores { blobs, images, snapshots }, gate: Arc::default() }
+        Self {
+            stores: Stores { blobs, images, snapshots },
+            gate: Arc::default(),
+            keepers: Arc::default(),
+        }
     }
 
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
@@ -130,6 +138,11 @@ fn pack(mut files: Vec<ImageFile>) -> std::io::Result<Vec<u8>> {
         writer.file(Entry::new(path, Kind::File, file.mode), &file.bytes)?;
     }
     writer.finish()
+}
+
+fn no_registries() -> Error {
+    let message = "registries are not supported yet: move images with save, load and import";
+    Error::Registry { kind: ErrorKind::Unsupported, message: message.to_owned() }
 }
 
 #[async_trait]
@@ -220,15 +233,79 @@ impl Transfer for LocalTransfer {
         self.stores.make(document, request.name.into_iter().collect()).await
     }
 
+    async fn make(&self, document: ImageDocument, names: Vec<Reference>) -> Result<ImageId, Error> {
+        let _shared = self.gate.read().await;
+        let _lease = self.stores.blobs.lease();
+        self.stores.make(document, names).await
+    }
+
+    async fn pull(&self, _request: PullRequest, _progress: ProgressSink) -> Result<Pulled, Error> {
+        Err(no_registries())
+    }
+
+    async fn push(&self, _request: PushRequest, _progress: ProgressSink) -> Result<Pushed, Error> {
+        Err(no_registries())
+    }
+
+    async fn resolve(
+        &self,
+        _name: &Reference,
+        _auth: &RegistryAuth,
+    ) -> Result<Distribution, Error> {
+        Err(no_registries())
+    }
+
+    async fn tags(
+        &self,
+        _repository: &Repository,
+        _auth: &RegistryAuth,
+    ) -> Result<Vec<String>, Error> {
+        Err(no_registries())
+    }
+
+    async fn login(&self, _server: &str, _auth: &RegistryAuth) -> Result<Option<String>, Error> {
+        Err(no_registries())
+    }
+
+    async fn search(&self, _request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
+        Err(no_registries())
+    }
+
+    fn add_keeper(&self, keeper: Arc<dyn Keeper>) {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+    }
+
+    async fn hold(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).read_owned().await)
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).write_owned().await)
+    }
+
+    fn kept(&self) -> Kept {
+        let mut all = Kept::default();
+        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let kept = keeper.kept();
+            all.layers.extend(kept.layers);
+            all.snapshots.extend(kept.snapshots);
+            all.blobs.extend(kept.blobs);
+        }
+        all
+    }
+
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {
         let _alone = self.gate.write().await;
+        let kept = self.kept();
         let images = self.stores.images.list().await?;
-        let roots = images.iter().flat_map(ImageRecord::roots).collect::<Vec<_>>();
+        let roots = images.iter().flat_map(ImageRecord::roots).chain(kept.blobs);
+        let roots = roots.collect::<Vec<_>>();
         // A plain blob of another platform is kept as a layer.
         let reached = self.stores.blobs.reach(roots.clone()).await?.into_iter().map(DiffId);
         let blobs = self.stores.blobs.collect(roots).await?;
         let layers = images.into_iter().flat_map(|image| image.document.rootfs.diff_ids);
-        let layers = layers.chain(reached).collect::<Vec<_>>();
-        Ok(blobs + self.stores.snapshots.retain(&layers, containers).await?)
+        let layers = layers.chain(reached).chain(kept.layers).collect::<Vec<_>>();
+        let snapshots = [containers, &kept.snapshots].concat();
+        Ok(blobs + self.stores.snapshots.retain(&layers, &snapshots).await?)
     }
 }
