@@ -10,8 +10,8 @@ use crate::{RORQUAL, inspect, scenario};
 fn images_can_be_mounted_and_are_never_written() -> TestResult {
     scenario(|host| {
         let show = |mount: &str, words: &[&str]| {
-            let words = ["run", "--rm", "--mount", mount, "busybox"].iter().chain(words);
-            host.cli(words.copied())
+            let run = ["run", "--rm", "--mount", mount, "busybox"];
+            host.cli(run.into_iter().chain(words.iter().copied()))
         };
         // An image of two layers.
         host.cli([
