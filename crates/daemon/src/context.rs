@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rorqual_engine::Engine;
+use rorqual_transfer::LocalTransfer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::builtin::Builtin;
@@ -16,6 +17,8 @@ use crate::facts::Facts;
 pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) builtin: Builtin,
+    /// For new settings of registries.
+    pub(crate) transfer: LocalTransfer,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
@@ -68,12 +71,13 @@ pub(crate) struct Settings {
 impl Context {
     pub(crate) fn new(
         engine: Engine,
-        builtin: Builtin,
+        transfer: LocalTransfer,
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
-        Self { engine, builtin, facts, settings: RwLock::new(settings), archives }
+        let builtin = Builtin::new(transfer.clone());
+        Self { engine, builtin, transfer, facts, settings: RwLock::new(settings), archives }
     }
 
     /// Waits for its turn to move an archive.

@@ -15,12 +15,14 @@ use rorqual_sys::lsm;
 use rorqual_transfer::LocalTransfer;
 use rorqual_volume::Local as LocalVolumes;
 
-use crate::builtin::Builtin;
 use crate::config::{BridgeConfig, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
-pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Builtin), BoxError> {
+pub(crate) async fn engine(
+    config: &Config,
+    facts: &Facts,
+) -> Result<(Engine, LocalTransfer), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
@@ -44,6 +46,7 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
         Arc::clone(&images) as _,
         Arc::clone(&snapshots) as _,
     );
+    transfer.configure(config.registries.clone());
     let parts = Parts {
         tasks,
         logs: Arc::new(ShimLogs),
@@ -63,7 +66,7 @@ pub(crate) async fn engine(config: &Config, facts: &Facts) -> Result<(Engine, Bu
     }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
-    Ok((engine, Builtin::new(transfer)))
+    Ok((engine, transfer))
 }
 
 fn bridge_options(

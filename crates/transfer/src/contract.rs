@@ -251,6 +251,13 @@ pub struct SearchResult {
     pub official: bool,
 }
 
+/// The time in which content may be collected.
+pub struct Quiet {
+    /// Digests of blobs and layers that operations under way need, whether a record refers to them or not.
+    pub needed: Vec<Digest>,
+    pub(crate) _alone: Option<tokio::sync::OwnedRwLockWriteGuard<()>>,
+}
+
 /// Moves images.
 #[async_trait]
 pub trait Transfer: Send + Sync + 'static {
@@ -303,6 +310,9 @@ pub trait Transfer: Send + Sync + 'static {
     async fn login(&self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error>;
     /// Looks for repositories.
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error>;
+    /// Waits until no operation is about to rely on what no record refers to, and keeps it so while the answer lives: for
+    /// collecting content.
+    async fn quiet(&self) -> Quiet;
     /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
     /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
     /// Returns the bytes freed.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
+    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, Quiet, RegistryAuth, SearchRequest,
     SearchResult, Transfer, record,
 };
 
@@ -200,6 +200,10 @@ impl Transfer for FakeTransfer {
         let found = names.filter(|name| name.contains(&request.term));
         let result = |name| SearchResult { name, ..SearchResult::default() };
         Ok(found.take(request.limit as usize).map(result).collect())
+    }
+
+    async fn quiet(&self) -> Quiet {
+        Quiet { needed: Vec::new(), _alone: None }
     }
 
     async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {

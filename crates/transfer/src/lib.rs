@@ -1,21 +1,30 @@
-//! Moving images in and out of the stores: `load`, `save`, `import`, `commit`.
+//! Moving images in and out of the stores: `load`, `save`, `import`, `commit`, `pull`, `push`.
 //!
-//! Knows no containers beyond the name of a snapshot. Registries join here later.
+//! Knows no containers beyond the name of a snapshot.
 
 mod archive;
 mod contract;
+mod distribution;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod graph;
+mod gzip;
 mod load;
 mod local;
+mod pins;
 mod platforms;
+mod pull;
+mod push;
 mod record;
+mod registry;
+mod remote;
 mod save;
 
 pub use contract::{
     CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
-    SearchResult, Transfer,
+    Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, Quiet, RegistryAuth,
+    SearchRequest, SearchResult, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};
+pub use registry::{Proxies, RegistryOptions, RegistryRule};
+pub use remote::Remote;

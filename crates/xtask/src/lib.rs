@@ -23,7 +23,7 @@ pub const ALLOWED: [(&str, &str); 20] = [
     ("runtime", "core sys"),
     ("shim", "core sys runtime"),
     ("transfer", "core content snapshot"),
-    ("cli", "core sys api client"),
+    ("cli", "core sys api client content transfer"),
     ("engine", "core store content snapshot network volume transfer shim"),
     ("daemon", "core api http sys store content snapshot network volume shim transfer engine"),
     ("testkit", "core api client sys"),

@@ -9,11 +9,6 @@ use crate::context::Context;
 use crate::error::{BadRequest, unsupported};
 use crate::request::{ApiRequest, Result, json, refuse};
 
-/// What needs a registry.
-pub(super) async fn registry(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("registries are not supported yet: move images with save, load and import"))
-}
-
 /// Building images.
 pub(super) async fn build(_: Arc<Context>, _: ApiRequest) -> Result {
     refuse(unsupported("building images is not supported yet"))

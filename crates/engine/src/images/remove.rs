@@ -123,8 +123,11 @@ async fn delete(world: &World, image: &ImageRecord, done: &mut Vec<ImageRemoval>
 pub(crate) async fn collect(world: &World) -> Result<u64> {
     // Whoever brings content holds the other side until a record refers to it.
     let _alone = world.content.write().await;
+    // Pulls and pushes take too long to be waited for: they say what they need.
+    let quiet = world.parts.transfer.quiet().await;
     let images = world.parts.images.list().await?;
-    let roots: Vec<_> = images.iter().flat_map(ImageRecord::roots).collect();
+    let mut roots: Vec<_> = images.iter().flat_map(ImageRecord::roots).collect();
+    roots.extend(quiet.needed.iter().cloned());
     let mut layers: Vec<_> =
         images.iter().flat_map(|image| image.document.rootfs.diff_ids.iter().cloned()).collect();
     // A plain blob of another platform is kept as a layer.

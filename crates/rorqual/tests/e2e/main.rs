@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod nested;
 mod networks;
+mod registries;
 mod remote;
 mod run;
 mod volumes;
