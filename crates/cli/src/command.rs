@@ -1,5 +1,7 @@
 //! All commands: the root of the table, and one module per command or family.
 
+mod build;
+mod builder;
 mod completion;
 mod container;
 mod context;
@@ -57,7 +59,7 @@ const ROOT_FLAGS: &[Flag] = &[
 
 /// The program itself.
 pub(crate) static ROOT: Command = Command {
-    usage: "[OPTIONS] COMMAND",
+    usage: "[OPTIONS] COMMAND [ARG...]",
     about: "Runs containers, a whole world in a single binary",
     flags: &[ROOT_FLAGS],
     args: Args::Any,
@@ -65,6 +67,7 @@ pub(crate) static ROOT: Command = Command {
     children: &[
         &run::RUN,
         &exec::EXEC,
+        &build::BUILD,
         &list::PS,
         &image::PULL,
         &image::PUSH,
@@ -74,6 +77,7 @@ pub(crate) static ROOT: Command = Command {
         &registry::SEARCH,
         &system::VERSION,
         &system::INFO,
+        &builder::GROUP,
         &container::GROUP,
         &context::GROUP,
         &image::GROUP,

@@ -238,7 +238,9 @@ impl Client {
     /// Turns a request's connection into a raw stream; the media type says how it is framed.
     pub async fn hijack(&self, mut request: Request) -> Result<(Connection, Option<String>)> {
         request.headers.push(("connection", "Upgrade".to_owned()));
-        request.headers.push(("upgrade", "tcp".to_owned()));
+        if !request.headers.iter().any(|(name, _)| *name == "upgrade") {
+            request.headers.push(("upgrade", "tcp".to_owned()));
+        }
         let answer = self.ask(request).await?;
         if answer.status().as_u16() >= 300 {
             checked(answer).await?;

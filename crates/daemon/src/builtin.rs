@@ -8,6 +8,7 @@ use rorqual_transfer::{Error, ImageFile, LocalTransfer};
 const HELLO: &str = "rorqual/hello:latest";
 
 /// Makes them.
+#[derive(Clone)]
 pub(crate) struct Builtin {
     transfer: LocalTransfer,
 }

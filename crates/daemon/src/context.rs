@@ -8,6 +8,7 @@ use rorqual_engine::Engine;
 use rorqual_transfer::LocalTransfer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::builder::Builder;
 use crate::builtin::Builtin;
 use crate::convert::view::Shown;
 use crate::error::ApiError;
@@ -19,6 +20,9 @@ pub(crate) struct Context {
     pub(crate) builtin: Builtin,
     /// For new settings of registries.
     pub(crate) transfer: LocalTransfer,
+    pub(crate) builder: Builder,
+    /// The same builder as clients of BuildKit know it.
+    pub(crate) builds: rorqual_buildkit::Server,
     pub(crate) facts: Facts,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
@@ -62,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) runtimes: Vec<String>,
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
+    /// Binds are id-mapped to who asks, unless they say otherwise.
+    pub(crate) idmap_binds: bool,
     pub(crate) warnings: Vec<String>,
     /// `cgroupfs` or `systemd`.
     pub(crate) cgroup_driver: &'static str,
@@ -71,13 +77,18 @@ pub(crate) struct Settings {
 impl Context {
     pub(crate) fn new(
         engine: Engine,
-        transfer: LocalTransfer,
+        (transfer, builder): (LocalTransfer, Builder),
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
+        let backend =
+            Arc::new(crate::builder::BuildKit::new(builder.clone(), engine.clone(), &facts));
+        let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _);
+        backend.set_sessions(builds.sessions().clone());
+        let settings = RwLock::new(settings);
         let builtin = Builtin::new(transfer.clone());
-        Self { engine, builtin, transfer, facts, settings: RwLock::new(settings), archives }
+        Self { engine, builtin, transfer, builder, builds, facts, settings, archives }
     }
 
     /// Waits for its turn to move an archive.

@@ -2,6 +2,8 @@
 
 mod archive;
 mod attach;
+mod build;
+mod buildkit;
 mod containers;
 mod exec;
 mod images;
@@ -11,6 +13,7 @@ mod registry;
 mod streams;
 mod system;
 mod transfers;
+mod volume_data;
 mod volumes;
 
 use std::sync::Arc;
@@ -102,14 +105,24 @@ fn other_routes(router: &mut Router<Handler>) {
         GET "/info" => system::info;
         GET "/events" => streams::events;
         GET "/system/df" => system::disk_usage;
+        POST "/session" => buildkit::session;
+        POST "/grpc" => buildkit::grpc;
         GET "/volumes" => volumes::list;
         POST "/volumes/create" => volumes::create;
         POST "/volumes/prune" => volumes::prune;
         GET "/volumes/{name:.*}" => volumes::inspect;
-        PUT "/volumes/{name:.*}" => refused::swarm;
+        PUT "/volumes/{name:.*}" => volumes::update;
         DELETE "/volumes/{name:.*}" => volumes::remove;
+        POST "/rorqual/volumes/import" => volume_data::import;
+        POST "/rorqual/volumes/{name}/snapshot" => volume_data::snapshot;
+        POST "/rorqual/volumes/{name}/clone" => volume_data::clone;
+        POST "/rorqual/volumes/{name}/export" => volume_data::export;
+        GET "/rorqual/volumes/{name}/chunks" => volume_data::chunks;
         GET "/networks" => networks::list;
         GET "/networks/" => networks::list;
+        POST "/build" => build::build;
+        POST "/build/prune" => build::prune;
+        POST "/build/cancel" => build::cancel;
         POST "/networks/create" => networks::create;
         POST "/networks/prune" => networks::prune;
         POST "/networks/{id}/connect" => networks::connect;
@@ -121,11 +134,6 @@ fn other_routes(router: &mut Router<Handler>) {
 
 fn refused_routes(router: &mut Router<Handler>) {
     routes! { router;
-        POST "/build" => refused::build;
-        POST "/build/prune" => refused::build_prune;
-        POST "/build/cancel" => refused::build;
-        POST "/session" => refused::build;
-        POST "/grpc" => refused::build;
         GET "/plugins" => refused::no_plugins;
         GET "/plugins/{name:.*}" => refused::plugin;
         POST "/plugins/{name:.*}" => refused::plugin;

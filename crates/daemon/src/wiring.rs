@@ -1,31 +1,36 @@
 //! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rorqual_build::solver::{Cache, Options as BuildOptions};
 use rorqual_content::{ImageStore, LocalBlobs};
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{AppArmor, CgroupDriver, Engine, JournalState, Options, Parts, ShimLogs};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_plugin::{Places, Plugins};
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_sys::lsm;
-use rorqual_transfer::LocalTransfer;
-use rorqual_volume::Local as LocalVolumes;
+use rorqual_transfer::{LocalTransfer, Transfer};
+use rorqual_volume::{Drivers, Local as LocalVolumes};
 
-use crate::config::{BridgeConfig, Config, RUNTIMES};
+use crate::builder::{Builder, Stores};
+use crate::builtin::Builtin;
+use crate::config::{BridgeConfig, BuilderConfig, CacheBound, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
 pub(crate) async fn engine(
     config: &Config,
     facts: &Facts,
-) -> Result<(Engine, LocalTransfer), BoxError> {
+) -> Result<(Engine, LocalTransfer, Builder), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
+    let roots = (data.clone(), run.clone());
     let bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
     let (database, journal, unfinished, snapshots, blobs, networks) = {
         let (data, run) = (data.clone(), run.clone());
@@ -47,6 +52,17 @@ pub(crate) async fn engine(
         Arc::clone(&snapshots) as _,
     );
     transfer.configure(config.registries.clone());
+    // ORDER: the first collection must know what the build cache needs.
+    let cache = Arc::new(Cache::open(database.clone()).await?);
+    transfer.add_keeper(Arc::clone(&cache) as _);
+    let stores = Stores {
+        snapshots: Arc::clone(&snapshots) as _,
+        workbench: Arc::clone(&snapshots) as _,
+        blobs: Arc::clone(&blobs) as _,
+        images: Arc::clone(&images) as _,
+        transfer: Arc::new(transfer.clone()),
+        cache,
+    };
     let parts = Parts {
         tasks,
         logs: Arc::new(ShimLogs),
@@ -55,7 +71,10 @@ pub(crate) async fn engine(
         images,
         transfer: Arc::new(transfer.clone()),
         networks: Arc::new(networks),
-        volumes: Arc::new(LocalVolumes::new(data.join("volumes"))),
+        volumes: Arc::new(Drivers::new(
+            Arc::new(LocalVolumes::new(data.join("volumes"))),
+            Some(Arc::new(Plugins::new(Places::docker()))),
+        )),
         database,
     };
     if facts.has_apparmor {
@@ -66,7 +85,29 @@ pub(crate) async fn engine(
     }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
-    Ok((engine, transfer))
+    let builtin = Builtin::new(transfer.clone());
+    let steps = engine.steps.clone();
+    let options = build_options(&config.builder, &roots.0)?;
+    let builder = Builder::open(stores, steps, builtin, roots, options).await?;
+    Ok((engine, transfer, builder))
+}
+
+fn build_options(config: &BuilderConfig, data: &Path) -> Result<BuildOptions, BoxError> {
+    let keep = match config.bound {
+        CacheBound::None => None,
+        CacheBound::Bytes(bytes) => Some(bytes),
+        CacheBound::Share => {
+            let disk = rustix::fs::statvfs(data)?;
+            // LIMIT: less would throw away what the same build needs next.
+            Some((disk.f_blocks.saturating_mul(disk.f_frsize) / 10).max(2 << 30))
+        }
+    };
+    Ok(BuildOptions {
+        keep,
+        allow_host_network: config.network_host,
+        allow_insecure: config.security_insecure,
+        ..BuildOptions::default()
+    })
 }
 
 fn bridge_options(
@@ -141,6 +182,8 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
+    options.disk_weight = facts.controllers.disk_weight;
+    options.disk_weight_device = facts.controllers.disk_weight_device;
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

@@ -36,9 +36,10 @@ use crate::view::ContainerView;
 use crate::world::World;
 
 pub(crate) use attach::connection;
+pub(crate) use create::platform;
 pub(crate) use list::name_matches;
 pub(crate) use remove::{finish_removal, until};
-pub(crate) use start::launch_again;
+pub(crate) use start::{ensure_profile, launch_again};
 pub use wait::Waiting;
 
 /// The containers of one daemon. Containers are named by name, id or unambiguous id prefix.

@@ -23,6 +23,7 @@ use crate::recovery;
 use crate::request::StopRequest;
 use crate::seccomp::Profiles;
 use crate::spec::StopTimeout;
+use crate::steps::Steps;
 use crate::undo::Undoing;
 use crate::usage::SystemUsage;
 use crate::volumes::{VolumeTable, Volumes};
@@ -43,6 +44,8 @@ pub struct Engine {
     pub networks: NetworksView,
     /// What happens.
     pub events: Events,
+    /// Programs of builds.
+    pub steps: Steps,
     /// Numbers.
     pub usage: SystemUsage,
 }
@@ -80,6 +83,7 @@ impl Engine {
             volumes: Volumes { world: Arc::clone(&world) },
             networks: NetworksView { world: Arc::clone(&world) },
             events: world.events.clone(),
+            steps: Steps { world: Arc::clone(&world) },
             usage: SystemUsage { world },
         })
     }

@@ -26,6 +26,7 @@ mod request;
 mod restart;
 mod seccomp;
 pub mod spec;
+mod steps;
 #[cfg(test)]
 mod testing;
 mod undo;
@@ -47,6 +48,7 @@ pub use networks::NetworksView;
 pub use options::{AppArmor, CgroupDriver, JournalState, Options, Parts};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
+pub use steps::{StepExit, StepMount, StepMountSource, StepOutput, StepRequest, Steps};
 pub use usage::SystemUsage;
 pub use view::*;
-pub use volumes::Volumes;
+pub use volumes::{Copied, CopyRequest, ExportRequest, ImportRequest, Volumes};

@@ -16,6 +16,11 @@ use crate::{ChangeKind, whiteout};
 pub(crate) fn tar(upper: &Path, layers: &[Root]) -> io::Result<Feed> {
     let upper = Root::open(upper)?;
     let differences = compare::differences(&upper, layers)?;
+    pack(upper, differences)
+}
+
+/// Streams the tar of differences that are known. The same changes make the same bytes.
+pub(crate) fn pack(upper: Root, differences: Vec<Difference>) -> io::Result<Feed> {
     feed::produce(move |sink| {
         let mut packer = Packer::new(sink);
         for difference in differences {

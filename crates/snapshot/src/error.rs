@@ -22,6 +22,10 @@ pub enum Error {
         /// In which container.
         container: String,
     },
+    /// Something that is to be copied is not there.
+    // COMPAT: BuildKit's text.
+    #[error("{0:?}: not found")]
+    NoSuchSource(String),
     /// The archive is broken, hostile or beyond a bound.
     #[error("invalid archive: {0}")]
     InvalidArchive(String),
@@ -52,9 +56,10 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchLayer(_) | Self::NoSuchSnapshot(_) | Self::NoSuchPath { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchLayer(_)
+            | Self::NoSuchSnapshot(_)
+            | Self::NoSuchPath { .. }
+            | Self::NoSuchSource(_) => ErrorKind::NotFound,
             Self::InvalidArchive(_) | Self::WrongDigest { .. } | Self::InvalidArgument(_) => {
                 ErrorKind::InvalidArgument
             }

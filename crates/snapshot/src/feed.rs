@@ -104,6 +104,13 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
+    /// Hashes all that is read from now on.
+    pub(crate) fn hashing(mut self) -> (Self, Hasher) {
+        self.hash_on = HashOn::Using;
+        let hasher = self.hasher.clone();
+        (self, hasher)
+    }
+
     /// Starts to read `source`, hashing all that comes out of it.
     pub(crate) fn start(
         source: Box<dyn Read + Send>,

@@ -134,6 +134,67 @@ fn unpack(
     Ok(LayerInfo { diff_id: found, size: unpacker.size, disk, tar: hasher.bytes() })
 }
 
+/// Makes a layer of a directory that holds exactly what `tar` says, without writing its files again. Blocking.
+pub(crate) fn adopt(
+    layers: &Path,
+    tree: &Path,
+    tar: Feed,
+    options: Options,
+    syncer: &Syncer,
+) -> Result<LayerInfo, Error> {
+    let home = Dir::open(layers).map_err(io_failed("open the layers"))?;
+    let ingest = unique(".ingest-");
+    let result = record(&home, &ingest, tar).and_then(|mut info| {
+        if let Some(known) = find(layers, &info.diff_id)? {
+            home.remove_tree(OsStr::new(&ingest)).map_err(io_failed("remove a second copy"))?;
+            return Ok(known);
+        }
+        let fs = layers.join(&ingest).join("fs");
+        std::fs::rename(tree, &fs).map_err(io_failed("move a layer's files"))?;
+        let opened = Dir::open(&fs).map_err(io_failed("measure a layer"))?;
+        info.disk = measure(&opened).map_err(io_failed("measure a layer"))?.disk;
+        publish(&home, layers, &ingest, info, options.durable.then_some(syncer))
+    });
+    if result.is_err() {
+        // Best effort: what stays is swept at the next start.
+        home.remove_tree(OsStr::new(&ingest)).ok();
+    }
+    result
+}
+
+/// Writes the skeleton of a tar whose files lie where it says.
+fn record(home: &Dir, ingest: &str, tar: Feed) -> Result<LayerInfo, Error> {
+    let making = || io_failed("make a layer's directory");
+    let recording = || io_failed("record a layer's tar");
+    home.mkdir(OsStr::new(ingest), 0o700).map_err(making())?;
+    let dir = home.child(OsStr::new(ingest)).map_err(making())?;
+    let skeleton = dir.create(OsStr::new("skeleton.zst")).map_err(making())?;
+    let mut recorder = Recorder::new(skeleton).map_err(making())?;
+    let (feed, hasher) = tar.hashing();
+    let mut reader = Reader::new(feed).recording();
+    let mut size = 0_u64;
+    while let Some(entry) = reader.next_entry().map_err(reading)? {
+        recorder.raw(&reader.take_raw()).map_err(recording())?;
+        // COMPAT: dockerd counts the length of a link's target, too.
+        let link =
+            if entry.kind == crate::tar::Kind::Symlink { entry.link.len() as u64 } else { 0 };
+        size = size.saturating_add(entry.size).saturating_add(link);
+        if entry.stored > 0 {
+            recorder.file(&entry.path, entry.stored).map_err(recording())?;
+        }
+    }
+    recorder.raw(&reader.take_raw()).map_err(recording())?;
+    loop {
+        let bytes = reader.trailer().map_err(reading)?;
+        if bytes.is_empty() {
+            break;
+        }
+        recorder.raw(&bytes).map_err(recording())?;
+    }
+    recorder.finish().map(drop).map_err(recording())?;
+    Ok(LayerInfo { diff_id: DiffId(hasher.digest()), size, disk: 0, tar: hasher.bytes() })
+}
+
 /// Bounds what may come out by the free space, so that a bomb ends before the disk does.
 fn budget(home: &Dir, options: Options) -> Result<u64, Error> {
     let free = rustix::fs::fstatvfs(home)

@@ -19,11 +19,27 @@ pub(crate) struct Packer<W> {
     writer: Writer<W>,
     /// Paths in the archive of files with several names.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// No time is later than this one, in seconds since the epoch.
+    latest: Option<i64>,
 }
 
 impl<W: Write> Packer<W> {
     pub(crate) fn new(sink: W) -> Self {
-        Self { writer: Writer::new(sink), links: HashMap::new() }
+        Self { writer: Writer::new(sink), links: HashMap::new(), latest: None }
+    }
+
+    /// Lets no entry have a time later than `latest`.
+    pub(crate) const fn no_later_than(mut self, latest: Option<i64>) -> Self {
+        self.latest = latest;
+        self
+    }
+
+    fn described(&self, stat: &Stat, kind: Kind, path: Vec<u8>) -> Entry {
+        let mut entry = described(stat, kind, path);
+        if let Some(latest) = self.latest.filter(|latest| entry.mtime.0 >= *latest) {
+            entry.mtime = (latest, 0);
+        }
+        entry
     }
 
     /// Writes an empty file, such as a whiteout.
@@ -34,7 +50,7 @@ impl<W: Write> Packer<W> {
     /// Packs a directory's own entry, without what is in it.
     pub(crate) fn directory(&mut self, dir: &Dir, path: &[u8]) -> io::Result<()> {
         let stat = dir.own_stat()?;
-        let mut entry = described(&stat, Kind::Directory, slashed(path));
+        let mut entry = self.described(&stat, Kind::Directory, slashed(path));
         entry.xattrs = attributes(dir)?;
         self.writer.header(&entry)
     }
@@ -49,7 +65,7 @@ impl<W: Write> Packer<W> {
                 child => self.directory(&child?, path),
             };
         }
-        let mut entry = described(&stat, kind, path.to_vec());
+        let mut entry = self.described(&stat, kind, path.to_vec());
         if stat.st_nlink > 1
             && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
         {
@@ -163,7 +179,7 @@ fn described(stat: &Stat, kind: Kind, path: Vec<u8>) -> Entry {
 }
 
 /// Reads the attributes that belong to a file rather than to the host it lies on.
-fn attributes(fd: impl rustix::fd::AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn attributes(fd: impl rustix::fd::AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in xattr::names(&fd)? {
         let bytes = name.as_bytes();

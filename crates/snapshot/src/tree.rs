@@ -42,6 +42,8 @@ pub(crate) enum Writes {
 pub(crate) struct OpenTree {
     pub(crate) root: Arc<Root>,
     pub(crate) writes: Writes,
+    /// The process whose root it is, with everything mounted there.
+    pub(crate) process: Option<i32>,
     /// Whose it is, for messages.
     pub(crate) name: String,
 }
@@ -159,6 +161,11 @@ fn extract(root: &Root, path: &str, archive: LayerBlob, how: Extract) -> Result<
     unpacker.finish()
 }
 
+/// Unpacks a tar (plain or compressed) below a root, with the archive's owners.
+pub(crate) fn unpack(root: Root, archive: LayerBlob) -> Result<(), Error> {
+    extract(&root, "/", archive, Extract { copy_uid_gid: true, ..Extract::default() })
+}
+
 fn destination(root: &Root, path: &str) -> io::Result<Dir> {
     let path = format!("/{}", path.trim_start_matches('/'));
     root.open_dir(Path::new(&path))
@@ -180,7 +187,14 @@ impl Tree for OpenTree {
     }
 
     async fn export(&self) -> Result<Archive, Error> {
-        let root = Arc::clone(&self.root);
+        let root = match self.process {
+            // COMPAT: of a running container, too, only its own files are exported.
+            Some(pid) => {
+                let alone = blocking(move || mount::process_root_alone(pid)).await;
+                Arc::new(Root::from_fd(alone.map_err(io_failed("open a container's own files"))?))
+            }
+            None => Arc::clone(&self.root),
+        };
         let feed = feed::produce(move |sink| {
             let mut packer = Packer::new(sink);
             packer.contents(root.dir(), b"", 0)?;

@@ -10,7 +10,8 @@ use rorqual_sys::xattr;
 use rustix::fs::{FileType, Stat};
 
 const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &str = "trusted.overlay.opaque";
+/// Attribute of a directory that hides what lies below it.
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 /// Name that makes its directory opaque in an archive.
 pub(crate) const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rorqual_content::{Descriptor, ImageConfig, ImageDocument, ImageRecord};
 use rorqual_core::{
-    BoxError, Classify, ContainerId, Digest, ErrorKind, ImageId, Platform, Reference, Repository,
-    Timestamp,
+    BoxError, Classify, ContainerId, DiffId, Digest, ErrorKind, ImageId, Platform, Reference,
+    Repository, Timestamp,
 };
 
 /// A failure of moving an image.
@@ -30,6 +30,9 @@ pub enum Error {
         /// What happened, with whom.
         message: String,
     },
+    /// A file cannot be read from an address.
+    #[error(transparent)]
+    Remote(#[from] crate::RemoteError),
     /// The content store failed.
     #[error(transparent)]
     Content(#[from] rorqual_content::Error),
@@ -49,12 +52,14 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
+            Self::InvalidArchive(_) | Self::Remote(crate::RemoteError::Address(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoPlatform(_) | Self::NoVariant(_) => ErrorKind::NotFound,
             Self::Registry { kind, .. } => *kind,
             Self::Content(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Other { .. } => ErrorKind::Internal,
+            Self::Remote(_) | Self::Other { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -251,12 +256,25 @@ pub struct SearchResult {
     pub official: bool,
 }
 
-/// The time in which content may be collected.
-pub struct Quiet {
-    /// Digests of blobs and layers that operations under way need, whether a record refers to them or not.
-    pub needed: Vec<Digest>,
-    pub(crate) _alone: Option<tokio::sync::OwnedRwLockWriteGuard<()>>,
+/// What somebody needs besides images and containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Layers.
+    pub layers: Vec<DiffId>,
+    /// Snapshots and their directories.
+    pub snapshots: Vec<ContainerId>,
+    /// Blobs.
+    pub blobs: Vec<Digest>,
 }
+
+/// Somebody who needs content that no image or container refers to: a build cache.
+pub trait Keeper: Send + Sync + 'static {
+    /// Lists what must stay. Called while no transfer is under way; must not block.
+    fn kept(&self) -> Kept;
+}
+
+/// Keeps collection away while it lives.
+pub type Hold = Box<dyn Send + Sync>;
 
 /// Moves images.
 #[async_trait]
@@ -310,9 +328,15 @@ pub trait Transfer: Send + Sync + 'static {
     async fn login(&self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error>;
     /// Looks for repositories.
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error>;
-    /// Waits until no operation is about to rely on what no record refers to, and keeps it so while the answer lives: for
-    /// collecting content.
-    async fn quiet(&self) -> Quiet;
+    /// Lets `keeper` be asked at every collection from now on.
+    fn add_keeper(&self, keeper: Arc<dyn Keeper>);
+    /// Keeps collection away until the hold is dropped: for the time between a layer's making and the note that it is
+    /// needed. Short, and never together with another call that moves something.
+    async fn hold(&self) -> Hold;
+    /// Waits until no transfer is under way, and keeps all away until it is dropped.
+    async fn alone(&self) -> Hold;
+    /// Lists what the keepers need.
+    fn kept(&self) -> Kept;
     /// Removes the blobs and layers that neither an image nor one of `containers` needs, and the directories of all other
     /// containers. Waits until no other transfer is under way, so that nothing half recorded is taken for garbage.
     /// Returns the bytes freed.

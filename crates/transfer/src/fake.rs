@@ -12,9 +12,9 @@ use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Platform, Reference,
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, Quiet, RegistryAuth, SearchRequest,
-    SearchResult, Transfer, record,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
+    ManifestSummary, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth,
+    SearchRequest, SearchResult, Transfer, record,
 };
 
 /// Makes image records without layers in a [`FakeImages`].
@@ -202,8 +202,18 @@ impl Transfer for FakeTransfer {
         Ok(found.take(request.limit as usize).map(result).collect())
     }
 
-    async fn quiet(&self) -> Quiet {
-        Quiet { needed: Vec::new(), _alone: None }
+    fn add_keeper(&self, _keeper: Arc<dyn Keeper>) {}
+
+    async fn hold(&self) -> Hold {
+        Box::new(())
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(())
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::default()
     }
 
     async fn collect(&self, _containers: &[ContainerId]) -> Result<u64, Error> {

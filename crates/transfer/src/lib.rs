@@ -4,6 +4,7 @@
 
 mod archive;
 mod contract;
+mod direct;
 mod distribution;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -21,10 +22,11 @@ mod remote;
 mod save;
 
 pub use contract::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestKind, ManifestSummary,
-    Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, Quiet, RegistryAuth,
-    SearchRequest, SearchResult, Transfer,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
+    ManifestSummary, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed,
+    RegistryAuth, SearchRequest, SearchResult, Transfer,
 };
+pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
 pub use registry::{Proxies, RegistryOptions, RegistryRule};
-pub use remote::Remote;
+pub use remote::{RemoteError, open_remote};

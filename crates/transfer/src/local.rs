@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -22,9 +22,9 @@ use crate::push::{Packed, Pusher};
 use crate::record::{self, Stores, other};
 use crate::registry::Registries;
 use crate::{
-    CommitRequest, Distribution, Error, ImportRequest, Loaded, ManifestSummary, ProgressSink,
-    PullRequest, Pulled, PushRequest, Pushed, Quiet, RegistryAuth, RegistryOptions, SearchRequest,
-    SearchResult, Transfer, distribution, load, platforms, save,
+    CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestSummary,
+    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, RegistryOptions,
+    SearchRequest, SearchResult, Transfer, distribution, load, platforms, save,
 };
 
 /// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
@@ -40,6 +40,7 @@ pub struct LocalTransfer {
     jobs: Jobs,
     pins: Pins,
     packed: Packed,
+    keepers: Arc<Mutex<Vec<Arc<dyn Keeper>>>>,
 }
 
 /// A file of an image made from memory.
@@ -63,6 +64,7 @@ impl LocalTransfer {
         Self {
             stores: Stores { blobs, images, snapshots },
             gate: Arc::default(),
+            keepers: Arc::default(),
             registries: Registries::new(RegistryOptions::default()),
             jobs: Jobs::default(),
             pins: Pins::default(),
@@ -291,21 +293,44 @@ impl Transfer for LocalTransfer {
         Box::pin(self.registries.search(request)).await
     }
 
-    async fn quiet(&self) -> Quiet {
-        let alone = Arc::clone(&self.gate).write_owned().await;
-        Quiet { needed: self.pins.all(), _alone: Some(alone) }
+    fn add_keeper(&self, keeper: Arc<dyn Keeper>) {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+    }
+
+    async fn hold(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).read_owned().await)
+    }
+
+    async fn alone(&self) -> Hold {
+        Box::new(Arc::clone(&self.gate).write_owned().await)
+    }
+
+    fn kept(&self) -> Kept {
+        // Pulls and pushes take too long to be waited for: they say what they need.
+        let pinned = self.pins.all();
+        let layers = pinned.iter().cloned().map(DiffId).collect();
+        let mut all = Kept { layers, blobs: pinned, ..Kept::default() };
+        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let kept = keeper.kept();
+            all.layers.extend(kept.layers);
+            all.snapshots.extend(kept.snapshots);
+            all.blobs.extend(kept.blobs);
+        }
+        all
     }
 
     async fn collect(&self, containers: &[ContainerId]) -> Result<u64, Error> {
-        let quiet = self.quiet().await;
+        let _alone = self.gate.write().await;
+        let kept = self.kept();
         let images = self.stores.images.list().await?;
-        let roots = images.iter().flat_map(ImageRecord::roots).chain(quiet.needed.iter().cloned());
+        let roots = images.iter().flat_map(ImageRecord::roots).chain(kept.blobs);
         let roots = roots.collect::<Vec<_>>();
         // A plain blob of another platform is kept as a layer.
         let reached = self.stores.blobs.reach(roots.clone()).await?.into_iter().map(DiffId);
         let blobs = self.stores.blobs.collect(roots).await?;
         let layers = images.into_iter().flat_map(|image| image.document.rootfs.diff_ids);
-        let layers = layers.chain(reached).collect::<Vec<_>>();
-        Ok(blobs + self.stores.snapshots.retain(&layers, containers).await?)
+        let layers = layers.chain(reached).chain(kept.layers).collect::<Vec<_>>();
+        let snapshots = [containers, &kept.snapshots].concat();
+        Ok(blobs + self.stores.snapshots.retain(&layers, &snapshots).await?)
     }
 }

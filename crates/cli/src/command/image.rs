@@ -1,6 +1,6 @@
 //! Images: the commands on them, and what other commands need to know of their names.
 
-mod archive;
+pub(super) mod archive;
 mod list;
 mod manage;
 mod over_ssh;
@@ -26,6 +26,7 @@ pub(super) static GROUP: Command = Command {
     usage: "COMMAND",
     about: "Manage images",
     children: &[
+        &super::build::BUILD,
         &HISTORY,
         &IMPORT,
         &inspect::IMAGE,

@@ -10,14 +10,16 @@ use rorqual_api::system::{
     Commit, Component, DiskUsage, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Runtime,
     Swarm, Version,
 };
+use rorqual_build::solver::CacheEntry;
 use rorqual_http::{Answer, body};
+use serde_json::{Value, json};
 
 use crate::context::{Context, Settings};
 use crate::convert;
 use crate::convert::view::STORAGE_DRIVER;
 use crate::error::invalid;
 use crate::facts::{Controllers, Facts, descriptors, host_name, is_on};
-use crate::request::{ApiRequest, Result, json, refuse, typed};
+use crate::request::{ApiRequest, Result, json as document, refuse, typed};
 use crate::routes::containers::now;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -30,8 +32,8 @@ pub(super) async fn ping(_: Arc<Context>, request: ApiRequest) -> Result {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    // There is no builder yet; clients take 1 for the classic one and ask for it only when they build.
-    headers.insert("builder-version", HeaderValue::from_static("1"));
+    // 2 is BuildKit: clients ask for it unless they are told otherwise.
+    headers.insert("builder-version", HeaderValue::from_static("2"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     Ok(Answer::Response(response))
 }
@@ -52,7 +54,7 @@ pub(super) async fn version(context: Arc<Context>, _: ApiRequest) -> Result {
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     let component = Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details };
-    json(
+    document(
         StatusCode::OK,
         &Version {
             platform: PlatformName { name: "Rorqual".to_owned() },
@@ -76,6 +78,7 @@ pub(super) async fn info(context: Arc<Context>, request: ApiRequest) -> Result {
     let census = context.engine.usage.census().await?;
     let settings = context.settings();
     let mut info = about_host(&context.facts, &settings);
+    info.plugins.volume = Some(context.engine.volumes.drivers());
     info.containers = census.containers as i64;
     info.containers_running = census.running as i64;
     info.containers_paused = census.paused as i64;
@@ -96,6 +99,8 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         cpu_shares,
         cpuset,
         pids,
+        disk_weight: _,
+        disk_weight_device: _,
     } = facts.controllers;
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Info {
@@ -103,7 +108,7 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         driver: STORAGE_DRIVER.to_owned(),
         driver_status: vec![["driver-type".to_owned(), "overlay".to_owned()]],
         plugins: Plugins {
-            volume: Some(words(&["local"])),
+            volume: None,
             network: Some(words(&["bridge", "host", "null"])),
             authorization: None,
             log: Some(words(&["journald", "json-file", "local", "none", "syslog"])),
@@ -253,12 +258,35 @@ pub(super) async fn disk_usage(context: Arc<Context>, request: ApiRequest) -> Re
     let containers =
         usage.containers.iter().map(|view| convert::view::summary_document(view, now)).collect();
     let volumes = usage.volumes.iter().map(convert::volume::volume_document).collect();
+    let build_cache = match wants("build-cache") {
+        true => Some(build_cache(&context).await?),
+        false => None,
+    };
     let answer = DiskUsage {
         layers_size: if wants("image") { usage.layers as i64 } else { 0 },
         images: wants("image").then_some(images),
         containers: wants("container").then_some(containers),
         volumes: wants("volume").then_some(volumes),
-        build_cache: wants("build-cache").then(Vec::new),
+        build_cache,
     };
     request.answer(Document::DiskUsage, &answer)
+}
+
+/// Lists the records of the build cache.
+async fn build_cache(context: &Context) -> Result<Vec<Value>> {
+    let all = context.builder.solver.usage().await?;
+    let record = |entry: CacheEntry| {
+        json!({
+            "ID": entry.id,
+            "Type": entry.kind.name(),
+            "Description": entry.description,
+            "InUse": entry.in_use,
+            "Shared": false,
+            "Size": entry.size,
+            "CreatedAt": entry.created.to_string(),
+            "LastUsedAt": entry.used.to_string(),
+            "UsageCount": entry.uses,
+        })
+    };
+    Ok(all.into_iter().map(record).collect())
 }

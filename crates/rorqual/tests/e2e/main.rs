@@ -1,5 +1,7 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod build;
+mod build_client;
 mod client;
 mod compat;
 mod crash;
@@ -14,12 +16,17 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod mounts;
 mod nested;
+mod network_faults;
 mod networks;
+mod plugins;
+mod ports;
 mod registries;
 mod remote;
 mod run;
 mod volumes;
+mod volumes_data;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 

@@ -21,6 +21,8 @@ pub(super) struct MountOptions {
     pub switches: Vec<Switch>,
     /// What is bound lies below the source (our own option `x-rorqual.subpath=PATH`).
     pub subpath: Option<String>,
+    /// What is mounted is made of layers (our own option `x-rorqual.layers=PLAN`, with the plan as JSON).
+    pub layers: Option<String>,
     /// What is left goes to the file system.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -110,6 +112,9 @@ impl MountOptions {
             "" | "defaults" | "_netdev" | "auto" | "noauto" | "nofail" | "user" | "nouser" => {}
             _ if let Some(path) = option.strip_prefix("x-rorqual.subpath=") => {
                 self.subpath = Some(path.to_owned());
+            }
+            _ if let Some(plan) = option.strip_prefix("x-rorqual.layers=") => {
+                self.layers = Some(plan.to_owned());
             }
             _ => {
                 let (key, value) = match option.split_once('=') {

@@ -1,0 +1,127 @@
+//! Why a step runs: what changed of it since a step of the same name ran last.
+
+use std::collections::BTreeMap;
+
+use super::cache::Reasons;
+use super::flight::Audience;
+use super::walk::Walk;
+use crate::Error;
+use crate::contract::LogStream;
+use crate::graph::{Op, Vertex};
+
+/// LIMIT: changed entries that are told one by one.
+const MAX_TOLD: usize = 20;
+
+/// Writes an operation as fields, one a line, so that those that changed can be told apart.
+pub(crate) fn fields(vertex: &Vertex) -> String {
+    let mut lines = Vec::new();
+    match &vertex.op {
+        Op::Exec(exec) => {
+            lines.push(format!("command: {}", exec.args.join(" ")));
+            lines.extend(exec.env.iter().map(|variable| format!("variable {variable}")));
+            lines.push(format!("user: {}", exec.user));
+            lines.push(format!("working directory: {}", exec.cwd));
+            for mount in &exec.mounts {
+                let kind = format!("{:?} {} {}", mount.kind, mount.selector, mount.readonly);
+                lines.push(format!("mount {}: {kind}", mount.target));
+            }
+            lines.push(format!("network: {:?}", exec.network));
+            lines.push(format!("security: {:?}", exec.security));
+            lines.push(format!("hosts: {:?}", exec.extra_hosts));
+        }
+        op => lines.push(format!("operation: {}", super::key::describe(op, &vertex.platform))),
+    }
+    lines.join("\n")
+}
+
+/// Tells a build why one of its steps runs.
+pub(crate) async fn tell(
+    walk: &Walk,
+    vertex: &Vertex,
+    now: &Reasons,
+    audience: &Audience,
+) -> Result<(), Error> {
+    let why = if vertex.ignore_cache {
+        vec!["the cache was not to be used".to_owned()]
+    } else {
+        match walk.inner.parts.cache.reasons(&now.id).await? {
+            None => vec!["no step of this name ran before".to_owned()],
+            Some(last) => compare(&last, now),
+        }
+    };
+    for line in why {
+        audience.log(LogStream::Stderr, format!("why: {line}\n").as_bytes());
+    }
+    Ok(())
+}
+
+/// Compares what a step is made of with what it was made of.
+pub(crate) fn compare(last: &Reasons, now: &Reasons) -> Vec<String> {
+    let mut why = Vec::new();
+    changed_fields(&last.op, &now.op, &mut why);
+    for (number, (name, content, entries)) in now.inputs.iter().enumerate() {
+        match last.inputs.get(number) {
+            None => why.push(format!("{name} is new")),
+            Some((_, before, _)) if before == content => {}
+            Some((_, _, before)) => changed_entries(name, before, entries, &mut why),
+        }
+    }
+    if why.is_empty() {
+        why.push("nothing changed, but what it made is no longer in the cache".to_owned());
+    }
+    why
+}
+
+fn split(line: &str) -> (&str, &str) {
+    line.split_once(": ").or_else(|| line.split_once('=')).unwrap_or((line, ""))
+}
+
+fn changed_fields(last: &str, now: &str, why: &mut Vec<String>) {
+    let before = last.lines().map(split).collect::<BTreeMap<_, _>>();
+    let after = now.lines().map(split).collect::<BTreeMap<_, _>>();
+    for (name, value) in &after {
+        match before.get(name) {
+            Some(old) if old == value => {}
+            Some(old) => why.push(format!("{name} changed from {old:?} to {value:?}")),
+            None => why.push(format!("{name} is new")),
+        }
+    }
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    why.extend(gone.map(|name| format!("{name} is gone")));
+}
+
+fn changed_entries(
+    name: &str,
+    before: &[(String, u64)],
+    after: &[(String, u64)],
+    why: &mut Vec<String>,
+) {
+    if before.is_empty() || after.is_empty() {
+        why.push(format!("{name} changed"));
+        return;
+    }
+    let before = before.iter().cloned().collect::<BTreeMap<_, _>>();
+    let after = after.iter().cloned().collect::<BTreeMap<_, _>>();
+    let mut told = Vec::new();
+    for (path, digest) in &after {
+        match before.get(path) {
+            Some(old) if old == digest => {}
+            Some(_) => told.push(format!("{path} changed")),
+            None => told.push(format!("{path} is new")),
+        }
+    }
+    told.extend(
+        before
+            .keys()
+            .filter(|path| !after.contains_key(*path))
+            .map(|path| format!("{path} is gone")),
+    );
+    if told.is_empty() {
+        told.push(format!("{name} changed"));
+    }
+    let more = told.len().saturating_sub(MAX_TOLD);
+    why.extend(told.into_iter().take(MAX_TOLD));
+    if more > 0 {
+        why.push(format!("and {more} more"));
+    }
+}

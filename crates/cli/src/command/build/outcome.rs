@@ -1,0 +1,80 @@
+//! What a successful build leaves: ids, files with facts, answers to questions.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use super::options::After;
+use super::progress::Screen;
+use crate::cli::Cli;
+use crate::failure::{Failure, Outcome, open_failure};
+use crate::flag::Matches;
+
+/// `12.5MB`, as sizes of the cache are shown.
+pub(in crate::command) fn size(bytes: u64) -> String {
+    rorqual_core::units::human_size(bytes)
+}
+
+/// Ends a build that went well.
+pub(super) fn finish(
+    cli: &Cli,
+    matches: &Matches,
+    after: &After,
+    told: &BTreeMap<String, String>,
+    screen: &mut Screen,
+) -> Outcome {
+    if let Some((name, format)) = &after.question {
+        return answer(cli, name, format, told);
+    }
+    let id = told.get("containerimage.config.digest").or(told.get("containerimage.digest"));
+    if !matches.text("iidfile").is_empty() {
+        let path = matches.text("iidfile");
+        let id = id.map_or("", String::as_str);
+        std::fs::write(path, id).map_err(|error| open_failure(path, &error))?;
+    }
+    if !matches.text("metadata-file").is_empty() {
+        let path = matches.text("metadata-file");
+        let text = format!("{:#}\n", metadata(told));
+        std::fs::write(path, text).map_err(|error| open_failure(path, &error))?;
+    }
+    screen.warnings(matches.on("debug"))?;
+    if matches.on("quiet")
+        && let Some(id) = id
+    {
+        cli.line(id)?;
+    }
+    Ok(0)
+}
+
+/// The facts as a document; what is JSON in base64 is shown as JSON.
+fn metadata(told: &BTreeMap<String, String>) -> Json {
+    let value = |text: &String| match serde_json::from_str::<Json>(text) {
+        Ok(value @ (Json::Object(_) | Json::Array(_))) => value,
+        _ => Json::from(text.as_str()),
+    };
+    told.iter().map(|(name, text)| (name.clone(), value(text))).collect::<Map<_, _>>().into()
+}
+
+fn answer(cli: &Cli, name: &str, format: &str, told: &BTreeMap<String, String>) -> Outcome {
+    let key = if format == "json" { "result.json" } else { "result.txt" };
+    let Some(text) = told.get(key) else {
+        return Err(Failure::new(format!(
+            "ERROR: the builder did not answer the question {name:?}"
+        )));
+    };
+    cli.print(text)?;
+    if !text.ends_with('\n') {
+        cli.line("")?;
+    }
+    let code = told.get("result.statuscode").and_then(|code| code.parse().ok());
+    if matches!(name, "check" | "lint") && format != "json" && code.unwrap_or(0) == 0 {
+        let is_clean = told.get("result.json").is_none_or(|json| {
+            serde_json::from_str::<Json>(json)
+                .is_ok_and(|json| json["warnings"].as_array().is_none_or(Vec::is_empty))
+        });
+        if is_clean && text.trim().is_empty() {
+            cli.line("Check complete, no warnings found.")?;
+        }
+    }
+    Ok(code.unwrap_or(0))
+}

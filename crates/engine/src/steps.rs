@@ -1,0 +1,344 @@
+//! Programs that run for a builder: in containers that no list shows and no record keeps.
+//!
+//! A step's root file system is a snapshot that its caller made and removes. What runs without a record is ended by the
+//! sweep of the next daemon, so a crash leaves nothing of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci_spec::runtime::{Mount, Spec};
+use rorqual_core::mount::RootfsPlan;
+use rorqual_core::{ContainerId, ErrorKind, Signal, full_message};
+use rorqual_network::{Attach, EndpointRequest, Sandbox, SandboxKind};
+use rorqual_shim::log::LogTarget;
+use rorqual_shim::{
+    Attachment, Error as TaskError, KillReach, Launch, NamespaceFd, Task, TaskId, WindowSize,
+};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::containers::{connection, ensure_profile};
+use crate::error::{Error, Result};
+use crate::ocispec::{self, Input, Net};
+use crate::spec::{ContainerSpec, IpcMode, NetworkMode, Ulimit};
+use crate::validate;
+use crate::view::Effective;
+use crate::world::{World, in_time};
+
+/// LIMIT: bytes of output handed on at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Runs the programs of builds.
+#[derive(Clone)]
+pub struct Steps {
+    pub(crate) world: Arc<World>,
+}
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepRequest {
+    /// Identity; its snapshot is there.
+    pub id: ContainerId,
+    /// Root file system.
+    pub rootfs: RootfsPlan,
+    /// It cannot be written to.
+    pub readonly_root: bool,
+    /// Further mounts, in order.
+    pub mounts: Vec<StepMount>,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `NAME=value`, complete.
+    pub env: Vec<String>,
+    /// First directory.
+    pub cwd: String,
+    /// `user[:group]`
+    pub user: String,
+    /// Host name.
+    pub hostname: String,
+    /// Default, none or host.
+    pub network: NetworkMode,
+    /// All capabilities and devices.
+    pub privileged: bool,
+    /// `name:address`
+    pub extra_hosts: Vec<String>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: Option<u64>,
+    /// Limits of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Parent of its cgroup; `None`: the daemon's.
+    pub cgroup_parent: Option<String>,
+}
+
+/// A mount of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepMount {
+    /// Absolute path inside.
+    pub target: String,
+    /// What is mounted.
+    pub source: StepMountSource,
+    /// Not writable.
+    pub readonly: bool,
+}
+
+/// What a step's mount shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepMountSource {
+    /// A file system made of layers.
+    Layers(RootfsPlan),
+    /// A directory, file or socket of the host.
+    Path(PathBuf),
+    /// Memory, with a bound in bytes.
+    Tmpfs(Option<u64>),
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepExit {
+    /// Exit code, 128 + n for a signal.
+    pub code: i32,
+    /// The kernel killed it for lack of memory.
+    pub oom_killed: bool,
+}
+
+/// Takes what a step writes: whether it is standard error, and the bytes. Must not block.
+pub type StepOutput = Arc<dyn Fn(bool, &[u8]) + Send + Sync>;
+
+impl Steps {
+    /// Runs a step to its end.
+    ///
+    /// # Cancellation
+    ///
+    /// When `cancel` fires or the future is dropped all of its processes are killed; nothing of it is left.
+    pub async fn run(
+        &self,
+        request: StepRequest,
+        output: StepOutput,
+        cancel: CancellationToken,
+    ) -> Result<StepExit> {
+        let world = Arc::clone(&self.world);
+        let stop = cancel.child_token();
+        let guard = stop.clone().drop_guard();
+        let end = self.world.to_its_end(async move {
+            let id = request.id;
+            let result = run(&world, request, output, &stop).await;
+            if let Err(error) = world.parts.networks.detach(&id).await {
+                tracing::warn!(step = %id.short(), error = full_message(&error), "cannot detach");
+            }
+            result
+        });
+        let result = end.await;
+        drop(guard.disarm());
+        result
+    }
+}
+
+async fn run(
+    world: &Arc<World>,
+    request: StepRequest,
+    output: StepOutput,
+    stop: &CancellationToken,
+) -> Result<StepExit> {
+    if stop.is_cancelled() {
+        return Err(stopped());
+    }
+    let attach = attach_of(world, &request);
+    let attached = async { world.parts.networks.attach(attach).await.map_err(Error::Attach) };
+    let sandbox = in_time("attach the network", attached).await?;
+    let (near, far) = connection()?;
+    let launch = launch_of(world, request, sandbox, far).await?;
+    let launched = async { world.parts.tasks.launch(launch).await.map_err(failed) };
+    let task = in_time("start a build step", launched).await?;
+    let exit = accompany(&task, near, output, stop).await;
+    if let Err(error) = task.release().await {
+        tracing::warn!(error = full_message(&error), "cannot let the shim of a build step go");
+    }
+    exit
+}
+
+fn stopped() -> Error {
+    Error::Unavailable("the build step was stopped".to_owned())
+}
+
+fn failed(error: TaskError) -> Error {
+    match error {
+        TaskError::Start { message, kind: ErrorKind::NotFound, .. } => Error::NoSuchUser(message),
+        error => Error::Start(error),
+    }
+}
+
+/// Waits for the end of a step and hands its output on; kills it when it is to stop.
+async fn accompany(
+    task: &Arc<dyn Task>,
+    near: UnixStream,
+    output: StepOutput,
+    stop: &CancellationToken,
+) -> Result<StepExit> {
+    let reading = tokio::spawn(read(near, output));
+    let killed = tokio::select! {
+        biased;
+        () = stop.cancelled() => true,
+        _ = task.exit() => false,
+    };
+    if killed && let Err(error) = task.signal(Signal::KILL, KillReach::All).await {
+        // It may have ended just now.
+        tracing::debug!(error = full_message(&error), "cannot kill a build step");
+    }
+    let exit = task.exit().await;
+    if killed {
+        reading.abort();
+        return Err(stopped());
+    }
+    // All that it wrote is on its way; the shim closes the connection behind it.
+    reading.await.ok();
+    Ok(StepExit { code: exit.code, oom_killed: exit.oom_killed })
+}
+
+/// Takes Docker's framed stream apart.
+async fn read(mut near: UnixStream, output: StepOutput) {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let mut head = [0; 8];
+        if near.read_exact(&mut head).await.is_err() {
+            return;
+        }
+        let mut left = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        while left > 0 {
+            let want = left.min(piece.len());
+            match near.read(&mut piece[..want]).await {
+                Ok(len) if len > 0 => {
+                    output(head[0] == 2, &piece[..len]);
+                    left -= len;
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn attach_of(world: &World, request: &StepRequest) -> Attach {
+    let options = &world.options;
+    let kind = match request.network {
+        NetworkMode::Host => SandboxKind::Host,
+        NetworkMode::None => SandboxKind::Own(Vec::new()),
+        _ => {
+            let network = "bridge".to_owned();
+            SandboxKind::Own(vec![EndpointRequest { network, ..EndpointRequest::default() }])
+        }
+    };
+    Attach {
+        container: request.id,
+        kind,
+        // Steps have no names that others could look up.
+        name: request.id.short(),
+        hostname: request.hostname.clone(),
+        domainname: String::new(),
+        extra_hosts: request.extra_hosts.clone(),
+        dns: options.dns.clone(),
+        dns_search: options.dns_search.clone(),
+        dns_options: options.dns_options.clone(),
+        ports: Vec::new(),
+        directory: world.parts.snapshots.container_dir(&request.id),
+    }
+}
+
+fn definition(request: &StepRequest) -> (ContainerSpec, Effective) {
+    let mut spec = ContainerSpec::default();
+    spec.network.mode = request.network.clone();
+    spec.network.hostname = Some(request.hostname.clone());
+    spec.security.privileged = request.privileged;
+    spec.storage.read_only = request.readonly_root;
+    spec.storage.shm_size = request.shm_size;
+    spec.resources.ulimits.clone_from(&request.ulimits);
+    spec.resources.cgroup_parent.clone_from(&request.cgroup_parent);
+    spec.process.init = Some(false);
+    let effective = Effective {
+        command: request.args.clone(),
+        env: request.env.clone(),
+        user: request.user.clone(),
+        working_dir: request.cwd.clone(),
+        hostname: request.hostname.clone(),
+        ..Effective::default()
+    };
+    (spec, effective)
+}
+
+async fn launch_of(
+    world: &Arc<World>,
+    request: StepRequest,
+    sandbox: Sandbox,
+    far: std::os::unix::net::UnixStream,
+) -> Result<Launch> {
+    let (definition, effective) = definition(&request);
+    ensure_profile(world, &definition).await?;
+    let capabilities = validate::capabilities(&definition, world.capabilities)?;
+    let seccomp = world.profiles.of(&definition, capabilities)?;
+    let Sandbox { namespace, files, .. } = sandbox;
+    let mut spec = ocispec::build(&Input {
+        id: &request.id,
+        spec: &definition,
+        effective: &effective,
+        mounts: &[],
+        files: &files,
+        net: if namespace.is_some() { Net::Joined } else { Net::Host },
+        host: &world.facts,
+        pid_of: None,
+        ipc_of: None,
+        ipc: &IpcMode::Private,
+        capabilities,
+        layers: &|layers| world.parts.snapshots.layer_trees(layers),
+    })?;
+    add_mounts(&mut spec, &request.mounts)?;
+    let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };
+    Ok(Launch {
+        container: request.id,
+        task: TaskId(1),
+        spec,
+        seccomp,
+        rootfs: request.rootfs,
+        user: request.user,
+        groups: Vec::new(),
+        namespaces: namespace.map(|fd| NamespaceFd { kind: "network", fd }).into_iter().collect(),
+        open_stdin: false,
+        stdin_once: false,
+        window: WindowSize::default(),
+        log: LogTarget::None,
+        attachments: vec![attachment],
+    })
+}
+
+/// Appends a step's own mounts behind those that every container has; what has the same place takes it over.
+fn add_mounts(spec: &mut Spec, mounts: &[StepMount]) -> Result<()> {
+    let mut all = spec.mounts().clone().unwrap_or_default();
+    all.retain(|known| {
+        !mounts.iter().any(|own| known.destination().as_os_str() == own.target.as_str())
+    });
+    for mount in mounts {
+        let access = if mount.readonly { "ro" } else { "rw" };
+        let document = match &mount.source {
+            StepMountSource::Layers(plan) => {
+                let plan = serde_json::to_string(plan).map_err(broken)?;
+                json!({ "destination": mount.target, "type": "bind", "source": "layers",
+                    "options": [format!("x-rorqual.layers={plan}")] })
+            }
+            StepMountSource::Path(path) => {
+                json!({ "destination": mount.target, "type": "bind", "source": path,
+                    "options": ["bind", "rprivate", access] })
+            }
+            StepMountSource::Tmpfs(size) => {
+                let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned()];
+                options.extend(size.map(|size| format!("size={size}")));
+                json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs",
+                    "options": options })
+            }
+        };
+        all.push(serde_json::from_value::<Mount>(document).map_err(broken)?);
+    }
+    spec.set_mounts(Some(all));
+    Ok(())
+}
+
+fn broken(error: serde_json::Error) -> Error {
+    Error::Internal(format!("cannot build the runtime specification: {error}"))
+}
