@@ -143,3 +143,40 @@ pub struct PruneReport {
 pub struct IdResponse {
     pub id: String,
 }
+
+/// `AuthConfig`
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RegistryCredentials {
+    #[serde(skip_serializing_if = "is_empty")]
+    pub username: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub password: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub auth: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub serveraddress: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub identitytoken: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub registrytoken: String,
+}
+
+/// Answer of `POST /auth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LoginAnswer {
+    pub identity_token: String,
+    pub status: String,
+}
+
+/// One result of `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Found {
+    pub star_count: i64,
+    pub is_official: bool,
+    pub name: String,
+    pub is_automated: bool,
+    pub description: String,
+}

@@ -14,8 +14,10 @@ mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod manifest;
 mod manual;
 mod network;
+mod registry;
 mod run;
 mod session;
 mod stats;
@@ -70,12 +72,16 @@ pub(crate) static ROOT: Command = Command {
         &image::PULL,
         &image::PUSH,
         &image::IMAGES,
+        &registry::LOGIN,
+        &registry::LOGOUT,
+        &registry::SEARCH,
         &system::VERSION,
         &system::INFO,
         &builder::GROUP,
         &container::GROUP,
         &context::GROUP,
         &image::GROUP,
+        &manifest::GROUP,
         &network::GROUP,
         &system::GROUP,
         &volume::GROUP,

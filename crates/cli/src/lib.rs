@@ -4,6 +4,7 @@
 
 mod cli;
 mod command;
+mod credential_helper;
 mod failure;
 mod flag;
 mod output;
@@ -24,6 +25,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, argv0: &str) -> ExitCode {
         args.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let program = argv0.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("rorqual");
     ExitCode::from(cli::run(program, &words))
+}
+
+/// Plays the credential helper: our sealed store of credentials for other programs.
+pub fn credential_helper(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> =
+        args.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    ExitCode::from(credential_helper::run(&words))
 }
 
 /// Returns the manual pages of all commands: file name and roff text.

@@ -27,6 +27,20 @@ impl Drop for RawMode {
     }
 }
 
+/// Reads a line from the terminal without showing it.
+pub(crate) fn read_hidden() -> std::io::Result<String> {
+    let stdin = rustix::stdio::stdin();
+    let before = termios::tcgetattr(stdin)?;
+    let mut hidden = before.clone();
+    hidden.local_modes -= termios::LocalModes::ECHO;
+    termios::tcsetattr(stdin, OptionalActions::Now, &hidden)?;
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    termios::tcsetattr(stdin, OptionalActions::Now, &before)?;
+    read?;
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 /// Tells whether standard input is a terminal.
 pub(crate) fn input_is_terminal() -> bool {
     termios::isatty(rustix::stdio::stdin())

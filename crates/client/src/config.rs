@@ -64,6 +64,11 @@ impl Config {
         self.document.get(key)?.as_str().filter(|text| !text.is_empty())
     }
 
+    /// Returns a setting as it is.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.document.get(key)
+    }
+
     /// Returns the texts of a setting that is a list.
     pub fn texts(&self, key: &str) -> impl Iterator<Item = &str> {
         self.document

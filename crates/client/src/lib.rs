@@ -6,6 +6,7 @@
 mod client;
 pub mod config;
 pub mod context;
+pub mod credentials;
 mod error;
 mod host;
 mod tls;

@@ -3,6 +3,7 @@
 mod builder;
 mod file;
 mod flags;
+mod registries;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use rorqual_engine::CgroupDriver;
 use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
 use rorqual_http::{Address, TlsFiles};
 use rorqual_network::{Cidr4, SubnetPool};
+use rorqual_transfer::RegistryOptions;
 use serde_json::{Map, Value};
 
 pub(crate) use builder::{BuilderConfig, CacheBound};
@@ -130,6 +132,8 @@ pub(crate) struct Config {
     pub(crate) proxies: [String; 3],
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
+    /// How registries are spoken to; includes the two above.
+    pub(crate) registries: RegistryOptions,
     /// Settings that are kept for parts that are not built yet, with the reason.
     pub(crate) idle: Vec<(&'static str, &'static str)>,
 }
@@ -292,6 +296,7 @@ impl Config {
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
             insecure_registries: settings.list("insecure-registries"),
             registry_mirrors: settings.list("registry-mirrors"),
+            registries: registries::options(&settings)?,
             idle,
         })
     }
@@ -305,6 +310,7 @@ impl Config {
         self.shutdown_timeout = newer.shutdown_timeout;
         self.insecure_registries = newer.insecure_registries;
         self.registry_mirrors = newer.registry_mirrors;
+        self.registries = newer.registries;
     }
 }
 

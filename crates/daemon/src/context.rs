@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rorqual_engine::Engine;
+use rorqual_transfer::LocalTransfer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::builder::Builder;
@@ -17,6 +18,8 @@ use crate::facts::Facts;
 pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) builtin: Builtin,
+    /// For new settings of registries.
+    pub(crate) transfer: LocalTransfer,
     pub(crate) builder: Builder,
     /// The same builder as clients of BuildKit know it.
     pub(crate) builds: rorqual_buildkit::Server,
@@ -74,7 +77,7 @@ pub(crate) struct Settings {
 impl Context {
     pub(crate) fn new(
         engine: Engine,
-        (builtin, builder): (Builtin, Builder),
+        (transfer, builder): (LocalTransfer, Builder),
         facts: Facts,
         settings: Arc<Settings>,
     ) -> Self {
@@ -84,7 +87,8 @@ impl Context {
         let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _);
         backend.set_sessions(builds.sessions().clone());
         let settings = RwLock::new(settings);
-        Self { engine, builtin, builder, builds, facts, settings, archives }
+        let builtin = Builtin::new(transfer.clone());
+        Self { engine, builtin, transfer, builder, builds, facts, settings, archives }
     }
 
     /// Waits for its turn to move an archive.

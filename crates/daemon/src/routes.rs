@@ -9,6 +9,7 @@ mod exec;
 mod images;
 mod networks;
 mod refused;
+mod registry;
 mod streams;
 mod system;
 mod transfers;
@@ -81,18 +82,18 @@ fn image_routes(router: &mut Router<Handler>) {
     routes! { router;
         GET "/images/json" => images::list;
         GET "/images/get" => transfers::save_many;
-        GET "/images/search" => refused::registry;
+        GET "/images/search" => registry::search;
         POST "/images/create" => transfers::create;
         POST "/images/load" => transfers::load;
         POST "/images/prune" => images::prune;
         GET "/images/{name:.*}/json" => images::inspect;
         GET "/images/{name:.*}/history" => images::history;
         GET "/images/{name:.*}/get" => transfers::save_one;
-        POST "/images/{name:.*}/push" => refused::registry;
+        POST "/images/{name:.*}/push" => registry::push;
         POST "/images/{name:.*}/tag" => images::tag;
         DELETE "/images/{name:.*}" => images::remove;
-        GET "/distribution/{name:.*}/json" => refused::registry;
-        POST "/auth" => refused::registry;
+        GET "/distribution/{name:.*}/json" => registry::distribution;
+        POST "/auth" => registry::login;
     }
 }
 

@@ -42,10 +42,10 @@ pub(crate) async fn run(
     // Listeners come first: a mistake in an address must not cost an adoption of containers, and clients that come
     // early wait in the queue instead of being refused.
     let listeners = listen(&config).await?;
-    let (engine, builtin, builder) = wiring::engine(&config, &facts).await?;
+    let (engine, transfer, builder) = wiring::engine(&config, &facts).await?;
     let insecure = listeners.iter().any(|bound| bound.is_tcp() && config.tls.is_none());
     let settings = Arc::new(settings(&config, &facts, insecure));
-    let context = Arc::new(Context::new(engine, (builtin, builder), facts, settings));
+    let context = Arc::new(Context::new(engine, (transfer, builder), facts, settings));
 
     let limits = Limits::default().for_descriptors(descriptor_limit(), listeners.len());
     let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), limits);
@@ -261,6 +261,7 @@ fn reload(
     verbosity.set(config.logging.level);
     let settings = Arc::new(settings(config, &context.facts, insecure));
     context.set_settings(settings);
+    context.transfer.configure(config.registries.clone());
     let id = context.facts.id.clone();
     context.engine.events.emit(EventKind::Daemon, "reload", id, reloaded(config));
     tracing::info!("configuration reloaded");

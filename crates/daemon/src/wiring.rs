@@ -26,7 +26,7 @@ use crate::facts::Facts;
 pub(crate) async fn engine(
     config: &Config,
     facts: &Facts,
-) -> Result<(Engine, Builtin, Builder), BoxError> {
+) -> Result<(Engine, LocalTransfer, Builder), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
@@ -51,6 +51,7 @@ pub(crate) async fn engine(
         Arc::clone(&images) as _,
         Arc::clone(&snapshots) as _,
     );
+    transfer.configure(config.registries.clone());
     // ORDER: the first collection must know what the build cache needs.
     let cache = Arc::new(Cache::open(database.clone()).await?);
     transfer.add_keeper(Arc::clone(&cache) as _);
@@ -84,11 +85,11 @@ pub(crate) async fn engine(
     }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
-    let builtin = Builtin::new(transfer);
+    let builtin = Builtin::new(transfer.clone());
     let steps = engine.steps.clone();
     let options = build_options(&config.builder, &roots.0)?;
-    let builder = Builder::open(stores, steps, builtin.clone(), roots, options).await?;
-    Ok((engine, builtin, builder))
+    let builder = Builder::open(stores, steps, builtin, roots, options).await?;
+    Ok((engine, transfer, builder))
 }
 
 fn build_options(config: &BuilderConfig, data: &Path) -> Result<BuildOptions, BoxError> {

@@ -1,6 +1,7 @@
-//! Images: listing, naming, moving. How they are removed is in `images/remove.rs`.
+//! Images: listing, naming, moving. How they are removed is in `images/remove.rs`, registries are in `images/registry.rs`.
 
 mod list;
+mod registry;
 mod remove;
 
 use std::sync::Arc;

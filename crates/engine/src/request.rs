@@ -308,6 +308,45 @@ pub struct ImageImport {
     pub platform: Option<Platform>,
 }
 
+/// An image to fetch from its registry.
+#[derive(Clone, Debug)]
+pub struct ImagePull {
+    /// Which.
+    pub name: Reference,
+    /// Everything that its repository has instead.
+    pub all_tags: bool,
+    /// For which machine; `None` for this one.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub auth: rorqual_transfer::RegistryAuth,
+}
+
+/// An image to send to a registry.
+#[derive(Clone, Debug)]
+pub struct ImagePush {
+    /// Which, and where to.
+    pub name: Reference,
+    /// All tags of its repository instead.
+    pub all_tags: bool,
+    /// Only this platform's image.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub auth: rorqual_transfer::RegistryAuth,
+}
+
+/// Repositories to look for.
+#[derive(Clone, Debug)]
+pub struct ImageSearch {
+    /// Words, perhaps with a registry in front.
+    pub term: String,
+    /// At most so many; zero for the default.
+    pub limit: i64,
+    /// Docker's filters.
+    pub filters: Filters,
+    /// Who asks.
+    pub auth: rorqual_transfer::RegistryAuth,
+}
+
 /// A volume to make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumeSpec {

@@ -15,12 +15,14 @@ fn main() -> ExitCode {
             return rorqual_runtime::cli::main(std::iter::once(called).chain(args));
         }
         "dockerd" => return rorqual_daemon::main(args),
+        "docker-credential-rorqual" => return rorqual_cli::credential_helper(args),
         "hello" => return hello::main(),
         _ => {}
     }
     let rest: Vec<OsString> = args.collect();
     match rest.first().and_then(|first| first.to_str()) {
         Some("daemon") => rorqual_daemon::main(rest.into_iter().skip(1)),
+        Some("credential-helper") => rorqual_cli::credential_helper(rest.into_iter().skip(1)),
         Some("registry") => rorqual_registry::main(rest.into_iter().skip(1)),
         Some("runtime") => rorqual_runtime::cli::main(rest.into_iter()),
         Some(rorqual_shim::launcher::ROLE) => {

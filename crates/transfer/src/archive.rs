@@ -218,8 +218,7 @@ impl Loader {
         size: u64,
         reader: &mut Reader<R>,
     ) -> Result<Unpacking, Error> {
-        let (sender, receiver) = sync_channel(PIECES);
-        let pieces = Pieces { receiver, piece: Vec::new(), at: 0, left: size };
+        let (sender, pieces) = Pieces::channel(PIECES, size);
         // A plain blob says what it unpacks to: then a layer that is there is not unpacked again.
         let source = LayerSource { blob: Box::new(pieces), expected: digest.map(DiffId) };
         let snapshots = Arc::clone(&self.snapshots);
@@ -319,11 +318,19 @@ impl<R: Read> Read for Ahead<R> {
 }
 
 /// An entry's data, handed over from the thread that reads the archive.
-struct Pieces {
+pub(crate) struct Pieces {
     receiver: Receiver<Vec<u8>>,
     piece: Vec<u8>,
     at: usize,
     left: u64,
+}
+
+impl Pieces {
+    /// Makes the two ends for so many bytes; what comes in after them is not read.
+    pub(crate) fn channel(ahead: usize, size: u64) -> (SyncSender<Vec<u8>>, Self) {
+        let (sender, receiver) = sync_channel(ahead);
+        (sender, Self { receiver, piece: Vec::new(), at: 0, left: size })
+    }
 }
 
 impl Read for Pieces {

@@ -1,16 +1,23 @@
-//! Moving images in and out of the stores: `load`, `save`, `import`, `commit`.
+//! Moving images in and out of the stores: `load`, `save`, `import`, `commit`, `pull`, `push`.
 //!
-//! Knows no containers beyond the name of a snapshot. Registries join here later.
+//! Knows no containers beyond the name of a snapshot.
 
 mod archive;
 mod contract;
+mod direct;
+mod distribution;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod graph;
+mod gzip;
 mod load;
 mod local;
+mod pins;
 mod platforms;
+mod pull;
+mod push;
 mod record;
+mod registry;
 mod remote;
 mod save;
 
@@ -19,5 +26,7 @@ pub use contract::{
     ManifestSummary, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed,
     RegistryAuth, SearchRequest, SearchResult, Transfer,
 };
+pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
+pub use registry::{Proxies, RegistryOptions, RegistryRule};
 pub use remote::{RemoteError, open_remote};

@@ -7,9 +7,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use rorqual_content::{Blobs, History, ImageConfig, ImageDocument, ImageRecord, Images};
-use rorqual_core::{
-    ContainerId, DiffId, ErrorKind, ImageId, Platform, Reference, Repository, Timestamp,
-};
+use rorqual_core::{ContainerId, DiffId, ImageId, Platform, Reference, Repository, Timestamp};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{LayerSource, Snapshotter};
 use tokio::runtime::Handle;
@@ -18,11 +16,15 @@ use tokio::task::JoinSet;
 
 use crate::archive::{Contents, Loader, Unpacked};
 use crate::load::Found;
+use crate::pins::Pins;
+use crate::pull::{Jobs, Puller};
+use crate::push::{Packed, Pusher};
 use crate::record::{self, Stores, other};
+use crate::registry::Registries;
 use crate::{
     CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestSummary,
-    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, SearchRequest,
-    SearchResult, Transfer, load, platforms, save,
+    ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RegistryAuth, RegistryOptions,
+    SearchRequest, SearchResult, Transfer, distribution, load, platforms, save,
 };
 
 /// LIMIT: layers of one load at work at a time; each keeps about two cores busy and some MiB of memory.
@@ -34,6 +36,10 @@ pub struct LocalTransfer {
     stores: Stores,
     /// Transfers share it, collection has it alone.
     gate: Arc<RwLock<()>>,
+    registries: Registries,
+    jobs: Jobs,
+    pins: Pins,
+    packed: Packed,
     keepers: Arc<Mutex<Vec<Arc<dyn Keeper>>>>,
 }
 
@@ -59,7 +65,16 @@ impl LocalTransfer {
             stores: Stores { blobs, images, snapshots },
             gate: Arc::default(),
             keepers: Arc::default(),
+            registries: Registries::new(RegistryOptions::default()),
+            jobs: Jobs::default(),
+            pins: Pins::default(),
+            packed: Packed::default(),
         }
+    }
+
+    /// Speaks to registries by these settings from the next operation on.
+    pub fn configure(&self, options: RegistryOptions) {
+        self.registries.configure(options);
     }
 
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
@@ -138,11 +153,6 @@ fn pack(mut files: Vec<ImageFile>) -> std::io::Result<Vec<u8>> {
         writer.file(Entry::new(path, Kind::File, file.mode), &file.bytes)?;
     }
     writer.finish()
-}
-
-fn no_registries() -> Error {
-    let message = "registries are not supported yet: move images with save, load and import";
-    Error::Registry { kind: ErrorKind::Unsupported, message: message.to_owned() }
 }
 
 #[async_trait]
@@ -239,36 +249,48 @@ impl Transfer for LocalTransfer {
         self.stores.make(document, names).await
     }
 
-    async fn pull(&self, _request: PullRequest, _progress: ProgressSink) -> Result<Pulled, Error> {
-        Err(no_registries())
+    async fn pull(&self, request: PullRequest, progress: ProgressSink) -> Result<Pulled, Error> {
+        let puller = Puller {
+            stores: &self.stores,
+            registries: &self.registries,
+            jobs: &self.jobs,
+            pins: &self.pins,
+            gate: &self.gate,
+            progress,
+        };
+        Box::pin(puller.pull(request)).await
     }
 
-    async fn push(&self, _request: PushRequest, _progress: ProgressSink) -> Result<Pushed, Error> {
-        Err(no_registries())
+    async fn push(&self, request: PushRequest, progress: ProgressSink) -> Result<Pushed, Error> {
+        let pusher = Pusher {
+            stores: &self.stores,
+            registries: &self.registries,
+            packed: &self.packed,
+            pins: &self.pins,
+            gate: &self.gate,
+            progress,
+        };
+        Box::pin(pusher.push(request)).await
     }
 
-    async fn resolve(
-        &self,
-        _name: &Reference,
-        _auth: &RegistryAuth,
-    ) -> Result<Distribution, Error> {
-        Err(no_registries())
+    async fn resolve(&self, name: &Reference, auth: &RegistryAuth) -> Result<Distribution, Error> {
+        Box::pin(distribution::resolve(&self.registries, name, auth)).await
     }
 
     async fn tags(
         &self,
-        _repository: &Repository,
-        _auth: &RegistryAuth,
+        repository: &Repository,
+        auth: &RegistryAuth,
     ) -> Result<Vec<String>, Error> {
-        Err(no_registries())
+        Box::pin(distribution::tags(&self.registries, repository, auth)).await
     }
 
-    async fn login(&self, _server: &str, _auth: &RegistryAuth) -> Result<Option<String>, Error> {
-        Err(no_registries())
+    async fn login(&self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error> {
+        Box::pin(self.registries.login(server, auth)).await
     }
 
-    async fn search(&self, _request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
-        Err(no_registries())
+    async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
+        Box::pin(self.registries.search(request)).await
     }
 
     fn add_keeper(&self, keeper: Arc<dyn Keeper>) {
@@ -284,7 +306,10 @@ impl Transfer for LocalTransfer {
     }
 
     fn kept(&self) -> Kept {
-        let mut all = Kept::default();
+        // Pulls and pushes take too long to be waited for: they say what they need.
+        let pinned = self.pins.all();
+        let layers = pinned.iter().cloned().map(DiffId).collect();
+        let mut all = Kept { layers, blobs: pinned, ..Kept::default() };
         for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let kept = keeper.kept();
             all.layers.extend(kept.layers);

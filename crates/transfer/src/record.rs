@@ -120,6 +120,15 @@ impl Stores {
 
     /// Records an image, once all of its layers are there. The caller holds a lease.
     pub(crate) async fn record(&self, image: Found) -> Result<ImageId, Error> {
+        self.record_with(image, Vec::new()).await
+    }
+
+    /// Like [`Stores::record`], with names by digest.
+    pub(crate) async fn record_with(
+        &self,
+        image: Found,
+        digests: Vec<Reference>,
+    ) -> Result<ImageId, Error> {
         let Found { config, document, names, origin, .. } = image;
         let layers = self.layers(&document).await?;
         let (digest, config_size) = self.put(&config, None)?;
@@ -137,7 +146,7 @@ impl Stores {
             manifest,
             document,
             tags: names,
-            digests: Vec::new(),
+            digests,
             size: layers.iter().map(|layer| layer.size).sum(),
             tagged_at,
         };

@@ -3,6 +3,7 @@
 pub(super) mod archive;
 mod list;
 mod manage;
+mod over_ssh;
 
 use rorqual_client::{Method, Request};
 use rorqual_core::Reference;
@@ -16,7 +17,7 @@ pub(super) use archive::{IMPORT, LOAD, SAVE, platform_document};
 pub(super) use list::{IMAGES, USAGE, usage_rows};
 pub(super) use manage::{HISTORY, PULL, PUSH, RMI, TAG, image_filters, pruned_lines};
 
-use super::inspect;
+use super::{inspect, registry};
 use crate::flag::Command;
 
 /// `image`
@@ -72,8 +73,7 @@ pub(super) async fn fetch(
     let (repository, tag) = split_tag(name);
     let query = query(&[("fromImage", repository), ("platform", platform), ("tag", tag)]);
     let mut request = Request::new(Method::POST, format!("/images/create{query}"));
-    // An empty set of credentials, which daemons expect to be there.
-    request.headers.push(("x-registry-auth", "e30=".to_owned()));
+    request.headers.push(registry::auth_header(cli, name)?);
     let answer = cli.client()?.send(request).await?;
     progress::show(answer, show).await
 }

@@ -9,16 +9,6 @@ use crate::context::Context;
 use crate::error::{BadRequest, unsupported};
 use crate::request::{ApiRequest, Result, json, refuse};
 
-/// What needs a registry.
-pub(super) async fn registry(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("registries are not supported yet: move images with save, load and import"))
-}
-
-/// BuildKit's protocol.
-pub(super) async fn build(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("BuildKit's protocol is not supported yet: build with DOCKER_BUILDKIT=0"))
-}
-
 /// `GET /plugins`: there are none.
 pub(super) async fn no_plugins(_: Arc<Context>, _: ApiRequest) -> Result {
     json(StatusCode::OK, &json!([]))

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::convert::create::parse_platform;
-use crate::error::{ApiError, BadRequest, invalid};
+use crate::error::{ApiError, invalid};
 use crate::request::{ApiRequest, Result, refuse, typed};
 use crate::routes::attach::Piece;
 use crate::routes::containers::{changes_of, image_name};
@@ -137,39 +137,12 @@ async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -
 pub(super) async fn create(context: Arc<Context>, request: ApiRequest) -> Result {
     let wanted = request.query.text("fromImage");
     if !wanted.is_empty() {
-        return pull(&context, &request).await;
+        return super::registry::pull(context, request).await;
     }
     match request.query.text("fromSrc") {
         "-" => import(context, request).await,
         "" => refuse(invalid("need fromImage or fromSrc")),
         _ => import(context, request).await,
-    }
-}
-
-async fn pull(context: &Context, request: &ApiRequest) -> Result {
-    let (name, tag) = (request.query.text("fromImage"), request.query.text("tag"));
-    let name = match tag {
-        "" => name.to_owned(),
-        digest if digest.contains(':') => format!("{name}@{digest}"),
-        tag => format!("{name}:{tag}"),
-    };
-    match context.engine.images.inspect(&name).await {
-        Ok(_) => {
-            let message = Message::status(
-                "",
-                format!(
-                    "Status: {name} is here already; registries are not supported yet, so nothing newer was looked for"
-                ),
-            );
-            typed(StatusCode::OK, "application/json", body::full(message.line()))
-        }
-        Err(_) if context.builtin.install(&name).await? => {
-            let message = Message::status("", format!("Status: {name} is built in"));
-            typed(StatusCode::OK, "application/json", body::full(message.line()))
-        }
-        Err(_) => refuse(BadRequest::NotFound(format!(
-            "pull access denied for {name}: registries are not supported yet, bring the image with load or import"
-        ))),
     }
 }
 

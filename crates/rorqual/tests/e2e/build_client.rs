@@ -31,7 +31,10 @@ fn build(host: &Host, dir: &Path, flags: &[&str]) -> TestResult<Finished> {
 fn a_directory_becomes_an_image_and_is_cached() -> TestResult {
     scenario(|host| {
         let dir = context(&[
-            ("Dockerfile", "FROM busybox\nCOPY . /src\nRUN cat /src/a > /b\nCMD [\"cat\", \"/b\"]\n"),
+            (
+                "Dockerfile",
+                "FROM busybox\nCOPY . /src\nRUN cat /src/a > /b\nCMD [\"cat\", \"/b\"]\n",
+            ),
             ("a", "one\n"),
             ("left/out.tmp", "no"),
             (".dockerignore", "**/*.tmp\n"),
@@ -115,7 +118,8 @@ fn secrets_and_variables_reach_steps_and_not_the_image() -> TestResult {
             ("secret", "12345678"),
         ])?;
         let secret = format!("id=s,src={}", dir.path().join("secret").display());
-        let flags = ["-t", "kept:1", "--secret", &secret, "--build-arg", "WHO=me", "--label", "l=1"];
+        let flags =
+            ["-t", "kept:1", "--secret", &secret, "--build-arg", "WHO=me", "--label", "l=1"];
         build(host, dir.path(), &flags)?.ok()?;
         host.cli(["run", "--rm", "kept:1", "cat", "/count", "/who"])?.prints("8\nme")?;
         host.cli(["run", "--rm", "kept:1", "ls", "/run/secrets"])?.exits_with(1)?;

@@ -22,6 +22,7 @@ mod network_faults;
 mod networks;
 mod plugins;
 mod ports;
+mod registries;
 mod remote;
 mod run;
 mod volumes;

@@ -1,7 +1,10 @@
-//! Load, save, import and commit against real stores. Needs root, and overlayfs below the target directory.
+//! Load, save, import, commit, pull and push against real stores. Needs root, and overlayfs below the target directory.
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod archives;
+mod hostile;
 mod interop;
 mod layouts;
+mod pulls;
+mod pushes;
 mod world;

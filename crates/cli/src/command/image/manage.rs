@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::cli::Cli;
 use crate::command::lifecycle::prune_filters;
-use crate::command::task;
+use crate::command::{registry, task};
 use crate::failure::{Failure, Outcome, joined};
 use crate::flag::{Args, Command, Completes, Flag, Kind, Matches};
 use crate::output::Listing;
@@ -129,15 +129,15 @@ pub(in crate::command) static PULL: Command = Command {
 pub(in crate::command) static PUSH: Command = Command {
     name: "push",
     paths: &["image push", "push"],
-    usage: "[OPTIONS] NAME[:TAG]",
-    about: "Upload an image to a registry",
+    usage: "[OPTIONS] [ssh://[USER@]HOST[:PORT]] NAME[:TAG]",
+    about: "Upload an image to a registry, or to another machine's daemon",
     flags: &[&[
         Flag::new("all-tags", Kind::Bool, "Upload all tags of the repository").short('a'),
         TRUST,
         PLATFORM,
         Flag::new("quiet", Kind::Bool, "Don't show progress").short('q'),
     ]],
-    args: Args::Exactly(1),
+    args: Args::Between(1, 2),
     run: task!(push),
     ..IMAGE
 };
@@ -314,7 +314,14 @@ async fn pull(cli: &Cli, matches: &Matches) -> Outcome {
 }
 
 async fn push(cli: &Cli, matches: &Matches) -> Outcome {
+    if let [to, image] = matches.words.as_slice() {
+        let show = if matches.on("quiet") { Show::Nothing } else { Show::Output };
+        return super::over_ssh::push(cli, to, image, show).await;
+    }
     let name = matches.word(0);
+    if name.starts_with("ssh://") {
+        return Err(Failure::new(format!("{name}: name the image to send there, too")));
+    }
     super::check_reference(name)?;
     if name.contains('@') {
         // COMPAT: docker's text.
@@ -333,7 +340,7 @@ async fn push(cli: &Cli, matches: &Matches) -> Outcome {
     let query = query(&[("platform", &platform), ("tag", tag)]);
     let mut request =
         Request::new(Method::POST, format!("/images/{}/push{query}", encoded(repository)));
-    request.headers.push(("x-registry-auth", "e30=".to_owned()));
+    request.headers.push(registry::auth_header(cli, name)?);
     let answer = cli.client()?.send(request).await?;
     let show = if matches.on("quiet") { Show::Nothing } else { Show::Output };
     progress::show(answer, show).await?;

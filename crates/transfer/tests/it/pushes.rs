@@ -1,0 +1,171 @@
+//! Pushes: what is sent, what is not, and what becomes of broken connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rorqual_content::{Blobs, Images};
+use rorqual_core::{ImageId, Reference};
+use rorqual_transfer::{
+    Error, PullRequest, PushRequest, Pushed, RegistryAuth, RegistryOptions, Transfer,
+};
+use serde_json::{Value, json};
+
+use crate::hostile::{Answer, INDEX, Registry, architecture, digest, honest, noise, unknown};
+use crate::world::{World, tar};
+
+async fn world() -> World {
+    let world = World::new().await;
+    world.transfer.configure(RegistryOptions {
+        pause: Duration::from_millis(1),
+        certificates: Vec::new(),
+        ..RegistryOptions::default()
+    });
+    world
+}
+
+async fn push(world: &World, image: &ImageId, name: Reference) -> Result<Pushed, Error> {
+    let request =
+        PushRequest { image: image.clone(), name, platform: None, auth: RegistryAuth::default() };
+    let pushing = world.transfer.push(request, Arc::new(|_| ()));
+    tokio::time::timeout(Duration::from_secs(60), pushing).await.expect("a push ends")
+}
+
+async fn pull(world: &World, name: Reference) -> ImageId {
+    let request = PullRequest { name, platform: None, auth: RegistryAuth::default() };
+    world.transfer.pull(request, Arc::new(|_| ())).await.unwrap().id
+}
+
+fn sent(registry: &Registry) -> Vec<String> {
+    let changes = |line: &String| !line.starts_with("GET") && !line.starts_with("HEAD");
+    registry.lines().into_iter().filter(changes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_made_here_comes_back_the_same() {
+    let registry = Registry::start();
+    let here = world().await;
+    let image = here.install("made:1", &[("hello", "world")]).await;
+    let name = registry.name("made:1");
+    let pushed = push(&here, &image, name.clone()).await.unwrap();
+    let manifests = registry.shelf.manifests.lock().unwrap();
+    let (_, bytes) = &manifests["1"];
+    assert_eq!(digest(bytes), pushed.target.digest);
+    let manifest: Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    drop(manifests);
+    let record = here.images.image(&image).await.unwrap();
+    assert_eq!(record.digests[0].digest(), Some(&pushed.target.digest));
+    // Nothing is sent a second time, neither by this daemon nor by one that knows nothing of the first.
+    let before = sent(&registry).len();
+    push(&here, &image, name.clone()).await.unwrap();
+    let there = world().await;
+    let same = there.install("made:1", &[("hello", "world")]).await;
+    assert_eq!(push(&there, &same, name.clone()).await.unwrap(), pushed);
+    assert_eq!(sent(&registry).len(), before, "{:?}", sent(&registry));
+    let other = world().await;
+    assert_eq!(pull(&other, name).await, image);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pulled_image_goes_on_as_it_came() {
+    let (from, to) = (Registry::start(), Registry::start());
+    let manifest = from.image("v1", architecture(), &[tar(&[("a", b"1")]), noise(20_000_000)]);
+    let here = world().await;
+    let image = pull(&here, from.name("a:v1")).await;
+    let pushed = push(&here, &image, to.name("b:v2")).await.unwrap();
+    assert_eq!(pushed.target.digest, digest(manifest.to_string().as_bytes()));
+    // The large layer went in chunks.
+    assert!(sent(&to).iter().any(|line| line.starts_with("PATCH")), "{:?}", sent(&to));
+    let other = world().await;
+    assert_eq!(pull(&other, to.name("b:v2")).await, image);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_are_mounted_from_where_they_came() {
+    let registry = Registry::start();
+    registry.noisy("v1", 10_000);
+    let here = world().await;
+    let image = pull(&here, registry.name("from:v1")).await;
+    registry.rule(|asked, shelf| {
+        let elsewhere = asked.path.contains("/v2/to/blobs/sha256") && asked.method == "HEAD";
+        if elsewhere {
+            return Some(Answer::status(404));
+        }
+        let mount = asked.path.contains("mount=") && asked.path.ends_with("from=from");
+        Some(if mount { Answer::status(201) } else { honest(asked, shelf) })
+    });
+    push(&here, &image, registry.name("to:v1")).await.unwrap();
+    let posts = registry.log().iter().filter(|asked| asked.method == "POST").count();
+    let mounts = registry.lines().iter().filter(|line| line.contains("mount=")).count();
+    // The layer is mounted; the config, which nobody lists, is sent.
+    assert_eq!((posts, mounts), (2, 1), "{:?}", registry.lines());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_uploads_are_taken_up() {
+    let (from, to) = (Registry::start(), Registry::start());
+    from.noisy("v1", 12_000_000);
+    let here = world().await;
+    let image = pull(&here, from.name("a:v1")).await;
+    to.rule(|asked, shelf| {
+        // Each request fails in some way before it succeeds.
+        if asked.nth == 0 && asked.method != "GET" {
+            return Some(match asked.method.as_str() {
+                "PATCH" => Answer { cut: Some(0), length: Some(10), ..Answer::status(500) },
+                _ => Answer::status(503),
+            });
+        }
+        Some(honest(asked, shelf))
+    });
+    push(&here, &image, to.name("b:v1")).await.unwrap();
+    let other = world().await;
+    assert_eq!(pull(&other, to.name("b:v1")).await, image);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_told() {
+    let registry = Registry::start();
+    let here = world().await;
+    let image = here.install("made:1", &[("hello", "world")]).await;
+    registry.rule(|_, _| {
+        let body = unknown("DENIED", "requested access to the resource is denied");
+        Some(Answer { body, ..Answer::status(403) })
+    });
+    let error = push(&here, &image, registry.name("made:1")).await.unwrap_err();
+    // The head of a refusal has no words.
+    assert_eq!(error.to_string(), "denied: requested access to the resource is denied");
+    registry.rule(|asked, shelf| {
+        let body = unknown("MANIFEST_INVALID", "manifest invalid");
+        let last = asked.method == "PUT" && asked.path.contains("/manifests/");
+        Some(if last { Answer { body, ..Answer::status(400) } } else { honest(asked, shelf) })
+    });
+    let error = push(&here, &image, registry.name("made:1")).await.unwrap_err();
+    assert_eq!(error.to_string(), "manifest invalid: manifest invalid");
+    assert!(std::fs::read_dir(here.temp.path().join("content/ingest")).unwrap().next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_goes_whole_or_only_what_is_here() {
+    let (from, to) = (Registry::start(), Registry::start());
+    let entry = |tag: &str, architecture: &str| {
+        let manifest = from.image(tag, architecture, &[tar(&[("f", tag.as_bytes())])]).to_string();
+        json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(manifest.as_bytes()).to_string(),
+               "size": manifest.len(), "platform": {"os": "linux", "architecture": architecture}})
+    };
+    let manifests = [entry("own", architecture()), entry("other", "riscv64")];
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string();
+    from.put_manifest("multi", INDEX, index.as_bytes());
+    let here = world().await;
+    let image = pull(&here, from.name("a:multi")).await;
+    let pushed = push(&here, &image, to.name("b:part")).await.unwrap();
+    assert_eq!(pushed.target.digest.to_string(), manifests[0]["digest"].as_str().unwrap());
+    let request = PullRequest {
+        name: from.name("a:multi"),
+        platform: Some("linux/riscv64".parse().unwrap()),
+        auth: RegistryAuth::default(),
+    };
+    here.transfer.pull(request, Arc::new(|_| ())).await.unwrap();
+    let pushed = push(&here, &image, to.name("b:whole")).await.unwrap();
+    assert_eq!(pushed.target.digest, digest(index.as_bytes()));
+    assert!(here.blobs.size(&pushed.target.digest).unwrap().is_some());
+}
