@@ -352,7 +352,8 @@ fn attach(
     let options = &world.options;
     let mut ports = network.published.clone();
     if network.publish_all {
-        let known: Vec<_> = ports.iter().map(|port| (port.container, port.protocol)).collect();
+        let known: std::collections::HashSet<_> =
+            ports.iter().map(|port| (port.container, port.protocol)).collect();
         let missing = network.exposed.iter().filter(|port| !known.contains(port));
         ports.extend(missing.map(|(container, protocol)| rorqual_network::PublishedPort {
             container: *container,

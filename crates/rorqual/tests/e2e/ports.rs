@@ -1,7 +1,6 @@
 //! Published ports, from the host, from a neighbour of it, and as the client shows them.
 
 use std::process::Command;
-use std::time::Instant;
 
 use rorqual_testkit::{Host, TestResult, eventually};
 
@@ -123,14 +122,14 @@ fn a_port_is_reached_where_it_is_published_and_nowhere_else() -> TestResult {
 fn ten_thousand_ports_are_published_at_once() -> TestResult {
     scenario(|host| {
         let range = "20000-29999:20000-29999";
-        let start = Instant::now();
         host.cli(["run", "-d", "--name", "many", "-p", range, "busybox", "sleep", "600"])?.ok()?;
-        let with_ports = start.elapsed();
-        // LIMIT: a debug build on a busy machine; a socket and an element per port took many seconds.
-        assert!(with_ports.as_secs() < 20, "{with_ports:?}");
         let script = "mkdir -p /www; echo far > /www/index.html; httpd -p 29999 -h /www";
         host.cli(["exec", "many", "sh", "-c", script])?.ok()?;
         eventually("the last port is served", || on_host(host, "127.0.0.1", 29_999))?;
+        let mut rules = host.command("nft");
+        rules.args(["list", "ruleset"]);
+        let rules = host.run(rules)?.ok()?;
+        assert_eq!(rules.matches("tcp . 20000-29999").count(), 1, "one element for all");
         let shown = host.docker(["ps", "--format", "{{.Ports}}"])?.ok()?;
         assert_eq!(shown, "0.0.0.0:20000-29999->20000-29999/tcp");
         let fds = format!("/proc/{}/fd", host.daemon_pid().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! `--publish` and `--expose`: texts → ports and bindings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ports {
     /// `80/tcp`
-    pub(super) exposed: Vec<String>,
+    pub(super) exposed: BTreeSet<String>,
     /// Host addresses and ports by exposed port.
     pub(super) bindings: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -42,7 +42,7 @@ impl Ports {
                     ));
                 }
             };
-            self.expose_one(port.clone());
+            self.exposed.insert(port.clone());
             self.bindings.entry(port).or_default().push((ip.to_owned(), host_port));
         }
         Ok(())
@@ -62,22 +62,14 @@ impl Ports {
         let (ports, protocol) = protocol(text).map_err(|_| invalid())?;
         let (low, high) = range(ports).ok_or_else(invalid)?;
         for port in low..=high {
-            self.expose_one(format!("{port}/{protocol}"));
+            self.exposed.insert(format!("{port}/{protocol}"));
         }
         Ok(())
     }
 
-    fn expose_one(&mut self, port: String) {
-        if !self.exposed.contains(&port) {
-            self.exposed.push(port);
-        }
-    }
-
     /// `ExposedPorts`
     pub(super) fn exposed_document(&self) -> Json {
-        let mut names = self.exposed.clone();
-        names.sort();
-        Json::Object(names.into_iter().map(|port| (port, json!({}))).collect())
+        Json::Object(self.exposed.iter().map(|port| (port.clone(), json!({}))).collect())
     }
 
     /// `PortBindings`
