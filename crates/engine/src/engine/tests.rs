@@ -51,7 +51,7 @@ async fn a_container_with_rm_vanishes_with_its_anonymous_volume() {
     request.auto_remove = true;
     request.storage.anonymous = vec!["/data".to_owned()];
     engine.containers.create(request).await.unwrap();
-    assert_eq!(engine.volumes.list(rorqual_core::Filters::default()).await.unwrap().len(), 1);
+    assert_eq!(engine.volumes.list(rorqual_core::Filters::default()).await.unwrap().0.len(), 1);
     let waiting = engine.containers.wait("once", WaitCondition::Removed).await.unwrap();
     engine.containers.start("once").await.unwrap();
     assert_eq!(waiting.outcome().await.exit_code, 0);

@@ -75,6 +75,9 @@ fn point(target: &str, writable: bool, propagation: Option<Propagation>) -> Moun
         propagation,
         anonymous: false,
         subpath: None,
+        layers: Vec::new(),
+        image: String::new(),
+        idmap: None,
     }
 }
 

@@ -78,7 +78,7 @@ fn labels_without_effect_are_told() {
             .then_some(AppArmor { default_profile: "docker-default", ensure_default: || Ok(()) });
         let mut spec = ContainerSpec::default();
         spec.security.options = vec![option.to_owned()];
-        container(&spec, &options).map_err(|error| error.to_string())
+        container(&mut spec.clone(), &options).map_err(|error| error.to_string())
     };
     for (option, apparmor, warnings) in [
         ("apparmor=mine", true, &[][..]),
@@ -114,7 +114,7 @@ fn parents_of_systemd_are_slices() {
     ] {
         let mut spec = ContainerSpec::default();
         spec.resources.cgroup_parent = Some(parent.to_owned());
-        assert_eq!(container(&spec, &options).is_ok(), valid, "{parent}");
+        assert_eq!(container(&mut spec.clone(), &options).is_ok(), valid, "{parent}");
     }
 }
 
