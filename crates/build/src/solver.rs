@@ -32,9 +32,9 @@ use rorqual_store::KeyedLocks;
 use rorqual_transfer::Transfer;
 use tokio::sync::Semaphore;
 
+use crate::Error;
 use crate::contract::{ImageResolver, StepRunner};
 use crate::graph::{Graph, Input, OutputRef};
-use crate::Error;
 
 pub use cache::{Cache, CacheEntry, CacheKind, PruneRequest, Pruned};
 pub use export::ImageExport;

@@ -49,7 +49,7 @@ pub(crate) struct Stores {
     pub(crate) cache: Arc<Cache>,
 }
 
-/// Finds a directory in memory that is ours alone, emptied: the exec root as a rule, else the system's shared memory.
+/// Finds a place in memory that is ours alone, and empties it: the exec root as a rule, else the system's shared memory.
 fn memory(exec_root: &Path) -> Option<PathBuf> {
     const TMPFS: i64 = 0x0102_1994;
     let places = [exec_root.to_owned(), PathBuf::from("/run"), PathBuf::from("/dev/shm")];
@@ -59,10 +59,8 @@ fn memory(exec_root: &Path) -> Option<PathBuf> {
     // Another daemon on this host has another exec root.
     let name = exec_root.to_string_lossy().replace('/', "-");
     let home = place.join(format!("rorqual-lent{name}"));
+    // What a crash left there is nobody's.
     std::fs::remove_dir_all(&home).ok();
-    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o711)
-        .create(&home)
-        .ok()?;
     Some(home)
 }
 

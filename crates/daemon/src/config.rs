@@ -1,5 +1,6 @@
 //! The daemon's configuration: flags and `daemon.json`, merged and checked. Nothing is done here.
 
+mod builder;
 mod file;
 mod flags;
 mod table;
@@ -13,6 +14,7 @@ use rorqual_http::{Address, TlsFiles};
 use rorqual_network::{Cidr4, SubnetPool};
 use serde_json::{Map, Value};
 
+pub(crate) use builder::{BuilderConfig, CacheBound};
 pub(crate) use flags::{CommandLine, parse as parse_flags};
 use table::{Fate, Kind, ROWS};
 
@@ -102,6 +104,7 @@ pub(crate) struct Defaults {
     pub(crate) log_driver: String,
     pub(crate) log_options: std::collections::BTreeMap<String, String>,
     pub(crate) no_new_privileges: bool,
+    pub(crate) idmap_binds: bool,
     pub(crate) seccomp_profile: String,
 }
 
@@ -123,6 +126,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) bridge: BridgeConfig,
     pub(crate) defaults: Defaults,
+    pub(crate) builder: BuilderConfig,
     pub(crate) proxies: [String; 3],
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
@@ -284,6 +288,7 @@ impl Config {
             shutdown_timeout: shutdown_timeout(&settings)?,
             bridge: bridge(&settings)?,
             defaults: defaults(&settings)?,
+            builder: settings.0.get("builder").map(builder::read).transpose()?.unwrap_or_default(),
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
             insecure_registries: settings.list("insecure-registries"),
             registry_mirrors: settings.list("registry-mirrors"),
@@ -496,6 +501,7 @@ fn defaults(settings: &Settings) -> Result<Defaults, ConfigError> {
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect(),
         no_new_privileges: settings.bool("no-new-privileges", false),
+        idmap_binds: settings.bool("idmap-binds", false),
         seccomp_profile: settings.text("seccomp-profile").unwrap_or_else(|| "builtin".to_owned()),
     })
 }

@@ -52,6 +52,7 @@ impl Api {
         let (method, path) = (request.parts.method.clone(), request.parts.uri.path().to_owned());
         match handler(Arc::clone(&self.context), request).await {
             Ok(Answer::Response(response)) => Answer::Response(self.headed(response)),
+            Ok(Answer::File(file)) => Answer::Response(self.headed(file.into_response())),
             Ok(Answer::Hijack(mut hijack)) => {
                 hijack.headers.extend(self.common_headers());
                 Answer::Hijack(hijack)

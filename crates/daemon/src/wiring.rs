@@ -1,6 +1,6 @@
 //! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rorqual_build::solver::{Cache, Options as BuildOptions};
@@ -9,16 +9,17 @@ use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{AppArmor, CgroupDriver, Engine, JournalState, Options, Parts, ShimLogs};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_plugin::{Places, Plugins};
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_sys::lsm;
 use rorqual_transfer::{LocalTransfer, Transfer};
-use rorqual_volume::Local as LocalVolumes;
+use rorqual_volume::{Drivers, Local as LocalVolumes};
 
 use crate::builder::{Builder, Stores};
 use crate::builtin::Builtin;
-use crate::config::{BridgeConfig, Config, RUNTIMES};
+use crate::config::{BridgeConfig, BuilderConfig, CacheBound, Config, RUNTIMES};
 use crate::facts::Facts;
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
@@ -69,7 +70,10 @@ pub(crate) async fn engine(
         images,
         transfer: Arc::new(transfer.clone()),
         networks: Arc::new(networks),
-        volumes: Arc::new(LocalVolumes::new(data.join("volumes"))),
+        volumes: Arc::new(Drivers::new(
+            Arc::new(LocalVolumes::new(data.join("volumes"))),
+            Some(Arc::new(Plugins::new(Places::docker()))),
+        )),
         database,
     };
     if facts.has_apparmor {
@@ -82,9 +86,27 @@ pub(crate) async fn engine(
     let engine = Engine::open(options(config, facts)?, parts, journal).await?;
     let builtin = Builtin::new(transfer);
     let steps = engine.steps.clone();
-    let options = BuildOptions::default();
+    let options = build_options(&config.builder, &roots.0)?;
     let builder = Builder::open(stores, steps, builtin.clone(), roots, options).await?;
     Ok((engine, builtin, builder))
+}
+
+fn build_options(config: &BuilderConfig, data: &Path) -> Result<BuildOptions, BoxError> {
+    let keep = match config.bound {
+        CacheBound::None => None,
+        CacheBound::Bytes(bytes) => Some(bytes),
+        CacheBound::Share => {
+            let disk = rustix::fs::statvfs(data)?;
+            // LIMIT: less would throw away what the same build needs next.
+            Some((disk.f_blocks.saturating_mul(disk.f_frsize) / 10).max(2 << 30))
+        }
+    };
+    Ok(BuildOptions {
+        keep,
+        allow_host_network: config.network_host,
+        allow_insecure: config.security_insecure,
+        ..BuildOptions::default()
+    })
 }
 
 fn bridge_options(

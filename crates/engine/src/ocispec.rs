@@ -9,11 +9,13 @@ mod resources;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
-use rorqual_core::ContainerId;
 use rorqual_core::capability::Capabilities;
+use rorqual_core::{ContainerId, DiffId};
 use rorqual_network::HostFiles;
 use rorqual_shim::WindowSize;
 use serde_json::{Value, json};
+
+pub(crate) use mounts::numeric;
 
 use crate::effective::{overlay_env, process_env};
 use crate::error::{Error, Result};
@@ -45,6 +47,8 @@ pub(crate) struct Input<'a> {
     pub(crate) ipc_of: Option<i32>,
     pub(crate) ipc: &'a IpcMode,
     pub(crate) capabilities: Capabilities,
+    /// Where layers are, the top one first.
+    pub(crate) layers: &'a (dyn Fn(&[DiffId]) -> Vec<PathBuf> + Sync),
 }
 
 /// Settings of the daemon and facts of the host that the specification depends on.

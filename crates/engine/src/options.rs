@@ -13,7 +13,7 @@ use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
 use rorqual_store::{Database, Journal, Unfinished};
 use rorqual_transfer::Transfer;
-use rorqual_volume::VolumeDriver;
+use rorqual_volume::Drivers;
 
 use crate::clock::Clock;
 use crate::logs::LogSource;
@@ -77,7 +77,7 @@ pub struct Parts {
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// The data of volumes.
-    pub volumes: Arc<dyn VolumeDriver>,
+    pub volumes: Arc<Drivers>,
     /// Records of containers and volumes.
     pub database: Database,
 }

@@ -25,6 +25,7 @@ use rorqual_snapshot::fake::FakeSnapshotter;
 use rorqual_snapshot::{Change, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::fake::FakeTransfer;
+use rorqual_volume::Drivers;
 use rorqual_volume::fake::FakeMounts;
 use tokio::sync::watch;
 
@@ -157,6 +158,8 @@ impl Networks for Nets {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: 0,
+            direct: false,
+            links: Vec::new(),
         };
         Ok(Sandbox {
             namespace,
@@ -214,6 +217,13 @@ impl Tasks for FaultyTasks {
             return Err(sabotaged());
         }
         self.inner.adopt(container).await
+    }
+    async fn put_down(
+        &self,
+        container: ContainerId,
+        init: Option<i32>,
+    ) -> Result<(), rorqual_shim::Error> {
+        self.inner.put_down(container, init).await
     }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
         if self.sabotage.step("forget").await {
@@ -285,6 +295,9 @@ impl Snapshotter for FaultySnapshots {
     async fn view(&self, layers: &[DiffId]) -> Snap<Arc<dyn Tree>> {
         self.step("view").await?;
         self.inner.view(layers).await
+    }
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        self.inner.layer_trees(layers)
     }
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Snap<u64> {
         self.inner.retain(layers, containers).await
@@ -359,7 +372,10 @@ impl Host {
             images: Arc::clone(&self.images) as _,
             transfer: Arc::new(FakeTransfer::new(Arc::clone(&self.images))),
             networks: Arc::clone(&self.nets) as _,
-            volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+            volumes: Arc::new(Drivers::new(
+                Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+                None,
+            )),
             database: self.database.clone(),
         }
     }
@@ -407,6 +423,7 @@ impl Host {
         all.extend(states.iter().map(|record| format!("state {}", record.id.short())));
         let volumes = std::fs::read_dir(self.directory.path().join("volumes"));
         let volumes = volumes.into_iter().flatten().flatten();
+        let volumes = volumes.filter(|entry| entry.file_name() != ".staging");
         all.extend(self.mounts.mounted().into_iter().map(|mount| format!("mount {mount}")));
         all.extend(volumes.map(|entry| format!("volume {}", entry.file_name().display())));
         all

@@ -301,12 +301,6 @@ fn mounts(spec: &ContainerSpec) -> Result<()> {
             return invalid(format!("invalid volume specification: '{path}'"));
         }
     }
-    if spec.storage.volume_driver.as_deref().is_some_and(|driver| !matches!(driver, "" | "local")) {
-        let driver = spec.storage.volume_driver.clone().unwrap_or_default();
-        return Err(Error::NotFound(format!(
-            "error looking up volume plugin {driver}: plugin not found"
-        )));
-    }
     Ok(())
 }
 
@@ -375,11 +369,13 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
-    if !network.links.is_empty() && network.mode != NetworkMode::Default {
-        return Err(Error::Unsupported(
-            "links are supported on the default network only: containers of other networks know each other by name"
+    let shared = matches!(network.mode, NetworkMode::Host | NetworkMode::Container(_));
+    if !network.links.is_empty() && shared {
+        // COMPAT: dockerd's words.
+        return invalid(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior"
                 .to_owned(),
-        ));
+        );
     }
     for line in &network.extra_hosts {
         let (name, address) = line.split_once(':').unwrap_or((line, ""));

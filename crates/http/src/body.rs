@@ -1,6 +1,10 @@
 //! Bodies: of answers, whole or streamed, and of requests, bounded or handed to a blocking reader.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -73,6 +77,29 @@ pub fn reader(mut reader: impl Read + Send + 'static) -> Body {
         }
     });
     body
+}
+
+// LIMIT: piece of a file that is on its way to a client; one is being sent while the next is read.
+const FILE_PIECE: u64 = 64 << 10;
+
+/// Makes a body of a part of a file, read piece by piece as the client takes it. A file that turns out to be shorter
+/// cuts the connection.
+pub fn file(file: Arc<File>, range: Range<u64>) -> Body {
+    stream(futures_util::stream::try_unfold(range, move |range| {
+        let file = Arc::clone(&file);
+        async move {
+            if range.is_empty() {
+                return Ok(None);
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; (range.end - range.start).min(FILE_PIECE) as usize];
+                file.read_exact_at(&mut piece, range.start)?;
+                let rest = range.start + piece.len() as u64..range.end;
+                Ok::<_, io::Error>((Bytes::from(piece), rest))
+            });
+            Ok(Some(read.await??))
+        }
+    }))
 }
 
 /// A blocking writer whose bytes become the body; it fails once the client is gone.
@@ -173,6 +200,35 @@ impl RequestBody {
             bytes.extend_from_slice(&data);
         }
         Ok(bytes.into())
+    }
+
+    /// Tells whether nothing comes any more.
+    pub fn is_end(&self) -> bool {
+        match &self.0 {
+            Inner::Bytes(bytes) => bytes.is_empty(),
+            Inner::Incoming(Unread(incoming)) => {
+                incoming.as_ref().is_none_or(hyper::body::Body::is_end_stream)
+            }
+        }
+    }
+
+    /// Turns it into its pieces as they come. A body that breaks off is an error there, never an early end.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
+        futures_util::stream::unfold(Some(self.0), |inner| async {
+            match inner? {
+                Inner::Bytes(bytes) => Some((Ok(bytes), None)),
+                Inner::Incoming(mut incoming) => loop {
+                    match incoming.frame().await? {
+                        Err(error) => return Some((Err(error.into()), None)),
+                        Ok(frame) => {
+                            if let Ok(data) = frame.into_data() {
+                                return Some((Ok(data), Some(Inner::Incoming(incoming))));
+                            }
+                        }
+                    }
+                },
+            }
+        })
     }
 
     /// Turns it into a blocking reader, to be read on a blocking thread. A body that breaks off is an error there,

@@ -21,8 +21,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{self, Body, RequestBody};
+use crate::file::{self, FileAnswer};
 use crate::server::{Answer, Hijack, Limits, Protocol, Request, Service};
-use crate::transport::RawStream;
+use crate::transport::{Peer, RawStream};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -33,6 +34,7 @@ pub(crate) async fn serve<S: Service>(
     limits: Limits,
     stop: CancellationToken,
 ) {
+    let peer = io.peer();
     let first = tokio::select! {
         first = tokio::time::timeout(limits.head_timeout, first_bytes(&mut io)) => first,
         () = stop.cancelled() => return,
@@ -44,9 +46,12 @@ pub(crate) async fn serve<S: Service>(
     let is_h2 = first == H2_PREFACE;
     io.unread(first);
     if is_h2 {
-        serve_h2(io, service, stop).await;
-    } else {
-        serve_h1(io, service, limits, stop).await;
+        serve_h2(io, service, stop, peer).await;
+        return;
+    }
+    let mut next = Some(io);
+    while let Some(io) = next {
+        next = serve_h1(io, Arc::clone(&service), limits, &stop, peer).await;
     }
 }
 
@@ -62,14 +67,21 @@ async fn first_bytes(io: &mut RawStream) -> io::Result<Bytes> {
     Ok(first.freeze())
 }
 
-async fn serve_h2<S: Service>(io: RawStream, service: Arc<S>, stop: CancellationToken) {
+async fn serve_h2<S: Service>(
+    io: RawStream,
+    service: Arc<S>,
+    stop: CancellationToken,
+    peer: Option<Peer>,
+) {
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let service = Arc::clone(&service);
         async move {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            parts.extensions.extend(peer_extension(peer));
             let body = RequestBody::incoming(body);
             let answer = match service.call(Request { parts, body }).await {
                 Answer::Response(response) => response,
+                Answer::File(file) => file.into_response(),
                 Answer::Hijack(_) => plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
             };
             Ok::<_, Infallible>(answer)
@@ -106,26 +118,46 @@ fn plain(status: StatusCode) -> Response<Body> {
 /// What the service, hyper's side of the connection and the driver tell each other.
 #[derive(Default)]
 struct Shared {
+    /// The kernel can send files over it.
+    is_plain: bool,
     /// A request that may take over the connection is under way.
     may_hijack: AtomicBool,
     /// The client has shut its sending side meanwhile; hyper does not know.
     hidden_end: AtomicBool,
     /// The last write could not be finished.
     is_writing: AtomicBool,
-    hijack: Mutex<Option<Hijack>>,
+    taken: Mutex<Option<Taken>>,
 }
 
+/// Why hyper loses the connection.
+enum Taken {
+    Hijack(Hijack),
+    /// For the time that the kernel sends a file; then it goes on with the next request.
+    File(FileAnswer),
+}
+
+fn peer_extension(peer: Option<Peer>) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    if let Some(peer) = peer {
+        extensions.insert(peer);
+    }
+    extensions
+}
+
+/// Serves requests until the connection ends (`None`) or hyper was taken off it for a while.
 async fn serve_h1<S: Service>(
     io: RawStream,
     service: Arc<S>,
     limits: Limits,
-    stop: CancellationToken,
-) {
-    let shared = Arc::new(Shared::default());
+    stop: &CancellationToken,
+    peer: Option<Peer>,
+) -> Option<RawStream> {
+    let shared = Arc::new(Shared { is_plain: io.plain_tcp().is_some(), ..Shared::default() });
     let watched = Watched { io, shared: Arc::clone(&shared) };
     let for_requests = Arc::clone(&shared);
     let answer = service_fn(move |request: http::Request<Incoming>| {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.extend(peer_extension(peer));
         // ORDER: hyper looks for the client's end as soon as this returns, before the answer is polled.
         for_requests.may_hijack.store(service.may_hijack(&parts), Ordering::Relaxed);
         let request = Request { parts, body: RequestBody::incoming(body) };
@@ -144,7 +176,7 @@ async fn serve_h1<S: Service>(
     let mut stopping = Box::pin(stop.cancelled());
     let mut is_stopping = false;
     let mut patience: Option<Pin<Box<tokio::time::Sleep>>> = None;
-    let hijack = poll_fn(|cx| {
+    let taken = poll_fn(|cx| {
         if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
             is_stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
@@ -157,9 +189,9 @@ async fn serve_h1<S: Service>(
         }
         // ORDER: an earlier answer on this connection must be on its way before the connection changes hands.
         if !shared.is_writing.load(Ordering::Relaxed)
-            && let Some(hijack) = lock(&shared.hijack).take()
+            && let Some(taken) = lock(&shared.taken).take()
         {
-            return Poll::Ready(Some(hijack));
+            return Poll::Ready(Some(taken));
         }
         if shared.hidden_end.load(Ordering::Relaxed) {
             let timer = patience
@@ -171,11 +203,30 @@ async fn serve_h1<S: Service>(
         Poll::Pending
     })
     .await;
-    let Some(hijack) = hijack else { return };
+    let taken = taken?;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().io;
     io.unread(parts.read_buf);
-    take_over(io, hijack).await;
+    match taken {
+        Taken::Hijack(hijack) => {
+            take_over(io, hijack).await;
+            None
+        }
+        Taken::File(file) => match send_file(&mut io, file).await {
+            Ok(()) if !stop.is_cancelled() => Some(io),
+            Ok(()) => None,
+            Err(error) => {
+                tracing::debug!(%error, "connection ended");
+                None
+            }
+        },
+    }
+}
+
+async fn send_file(io: &mut RawStream, answer: FileAnswer) -> io::Result<()> {
+    io.write_all(&answer.head_bytes()).await?;
+    let stream = io.plain_tcp().ok_or(io::ErrorKind::Unsupported)?;
+    file::send(stream, &answer.file, answer.range.clone()).await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -195,14 +246,20 @@ async fn answer_h1<S: Service>(
         };
         request.body = RequestBody::from_bytes(bytes);
     }
+    let may_send = shared.is_plain && request.body.is_end() && file::may_send(&request.parts);
     match service.call(request).await {
+        Answer::File(answer) if may_send => {
+            *lock(&shared.taken) = Some(Taken::File(answer));
+            pending().await
+        }
+        Answer::File(answer) => Ok(answer.into_response()),
         Answer::Response(response) => {
             // From here on a client that ends is gone, as with any other request.
             shared.may_hijack.store(false, Ordering::Relaxed);
             Ok(response)
         }
         Answer::Hijack(hijack) => {
-            *lock(&shared.hijack) = Some(hijack);
+            *lock(&shared.taken) = Some(Taken::Hijack(hijack));
             // The driver takes the connection away from hyper, and this future with it.
             pending().await
         }
@@ -215,12 +272,7 @@ async fn take_over(mut io: RawStream, hijack: Hijack) {
         Protocol::Upgraded => b"HTTP/1.1 101 UPGRADED\r\n".to_vec(),
         Protocol::Bare => b"HTTP/1.1 200 OK\r\n".to_vec(),
     };
-    for (name, value) in &headers {
-        head.extend_from_slice(canonical(name.as_str()).as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
+    write_headers(&mut head, &headers);
     head.extend_from_slice(b"\r\n");
     let sent = async {
         io.write_all(&head).await?;
@@ -228,6 +280,16 @@ async fn take_over(mut io: RawStream, hijack: Hijack) {
     };
     if sent.await.is_ok() {
         take(io).await;
+    }
+}
+
+/// Writes headers as they stand in a head.
+pub(crate) fn write_headers(head: &mut Vec<u8>, headers: &http::HeaderMap) {
+    for (name, value) in headers {
+        head.extend_from_slice(canonical(name.as_str()).as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod body;
 mod connection;
+mod file;
 mod listen;
 mod percent;
 mod query;
@@ -11,9 +12,10 @@ mod tls;
 mod transport;
 
 pub use body::{Body, RequestBody, TooLarge};
+pub use file::FileAnswer;
 pub use listen::{Address, Bound, InvalidAddress, ListenError, UnixAccess, bind, inherited};
 pub use query::Query;
 pub use router::{Match, Router};
 pub use server::{Answer, BoxFuture, Hijack, Limits, Protocol, Request, Server, Service};
-pub use tls::{TlsError, TlsFiles, server_config};
-pub use transport::RawStream;
+pub use tls::{Certificate, TlsError, TlsFiles, reloadable_config, server_config};
+pub use transport::{Peer, RawStream};

@@ -1,10 +1,11 @@
 //! TLS for TCP listeners: a certificate of ours and, for mutual TLS, the authority whose clients may come.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::aws_lc_rs;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -48,12 +49,63 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }
 
+/// A certificate that connections to come find replaced after [`Self::reload`].
+#[derive(Debug)]
+pub struct Certificate {
+    files: TlsFiles,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Certificate {
+    fn load(files: &TlsFiles) -> Result<Arc<CertifiedKey>, TlsError> {
+        let chain = certificates("the certificate", &files.cert)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Load {
+            what: "the key",
+            path: files.key.clone(),
+            source,
+        })?;
+        let pair = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        pair.map(Arc::new).map_err(|error| TlsError::Unusable {
+            what: "certificate and key together",
+            source: error.into(),
+        })
+    }
+
+    /// Reads certificate and key again; the old ones stay when that fails. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or does not fit.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let fresh = Self::load(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
 /// Reads the files; TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2.
 ///
 /// # Errors
 ///
 /// When a file is missing or does not fit.
 pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    reloadable_config(files).map(|(config, _)| config)
+}
+
+/// Like [`server_config`], with a handle to replace the certificate while the server runs.
+///
+/// # Errors
+///
+/// When a file is missing or does not fit.
+pub fn reloadable_config(
+    files: &TlsFiles,
+) -> Result<(Arc<ServerConfig>, Arc<Certificate>), TlsError> {
     let unusable = |what| move |source: rorqual_core::BoxError| TlsError::Unusable { what, source };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -74,15 +126,10 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let chain = certificates("the certificate", &files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Load {
-        what: "the key",
-        path: files.key.clone(),
-        source,
-    })?;
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable("certificate and key together")(error.into()))?;
+    let current = RwLock::new(Certificate::load(files)?);
+    let certificate = Arc::new(Certificate { files: files.clone(), current });
+    let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificate>::clone(&certificate);
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), certificate))
 }

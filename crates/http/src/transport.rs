@@ -1,6 +1,7 @@
 //! One connection's bytes: Unix socket, TCP or TLS, with room for bytes that were read too early.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,6 +9,38 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// Who is at the other end of a connection, as the kernel knows it; an extension of each request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP, plain or TLS.
+    Network(SocketAddr),
+    /// Over a Unix socket.
+    Local {
+        /// User.
+        user: u32,
+        /// Group.
+        group: u32,
+    },
+}
+
+impl Peer {
+    /// Returns the address of a peer over TCP.
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Network(address) => Some(address),
+            Self::Local { .. } => None,
+        }
+    }
+
+    /// Returns user and group of a peer on this host.
+    pub const fn ids(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Network(_) => None,
+            Self::Local { user, group } => Some((user, group)),
+        }
+    }
+}
 
 pub(crate) enum Transport {
     Unix(UnixStream),
@@ -24,6 +57,26 @@ pub struct RawStream {
 impl RawStream {
     pub(crate) fn new(transport: Transport) -> Self {
         Self { early: Bytes::new(), transport }
+    }
+
+    /// Returns who is at the other end, where the kernel knows it.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match &self.transport {
+            Transport::Unix(socket) => {
+                let known = socket.peer_cred().ok()?;
+                Some(Peer::Local { user: known.uid(), group: known.gid() })
+            }
+            Transport::Tcp(stream) => stream.peer_addr().ok().map(Peer::Network),
+            Transport::Tls(stream) => stream.get_ref().0.peer_addr().ok().map(Peer::Network),
+        }
+    }
+
+    /// Returns the socket when bytes go over it as they are.
+    pub(crate) fn plain_tcp(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Tcp(stream) => Some(stream),
+            Transport::Unix(_) | Transport::Tls(_) => None,
+        }
     }
 
     /// Puts bytes back in front of those that come.

@@ -4,6 +4,7 @@
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
 mod attach;
+mod attend;
 mod holding;
 mod join;
 mod manage;
@@ -13,7 +14,7 @@ mod recover;
 mod resolve;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -27,9 +28,10 @@ use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
 use crate::design::GatewayMode;
 use crate::firewall::{BridgePolicy, Firewall, Router};
 use crate::janitor::Janitor;
+use crate::link::{LinkKind, Plan};
 use crate::names::Tag;
 use crate::ports::PortTable;
-use crate::warm::{LinkKind, Plan, WarmPool};
+use crate::warm::WarmPool;
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
 };
@@ -77,8 +79,11 @@ struct Inner {
     shape: RwLock<()>,
     state: Mutex<State>,
     route: Mutex<Socket>,
+    /// Links of containers that were there at the start, until all who were there have been adopted.
+    found_links: Mutex<Option<BTreeSet<String>>>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     resolver: Mutex<resolve::Resolver>,
+    bell: attend::Bell,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -106,7 +111,7 @@ impl Bridges {
         let mut route = Socket::open(Protocol::Route)
             .map_err(|error| bridge::failed("open a netlink socket")(error.into()))?;
         let attached = records.load()?;
-        recover::delete_unclaimed(&mut route, &tag, &attached)?;
+        let found_links = recover::delete_unclaimed(&mut route, &tag, &attached)?;
 
         let (made, mut router) = match &options.bridge {
             DefaultBridge::Off => (None, Router::AsItWas),
@@ -155,9 +160,10 @@ impl Bridges {
         } else {
             None
         };
-        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir));
+        let bell = attend::Bell::new()?;
+        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir, bell.rope()));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             options,
             tag,
             records,
@@ -165,11 +171,15 @@ impl Bridges {
             shape: RwLock::new(()),
             state: Mutex::new(state),
             route: Mutex::new(route),
+            found_links: Mutex::new(Some(found_links)),
             firewall,
             resolver,
+            bell,
             _watchman: watchman,
             janitor: Janitor::start()?,
-        })))
+        });
+        attend::start(&inner)?;
+        Ok(Self(inner))
     }
 
     /// Runs blocking work where it does not hold up others; it runs to its end even if the caller goes away.

@@ -102,6 +102,7 @@ impl Subnet {
 
 /// A network to be made, as the user describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that users see")]
 pub struct NetworkRequest {
     /// Name.
     pub name: String,
@@ -142,6 +143,7 @@ pub struct SubnetRequest {
 
 /// A network as `inspect` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that users see")]
 pub struct NetworkRecord {
     /// Identity.
     pub id: NetworkId,

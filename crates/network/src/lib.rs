@@ -15,6 +15,7 @@ mod files;
 mod firewall;
 mod ipam;
 mod janitor;
+mod link;
 mod names;
 mod ports;
 #[cfg(any(test, feature = "fake"))]

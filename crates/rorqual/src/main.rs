@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let rest: Vec<OsString> = args.collect();
     match rest.first().and_then(|first| first.to_str()) {
         Some("daemon") => rorqual_daemon::main(rest.into_iter().skip(1)),
+        Some("registry") => rorqual_registry::main(rest.into_iter().skip(1)),
         Some("runtime") => rorqual_runtime::cli::main(rest.into_iter()),
         Some(rorqual_shim::launcher::ROLE) => {
             rorqual_shim::launcher::main(rest.into_iter().skip(1))

@@ -106,7 +106,7 @@ impl Overlay {
         for lower in places {
             let layer = Root::open(&lower).map_err(failed())?;
             match shows(&layer, relative).map_err(failed())? {
-                Shown::Nothing => continue,
+                Shown::Nothing => {}
                 Shown::Hidden => break,
                 Shown::File if below.is_empty() => {
                     return Ok(Some(Mountable::File(lower.join(relative))));

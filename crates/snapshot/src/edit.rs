@@ -22,6 +22,9 @@ use crate::workbench::{CopyEdit, Edit, Owner, Selection};
 
 pub(crate) use copy::Sources;
 
+/// LIMIT: links on one way, as in the kernel.
+const MAX_LINKS: usize = 40;
+
 /// Applies edits below a root.
 pub(crate) struct Editor<'r> {
     root: &'r Root,
@@ -133,6 +136,13 @@ impl<'r> Editor<'r> {
 
     /// Makes a directory with all that are missing above it, all alike. Links on the way are followed inside the root.
     fn make_dirs(&self, path: &str, made: Made) -> io::Result<()> {
+        self.make_dirs_below(path, made, 0)
+    }
+
+    fn make_dirs_below(&self, path: &str, made: Made, links: usize) -> io::Result<()> {
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP.into());
+        }
         let mut sofar = String::new();
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let parent = sofar.clone();
@@ -146,13 +156,13 @@ impl<'r> Editor<'r> {
                 Err(error) => return Err(error),
             }
             // COMPAT: a link to nowhere on the way becomes the directory that it names.
-            let place = match self.root.read_link(at(&sofar)) {
-                Ok(link) if link.is_absolute() => link.to_string_lossy().into_owned(),
-                Ok(link) => format!("{parent}/{}", link.to_string_lossy()),
-                Err(_) => sofar.clone(),
-            };
-            let place = relative(&place);
-            let (dir, name) = self.root.parent(at(&place))?;
+            if let Ok(link) = self.root.read_link(at(&sofar)) {
+                let link = link.to_string_lossy().into_owned();
+                let place = if link.starts_with('/') { link } else { format!("{parent}/{link}") };
+                self.make_dirs_below(&relative(&place), made, links + 1)?;
+                continue;
+            }
+            let (dir, name) = self.root.parent(at(&sofar))?;
             dir.mkdir(name, made.mode)?;
             Self::finish(&dir, name, made)?;
         }
@@ -237,12 +247,12 @@ impl<'r> Editor<'r> {
 
     fn copy(&self, edit: &CopyEdit) -> Result<(), Error> {
         let source = self.sources.tree(&edit.from)?;
+        let nothing = relative(&edit.selection.source).is_empty();
         let picked = match &source {
             Some(source) => select::pick(&RootListing(source), &edit.selection)?,
             // The empty file system has its root and nothing else.
-            None if relative(&edit.selection.source).is_empty() => return Ok(()),
-            None if edit.selection.wildcard && edit.selection.allow_empty => return Ok(()),
-            None => return Err(Error::NoSuchSource(edit.selection.source.clone())),
+            None if nothing => Vec::new(),
+            None => select::pick(&select::Nothing, &edit.selection)?,
         };
         let Some(source) = source else { return Ok(()) };
         let owner = owner::ids(self.root, &edit.owner)?;

@@ -12,8 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
-    fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
 };
 use rustix::thread::UnshareFlags;
 
@@ -109,7 +108,10 @@ pub(crate) fn process_root_alone(pid: i32) -> io::Result<OwnedFd> {
     let namespace =
         rustix::fs::open(Path::new(&path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let clone = move || -> io::Result<OwnedFd> {
-        #[expect(deprecated, reason = "safe here: the thread shares its root with nobody afterwards")]
+        #[expect(
+            deprecated,
+            reason = "safe here: the thread shares its root with nobody afterwards"
+        )]
         rustix::thread::unshare(UnshareFlags::FS)?;
         // The kernel copies mounts of the caller's own namespace only; joining makes the container's root ours, too.
         let kind = Some(rustix::thread::LinkNameSpaceType::Mount);

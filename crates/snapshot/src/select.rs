@@ -101,7 +101,9 @@ pub fn pick(listing: &dyn Listing, selection: &Selection) -> Result<Vec<Pick>, E
     let mut all = base;
     all.extend(names(after));
     expansion.expand(&mut Vec::new(), &all).map_err(failed)?;
-    if found.is_empty() && !(selection.wildcard && selection.allow_empty) {
+    // Without a wildcard in it, a name stands for one thing, which must be there.
+    let open = selection.wildcard && all.iter().any(|name| has_wildcard(name));
+    if found.is_empty() && !(open && selection.allow_empty) {
         return Err(missing(selection));
     }
     Ok(found)
@@ -159,7 +161,7 @@ impl Expansion<'_> {
                 let is_dir = |node: Node| node.kind() == FileType::Directory;
                 if before.len() < MAX_DEPTH && self.listing.find(&path)?.is_some_and(is_dir) {
                     before.push(child);
-                    self.expand(before, &[&[name.clone()], rest].concat())?;
+                    self.expand(before, &[std::slice::from_ref(name), rest].concat())?;
                     before.pop();
                 }
             } else if matches(name, &child) {
@@ -264,34 +266,45 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 /// Matches one character at `p` and `n`; returns where to go on.
 fn one(pattern: &[u8], p: usize, name: &[u8], n: usize) -> Option<(usize, usize)> {
-    let step = width(name, n);
+    let (character, width) = character(name, n)?;
     match pattern.get(p)? {
-        b'?' => Some((p + 1, n + step)),
+        b'?' => Some((p + 1, n + width)),
         b'[' => {
-            let (end, hit) = class(pattern, p + 1, name[n])?;
-            hit.then_some((end, n + 1))
+            let (end, hit) = class(pattern, p + 1, character)?;
+            hit.then_some((end, n + width))
         }
-        b'\\' => (*pattern.get(p + 1)? == name[n]).then_some((p + 2, n + 1)),
-        byte => (*byte == name[n]).then_some((p + 1, n + 1)),
+        _ => {
+            let (wanted, next) = literal(pattern, p)?;
+            (wanted == character).then_some((next, n + width))
+        }
     }
 }
 
-/// Bytes of the character at `n`.
-fn width(name: &[u8], n: usize) -> usize {
-    let more = name[n + 1..].iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
-    if name[n] >= 0xc0 { 1 + more } else { 1 }
+/// Reads the character at a place and its length; a byte that is none stands for itself.
+fn character(text: &[u8], at: usize) -> Option<(u32, usize)> {
+    let first = *text.get(at)?;
+    let width = match first {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => 1,
+    };
+    let read = text.get(at..at + width).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    match read.and_then(|read| read.chars().next()) {
+        Some(character) => Some((u32::from(character), width)),
+        None => Some((u32::from(first), 1)),
+    }
 }
 
-/// Reads a class behind its `[`; returns where it ends and whether `byte` is in it.
-fn class(pattern: &[u8], mut at: usize, byte: u8) -> Option<(usize, bool)> {
+/// Reads a class behind its `[`; returns where it ends and whether the character is in it.
+fn class(pattern: &[u8], mut at: usize, character: u32) -> Option<(usize, bool)> {
     let negated = pattern.get(at) == Some(&b'^');
     at += usize::from(negated);
     let mut hit = false;
     let mut first = true;
     loop {
-        match pattern.get(at)? {
-            b']' if !first => return Some((at + 1, hit != negated)),
-            _ => {}
+        if *pattern.get(at)? == b']' && !first {
+            return Some((at + 1, hit != negated));
         }
         first = false;
         let (low, next) = literal(pattern, at)?;
@@ -300,15 +313,14 @@ fn class(pattern: &[u8], mut at: usize, byte: u8) -> Option<(usize, bool)> {
         if pattern.get(at) == Some(&b'-') && pattern.get(at + 1) != Some(&b']') {
             (high, at) = literal(pattern, at + 1)?;
         }
-        hit |= (low..=high).contains(&byte);
+        hit |= (low..=high).contains(&character);
     }
 }
 
-fn literal(pattern: &[u8], at: usize) -> Option<(u8, usize)> {
-    match pattern.get(at)? {
-        b'\\' => Some((*pattern.get(at + 1)?, at + 2)),
-        byte => Some((*byte, at + 1)),
-    }
+/// Reads a character that stands for itself; returns it and where to go on.
+fn literal(pattern: &[u8], at: usize) -> Option<(u32, usize)> {
+    let at = if *pattern.get(at)? == b'\\' { at + 1 } else { at };
+    character(pattern, at).map(|(character, width)| (character, at + width))
 }
 
 /// Takes the digest of what a selection picks: names, kinds, permissions and bytes, but no times.

@@ -32,6 +32,10 @@ pub trait PathFilter: Send + Sync {
 
 /// Picks files of a tree.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, as build definitions have them"
+)]
 pub struct Selection {
     /// Absolute path, perhaps with wildcards; `/./` in it marks where the kept part begins, for [`Self::parents`].
     pub source: String,

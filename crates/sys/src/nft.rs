@@ -273,14 +273,7 @@ impl Transaction {
                 }
             }
             if ranges_of_parts {
-                // The kernel compares part by part, so it has to know how long each is.
-                batch.nest(9, |batch| {
-                    batch.nest(2, |batch| {
-                        for part in set.key {
-                            batch.nest(1, |batch| batch.attr_be32(1, part.bytes()));
-                        }
-                    });
-                });
+                put_parts(batch, set.key);
             }
             // The number would name the set within the transaction; its name does as well, but the kernel asks for one.
             batch.attr_be32(10, 1);
@@ -319,6 +312,17 @@ impl Transaction {
         self.batch.message(BATCH_END, REQUEST, &FRAME, |_| {});
         socket.exchange(&self.batch, Answers::Transaction)
     }
+}
+
+/// Says how long each part of a key is, as the kernel compares part by part.
+fn put_parts(batch: &mut Batch, key: &[DataType]) {
+    batch.nest(9, |batch| {
+        batch.nest(2, |batch| {
+            for part in key {
+                batch.nest(1, |batch| batch.attr_be32(1, part.bytes()));
+            }
+        });
+    });
 }
 
 fn put_element(batch: &mut Batch, element: &Element) {

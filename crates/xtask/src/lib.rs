@@ -11,6 +11,7 @@ use std::process::Command;
 /// review, and never by accident in a `Cargo.toml`.
 pub const ALLOWED: &[(&str, &str)] = &[
     ("core", ""),
+    ("bake", ""),
     ("sys", "core"),
     ("api", "core"),
     ("http", "core"),
@@ -24,6 +25,7 @@ pub const ALLOWED: &[(&str, &str)] = &[
     ("runtime", "core sys"),
     ("shim", "core sys runtime"),
     ("transfer", "core content snapshot"),
+    ("registry", "core http store content"),
     ("engine", "core store content snapshot network volume transfer shim"),
     ("build", "core store content snapshot transfer"),
     ("buildkit", "core sys build"),
@@ -34,7 +36,7 @@ pub const ALLOWED: &[(&str, &str)] = &[
     ),
     ("testkit", "core api client sys"),
     ("bench", "testkit"),
-    ("rorqual", "core cli client daemon network runtime shim sys"),
+    ("rorqual", "core cli client daemon network registry runtime shim sys"),
     ("xtask", ""),
 ];
 

@@ -206,6 +206,14 @@ impl Cache {
         lock(&self.entries).values().cloned().collect()
     }
 
+    /// Tells when a layer was made.
+    pub(crate) fn made(&self, layer: &DiffId) -> Option<Timestamp> {
+        let entries = lock(&self.entries);
+        let makes =
+            |entry: &&Entry| entry.outputs.iter().any(|layers| layers.last() == Some(layer));
+        entries.values().filter(makes).map(|entry| entry.created).min()
+    }
+
     async fn write(&self, entry: Entry) -> Result<(), Error> {
         let written = self.database.put(Durability::Normal, entry).await;
         written.map_err(other("write the build cache"))
@@ -253,7 +261,11 @@ impl Cache {
     }
 
     /// Takes records away that nobody uses.
-    pub(crate) async fn prune(&self, parts: &Parts, request: PruneRequest) -> Result<Pruned, Error> {
+    pub(crate) async fn prune(
+        &self,
+        parts: &Parts,
+        request: PruneRequest,
+    ) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         let all = self.usage(parts).await?;
         let mut left = all.iter().map(|entry| entry.size).sum::<u64>();

@@ -17,7 +17,9 @@ use super::{State, mounts};
 use crate::Error;
 use crate::contract::{Log, Step, StepMount, StepMountSource};
 use crate::error::other;
-use crate::graph::{CacheSharing, ExecMount, ExecNetwork, ExecOp, ExecSecurity, MountKind, Op, Vertex};
+use crate::graph::{
+    CacheSharing, ExecMount, ExecNetwork, ExecOp, ExecSecurity, MountKind, Op, Vertex,
+};
 
 use lent::Lent;
 
@@ -26,8 +28,18 @@ pub(crate) fn allowed(walk: &Walk, vertex: &Vertex) -> Result<(), Error> {
     let Op::Exec(exec) = &vertex.op else { return Ok(()) };
     let options = &walk.inner.options;
     let asked = [
-        (exec.network == ExecNetwork::Host, Entitlement::NetworkHost, options.allow_host_network, "network.host"),
-        (exec.security == ExecSecurity::Insecure, Entitlement::SecurityInsecure, options.allow_insecure, "security.insecure"),
+        (
+            exec.network == ExecNetwork::Host,
+            Entitlement::NetworkHost,
+            options.allow_host_network,
+            "network.host",
+        ),
+        (
+            exec.security == ExecSecurity::Insecure,
+            Entitlement::SecurityInsecure,
+            options.allow_insecure,
+            "security.insecure",
+        ),
     ];
     for (wants, entitlement, granted, name) in asked {
         if wants && !granted {
@@ -50,10 +62,7 @@ pub(crate) fn allowed(walk: &Walk, vertex: &Vertex) -> Result<(), Error> {
 /// Pairs each mount with its input.
 fn paired<'a>(exec: &'a ExecOp, inputs: &'a [State]) -> Vec<(&'a ExecMount, Option<&'a State>)> {
     let mut inputs = inputs.iter();
-    exec.mounts
-        .iter()
-        .map(|mount| (mount, mount.input.and_then(|_| inputs.next())))
-        .collect()
+    exec.mounts.iter().map(|mount| (mount, mount.input.and_then(|_| inputs.next()))).collect()
 }
 
 /// Tells what the inputs of a program are: states by their layers, parts of them and directories of the client by what the
@@ -138,7 +147,8 @@ pub(crate) async fn run(
     let stubs = stubs.map_err(|error| failed("look for places to mount on", error))?;
 
     let env = held.environment(walk, exec).await?;
-    let step = step(walk, vertex, exec, (&scratch, root.readonly), (held.mounts.clone(), env)).await?;
+    let step =
+        step(walk, vertex, exec, (&scratch, root.readonly), (held.mounts.clone(), env)).await?;
     perform(walk, vertex, exec, step, audience).await?;
 
     let mut outputs = Vec::new();
@@ -230,7 +240,7 @@ impl Held {
         let source = match &mount.kind {
             MountKind::Bind => self.bind(walk, mount, state).await?,
             MountKind::Cache { id, sharing } => {
-                self.cache(walk, vertex, mount, (id, *sharing), state).await?
+                self.cache(walk, (vertex, mount), (id, *sharing), state).await?
             }
             MountKind::Tmpfs(size) => StepMountSource::Tmpfs(*size),
             MountKind::Secret(spec) => {
@@ -284,7 +294,8 @@ impl Held {
         let state = state.cloned().unwrap_or_else(|| walk.scratch());
         let all_of_it = mount.selector.trim_matches('/').is_empty();
         if mount.output.is_some() && !(all_of_it && state.is_layered()) {
-            let text = "a mount of a part of a state, or of a client's directory, cannot be an output";
+            let text =
+                "a mount of a part of a state, or of a client's directory, cannot be an output";
             return Err(Error::Unsupported(text.to_owned()));
         }
         let parts = &walk.inner.parts;
@@ -302,7 +313,8 @@ impl Held {
             Mountable::File(path) => {
                 // Its bytes are a layer's: nobody may write to them.
                 if !mount.readonly {
-                    let text = format!("{} is a file and can only be mounted read-only", mount.selector);
+                    let text =
+                        format!("{} is a file and can only be mounted read-only", mount.selector);
                     return Err(Error::Unsupported(text));
                 }
                 return Ok(StepMountSource::Path(path));
@@ -332,8 +344,7 @@ impl Held {
     async fn cache(
         &mut self,
         walk: &Walk,
-        vertex: &Vertex,
-        mount: &ExecMount,
+        (vertex, mount): (&Vertex, &ExecMount),
         (id, sharing): (&str, CacheSharing),
         state: Option<&State>,
     ) -> Result<StepMountSource, Error> {

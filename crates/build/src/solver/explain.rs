@@ -110,7 +110,12 @@ fn changed_entries(
             None => told.push(format!("{path} is new")),
         }
     }
-    told.extend(before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("{path} is gone")));
+    told.extend(
+        before
+            .keys()
+            .filter(|path| !after.contains_key(*path))
+            .map(|path| format!("{path} is gone")),
+    );
     if told.is_empty() {
         told.push(format!("{name} changed"));
     }

@@ -19,7 +19,7 @@ pub struct ImageExport {
     pub document: ImageDocument,
     /// Names that it gets.
     pub names: Vec<Reference>,
-    /// Its time, seconds since the epoch (`SOURCE_DATE_EPOCH`); now when `None`.
+    /// Its time, seconds since the epoch (`SOURCE_DATE_EPOCH`); that of its layers when `None`.
     pub epoch: Option<i64>,
     /// No file has a time later than `epoch`.
     pub rewrite_timestamps: bool,
@@ -51,11 +51,38 @@ fn fit_history(document: &mut ImageDocument, layers: usize) {
     }
 }
 
+/// Fills in times that are empty: a step has that of its layer, one without a layer that of the step before. So a build
+/// that found all in the cache makes the same image again.
+fn date(
+    document: &mut ImageDocument,
+    times: &mut dyn Iterator<Item = String>,
+    epoch: Option<String>,
+) {
+    let mut last = String::new();
+    for step in &mut document.history {
+        let own = if step.empty_layer { None } else { times.next() };
+        if step.created.is_empty() {
+            step.created = own.filter(|_| !step.empty_layer).unwrap_or_else(|| last.clone());
+        }
+        last.clone_from(&step.created);
+    }
+    if document.created.is_empty() {
+        document.created = epoch.unwrap_or(last);
+    }
+    if document.created.is_empty() {
+        document.created = now().to_string();
+    }
+    for step in document.history.iter_mut().filter(|step| step.created.is_empty()) {
+        step.created.clone_from(&document.created);
+    }
+}
+
 impl Solver {
     /// Makes an image of a state. The same state, config and time make the same image, on every daemon.
     pub async fn export_image(&self, state: &State, export: ImageExport) -> Result<ImageId, Error> {
         if !state.is_layered() {
-            let text = "a directory of the client cannot become an image; copy it into a state first";
+            let text =
+                "a directory of the client cannot become an image; copy it into a state first";
             return Err(Error::Unsupported(text.to_owned()));
         }
         let ImageExport { mut document, names, epoch, rewrite_timestamps, base_layers } = export;
@@ -69,14 +96,13 @@ impl Solver {
                 held.push(guard);
             }
         }
-        let created = epoch.map_or_else(|| now().to_string(), text);
         fit_history(&mut document, layers.len());
-        if document.created.is_empty() {
-            document.created.clone_from(&created);
-        }
-        for step in document.history.iter_mut().filter(|step| step.created.is_empty()) {
-            step.created.clone_from(&created);
-        }
+        let cache = &self.0.parts.cache;
+        let mut times = layers.iter().map(|layer| match epoch {
+            Some(epoch) => text(epoch),
+            None => cache.made(layer).unwrap_or_else(now).to_string(),
+        });
+        date(&mut document, &mut times, epoch.map(text));
         document.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
         let made = self.0.parts.transfer.make(document, names).await;
         made.map_err(other("record the image"))

@@ -53,9 +53,8 @@ fn selection(copy: &CopyAction) -> Result<Selection, Error> {
     let filter = if copy.include.is_empty() && copy.exclude.is_empty() {
         None
     } else {
-        let filter = TreeFilter::new(&copy.include, &copy.exclude).map_err(|error| {
-            Error::Invalid { message: error.to_string(), location: None }
-        })?;
+        let filter = TreeFilter::new(&copy.include, &copy.exclude)
+            .map_err(|error| Error::Invalid { message: error.to_string(), location: None })?;
         Some(Arc::new(Filter(filter)) as Arc<dyn PathFilter>)
     };
     Ok(Selection {
@@ -154,17 +153,12 @@ fn edit(action: &FileAction, source: Option<FileTree>) -> Result<Edit, Error> {
             owner: owner(of),
             created: None,
         },
-        FileAction::Symlink { old, new, owner: of } => Edit::Symlink {
-            old: old.clone(),
-            new: new.clone(),
-            owner: owner(of),
-            created: None,
-        },
-        FileAction::Remove { path, allow_missing, wildcard } => Edit::Remove {
-            path: path.clone(),
-            allow_missing: *allow_missing,
-            wildcard: *wildcard,
-        },
+        FileAction::Symlink { old, new, owner: of } => {
+            Edit::Symlink { old: old.clone(), new: new.clone(), owner: owner(of), created: None }
+        }
+        FileAction::Remove { path, allow_missing, wildcard } => {
+            Edit::Remove { path: path.clone(), allow_missing: *allow_missing, wildcard: *wildcard }
+        }
     })
 }
 

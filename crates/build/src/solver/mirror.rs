@@ -58,8 +58,7 @@ impl Mirrors {
     pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
         let home = directory.join("mirrors");
         for made in [&home, &directory.join("mounts")] {
-            std::fs::create_dir_all(made)
-                .map_err(other(format!("make {}", made.display())))?;
+            std::fs::create_dir_all(made).map_err(other(format!("make {}", made.display())))?;
         }
         Ok(Self { home, turns: KeyedLocks::default() })
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rorqual_store::{KeyGuard, blocking};
 
+use super::Inner;
 use super::cache::{CacheKind, Entry, now};
 use super::key::Keyed;
-use super::Inner;
 use crate::Error;
 use crate::error::other;
 use crate::graph::CacheSharing;
@@ -52,7 +52,9 @@ pub(crate) async fn lend(
     description: &str,
     fill: impl AsyncFnOnce(PathBuf) -> Result<(), Error>,
 ) -> Result<InUse, Error> {
-    let name = |number: usize| Keyed::new("mount").with(id.as_bytes()).with(&number.to_le_bytes()).digest();
+    let name = |number: usize| {
+        Keyed::new("mount").with(id.as_bytes()).with(&number.to_le_bytes()).digest()
+    };
     let mut number = 0;
     let turn = match sharing {
         CacheSharing::Shared => None,
@@ -147,9 +149,9 @@ pub(crate) async fn remove(path: &Path) -> Result<bool, Error> {
 /// Measures a directory.
 pub(crate) async fn size(path: &Path) -> Result<u64, Error> {
     let path = path.to_owned();
-    blocking(move || Ok(measure(&path, 0))).await.map_err(|error: std::io::Error| {
-        other("measure a cache mount")(error)
-    })
+    blocking(move || Ok(measure(&path, 0)))
+        .await
+        .map_err(|error: std::io::Error| other("measure a cache mount")(error))
 }
 
 fn measure(path: &Path, depth: usize) -> u64 {

@@ -54,7 +54,8 @@ async fn image(
 
 async fn local(walk: &Walk, local: &LocalSource, audience: &Audience) -> Result<State, Error> {
     let Some(session) = &walk.job.session else {
-        let message = format!("the build needs the directory {:?}, and no client offers one", local.name);
+        let message =
+            format!("the build needs the directory {:?}, and no client offers one", local.name);
         return Err(Error::NotFound { message, location: None });
     };
     if let Some(path) = session.local_directory(&local.name) {

@@ -17,9 +17,14 @@ pub struct State(Arc<Content>);
 
 #[derive(Debug)]
 enum Content {
-    Layers { layers: Vec<DiffId>, _held: LayersHeld },
+    Layers {
+        layers: Vec<DiffId>,
+        _held: LayersHeld,
+    },
     /// A directory that lies on the host, as the client's session has it.
-    Directory { path: PathBuf },
+    Directory {
+        path: PathBuf,
+    },
     /// Our copy of a directory of the client.
     Mirror(Lease),
 }

@@ -66,7 +66,9 @@ impl Walk {
 
     /// Prepares the work of a vertex, once; its inputs have theirs already.
     fn begin(&self, id: VertexId, made: &mut HashMap<VertexId, Made>) {
-        let Some(vertex) = self.graph.vertex(id).filter(|_| !made.contains_key(&id)) else { return };
+        let Some(vertex) = self.graph.vertex(id).filter(|_| !made.contains_key(&id)) else {
+            return;
+        };
         let inputs = vertex.op.inputs().into_iter().map(|input| match input {
             Input::Scratch => (None, 0),
             Input::Output(output) => (made.get(&output.vertex).cloned(), output.index),
@@ -114,17 +116,20 @@ impl Walk {
         let inputs = try_join_all(inputs).await.map_err(|error| Error::again(&error))?;
         let Some(vertex) = self.graph.vertex(id).cloned() else { return Err(no_such(0)) };
         let started = SystemTime::now();
-        self.tell(id, &vertex, (Some(started), None), false, "");
-        let result = self.make(id, &vertex, inputs).await.map_err(|error| error.at(vertex.location.as_ref()));
+        self.tell(id, &vertex, (Some(started), None), (false, ""));
+        let result = self
+            .make(id, &vertex, inputs)
+            .await
+            .map_err(|error| error.at(vertex.location.as_ref()));
         let ended = Some(SystemTime::now());
         match result {
             Ok((states, cached)) => {
-                self.tell(id, &vertex, (Some(started), ended), cached, "");
+                self.tell(id, &vertex, (Some(started), ended), (cached, ""));
                 Ok(states)
             }
             Err(error) => {
                 let text = rorqual_core::full_message(&error);
-                self.tell(id, &vertex, (Some(started), ended), false, &text);
+                self.tell(id, &vertex, (Some(started), ended), (false, &text));
                 Err(error)
             }
         }
@@ -135,8 +140,7 @@ impl Walk {
         id: VertexId,
         vertex: &Vertex,
         (started, completed): (Option<SystemTime>, Option<SystemTime>),
-        cached: bool,
-        error: &str,
+        (cached, error): (bool, &str),
     ) {
         let digest = |id: VertexId| self.digests.get(id.0 as usize).cloned();
         let inputs = vertex.op.inputs().into_iter().filter_map(|input| match input {
@@ -202,9 +206,7 @@ impl Walk {
     fn diff(&self, inputs: &[State]) -> Result<(Arc<Vec<State>>, bool), Error> {
         let [lower, upper] = inputs else { return Err(no_such(0)) };
         match upper.layers().strip_prefix(lower.layers()) {
-            Some(more) => {
-                Ok((Arc::new(vec![self.layered(inputs.iter(), more.to_vec())?]), true))
-            }
+            Some(more) => Ok((Arc::new(vec![self.layered(inputs.iter(), more.to_vec())?]), true)),
             None => Err(Error::Unsupported(
                 "the difference of two states of which neither was made from the other".to_owned(),
             )),
@@ -248,7 +250,8 @@ impl Walk {
             explain::tell(self, vertex, &keys.reasons, &audience).await?;
         }
         // A step that must run is nobody else's.
-        let alone = if vertex.ignore_cache { format!("{}/{id:?}", self.job.id) } else { String::new() };
+        let alone =
+            if vertex.ignore_cache { format!("{}/{id:?}", self.job.id) } else { String::new() };
         let (walk, vertex, keys) = (self.clone(), vertex.clone(), Arc::new(keys));
         let flight = format!("{}{alone}", keys.key);
         let who = (Arc::clone(&self.job.progress), digest);
@@ -369,5 +372,8 @@ pub(crate) struct Identity {
 }
 
 fn no_such(index: usize) -> Error {
-    Error::Invalid { message: format!("the build graph has no such output: {index}"), location: None }
+    Error::Invalid {
+        message: format!("the build graph has no such output: {index}"),
+        location: None,
+    }
 }

@@ -68,6 +68,8 @@ async fn stat(client: &Client, name: &str, path: &str) -> Result<Option<Json>, F
     match client.send(request).await {
         Ok(answer) => Ok(path_stat(&answer)),
         Err(error) if error.is_not_found() => Ok(None),
+        // A path as `file/`: there is a file, but no such directory.
+        Err(_) if path.ends_with('/') => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -264,9 +266,7 @@ async fn upload(cli: &Cli, matches: &Matches, source: &str, name: &str, path: &s
             if target.is_some() && meta.is_dir() {
                 return Err(Failure::new("cannot copy directory"));
             }
-            let missing = target.is_none() && path.ends_with('/');
-            let file = target.is_some() && path.ends_with('/');
-            if (missing || file) && !meta.is_dir() {
+            if path.ends_with('/') && !meta.is_dir() {
                 // COMPAT: docker's text.
                 return Err(Failure::new("no such directory"));
             }

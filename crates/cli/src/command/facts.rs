@@ -211,10 +211,15 @@ async fn export(cli: &Cli, matches: &Matches) -> Outcome {
 
 /// Writes what the daemon sends to a file, complete or not at all, or to standard output.
 pub(super) async fn download(cli: &Cli, path: String, file: &str, what: &str) -> Outcome {
+    download_of(cli, Request::new(Method::GET, path), file, what).await
+}
+
+/// Like [`download`], of whatever request.
+pub(super) async fn download_of(cli: &Cli, request: Request, file: &str, what: &str) -> Outcome {
     if !file.is_empty() {
         check_output(file).map_err(|reason| Failure::new(format!("{what}: {reason}")))?;
     }
-    let mut answer = cli.client()?.send(Request::new(Method::GET, path)).await?;
+    let mut answer = cli.client()?.send(request).await?;
     if file.is_empty() {
         let mut out = tokio::io::stdout();
         while let Some(bytes) = answer.chunk().await? {

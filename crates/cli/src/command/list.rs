@@ -109,7 +109,9 @@ fn needs_size(format: &str) -> Result<bool, Failure> {
     if matches!(format, "table" | "json" | "raw" | "") {
         return Ok(false);
     }
-    let template = Template::parse("", format)?;
+    // COMPAT: of all lists this one alone is told so.
+    let template = Template::parse("", format)
+        .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
     template
         .render(&row(&Json::Null, false).into(), Mode::Rows)
         .map_err(|error| Failure::new(format!("failed to execute template: {error}")))?;

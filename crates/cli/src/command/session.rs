@@ -155,8 +155,7 @@ impl Waiting {
 ///
 /// COMPAT: the text is all docker's client has to go by.
 pub(super) fn start_failure_code(text: &str) -> u8 {
-    let lower = text.to_ascii_lowercase();
-    let has = |part: &str| lower.contains(part);
+    let has = |part: &str| text.contains(part);
     if has("permission denied") || has("is a directory") {
         return 126;
     }

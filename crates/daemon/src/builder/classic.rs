@@ -15,7 +15,6 @@ use rorqual_build::dockerfile::{
 };
 use rorqual_build::solver::{Building, Entitlement, ImageExport, Job, State, vertex_digests};
 use rorqual_build::{Error, Graph, ImageResolver, Input, Progress, ProgressSink, ResolvedImage};
-use rorqual_content::ImageDocument;
 use rorqual_core::{Digest, ErrorKind, ImageId, Reference, full_message};
 use rorqual_snapshot::FileTree;
 use serde_json::json;
@@ -154,6 +153,8 @@ struct Teller {
     /// What ran, and so was not taken from the cache.
     ran: Mutex<BTreeSet<Digest>>,
     clipped: AtomicBool,
+    /// Said before the first output of a step.
+    before: Mutex<Option<String>>,
 }
 
 impl Teller {
@@ -167,6 +168,19 @@ impl Teller {
         self.out.push(message.line());
     }
 
+    /// Prepares what is said before the first output of the next step.
+    fn expect(&self, before: String) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+    }
+
+    /// Says it, unless it was said.
+    fn begin(&self) {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(before) = before {
+            self.say(before);
+        }
+    }
+
     fn ran(&self, vertex: &Digest) -> bool {
         self.ran.lock().unwrap_or_else(PoisonError::into_inner).contains(vertex)
     }
@@ -176,6 +190,7 @@ impl ProgressSink for Teller {
     fn tell(&self, progress: Progress) {
         match progress {
             Progress::Log { data, .. } => {
+                self.begin();
                 self.say(String::from_utf8_lossy(&data).into_owned());
                 if self.out.clipped() && !self.clipped.swap(true, Ordering::AcqRel) {
                     tracing::info!("a client of a build does not keep up, output is left out");
@@ -202,6 +217,7 @@ impl Prepared {
             quiet: self.quiet,
             ran: Mutex::default(),
             clipped: AtomicBool::new(false),
+            before: Mutex::default(),
         });
         let building = self.go(Arc::clone(&teller));
         tokio::pin!(building);
@@ -262,34 +278,42 @@ async fn walk(
 ) -> Result<(), Error> {
     let digests = vertex_digests(graph);
     let mut cached = true;
-    let mut before: Option<(Input, ImageDocument)> = None;
+    let mut before: Option<Input> = None;
     for (number, step) in steps.iter().enumerate() {
         teller.say(format!("Step {}/{} : {}\n", number + 1, steps.len(), step.text));
         let first = step.text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("from"));
+        // COMPAT: clients show a container that makes the step; a number of the step stands for it.
+        let container = container_of(step);
+        teller.expect(format!(" ---> Running in {container}\n"));
         let state = building.state(step.output).await.map_err(|error| in_step(error, step))?;
         let digest = match step.output {
             Input::Output(output) => digests.get(output.vertex.0 as usize),
             Input::Scratch => None,
         };
-        let changes = before.as_ref().is_none_or(|(output, _)| *output != step.output);
+        let changes = before.as_ref() != Some(&step.output);
         if changes && !first && digest.is_some_and(|digest| teller.ran(digest)) {
             cached = false;
         }
-        let shown = image_of(step, &state);
         if first {
             cached = true;
         } else if cached {
             teller.say(" ---> Using cache\n");
         } else {
-            // COMPAT: clients show a container that made the step; here the image's id stands for it.
-            let container = Digest::sha256(Sha256::digest(shown.hex()).into());
-            teller.say(format!(" ---> Running in {}\n", container.short()));
-            teller.say(format!(" ---> Removed intermediate container {}\n", container.short()));
+            teller.begin();
+            teller.say(format!(" ---> Removed intermediate container {container}\n"));
         }
-        teller.say(format!(" ---> {}\n", shown.short()));
-        before = Some((step.output, step.document.clone()));
+        // The last one is the image itself.
+        if number + 1 < steps.len() {
+            teller.say(format!(" ---> {}\n", image_of(step, &state).short()));
+        }
+        before = Some(step.output);
     }
     Ok(())
+}
+
+fn container_of(step: &StepText) -> String {
+    let bytes = format!("{:?} {}", step.output, step.text);
+    Digest::sha256(Sha256::digest(bytes).into()).short().to_owned()
 }
 
 /// Returns the id that the image of a step would have.
@@ -334,6 +358,7 @@ fn told(id: &ImageId, names: &[Reference], teller: &Teller) {
         teller.send(&Message { stream: format!("{id}\n"), ..Message::default() });
         return;
     }
+    teller.say(format!(" ---> {}\n", id.0.short()));
     teller.send(&aux);
     teller.say(format!("Successfully built {}\n", id.0.short()));
     for name in names {

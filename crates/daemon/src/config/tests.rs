@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::table::{Fate, ROWS, by_flag};
-use super::{Config, ConfigError, Settings, file, merge, parse_flags};
+use super::{CacheBound, Config, ConfigError, Settings, file, merge, parse_flags};
 
 fn configure(flags: &[&str], json: &str) -> Result<Config, String> {
     let line =
@@ -91,6 +91,24 @@ fn mistakes_stop_the_start() {
     check(&["extra"], "", "accepts no arguments");
     check(&["--mtu"], "", "flag needs an argument: --mtu");
     check(&["--debug=x"], "", "invalid argument \"x\" for \"--debug\" flag");
+}
+
+#[test]
+fn the_builder_is_bounded_as_the_file_says() {
+    let bound = |json: &str| configure(&[], json).unwrap().builder.bound;
+    assert_eq!(bound("{}"), CacheBound::Share);
+    assert_eq!(bound(r#"{"builder": {"gc": {"enabled": false}}}"#), CacheBound::None);
+    let json = r#"{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "2GB"}}}"#;
+    assert_eq!(bound(json), CacheBound::Bytes(2 << 30));
+    check(&[], r#"{"builder": {"gc": {"policy": []}}}"#, "gc.policy is not supported");
+    check(&[], r#"{"builder": {"gc": {"defaultKeepStorage": "much"}}}"#, "defaultKeepStorage");
+    check(
+        &[],
+        r#"{"builder": {"entitlements": {"root": true}}}"#,
+        "entitlements.root is not known",
+    );
+    let json = r#"{"builder": {"entitlements": {"network-host": false}}}"#;
+    assert!(!configure(&[], json).unwrap().builder.network_host);
 }
 
 #[test]

@@ -161,6 +161,7 @@ pub(crate) fn endpoints(
         ));
     }
     if let Some(mac) = non_empty(mac) {
+        check_mac(main, &mac)?;
         match endpoints.iter_mut().find(|endpoint| endpoint.network == main) {
             Some(endpoint) if endpoint.mac.as_ref().is_some_and(|other| *other != mac) => {
                 return Err(invalid(
@@ -213,11 +214,8 @@ pub(crate) fn endpoint(
     let parse6 =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
     let network = if name == "default" { "bridge".to_owned() } else { name };
-    if !mac_address.is_empty() && !is_mac(&mac_address) {
-        // COMPAT: dockerd's text.
-        return Err(invalid(format!(
-            "invalid config for network {network}: invalid MAC address {mac_address}"
-        )));
+    if !mac_address.is_empty() {
+        check_mac(&network, &mac_address)?;
     }
     Ok(EndpointRequest {
         network,
@@ -239,10 +237,14 @@ fn addresses_of(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
     given.map(parse).collect()
 }
 
-/// Tells whether `text` reads as `02:42:ac:11:00:02`.
-fn is_mac(text: &str) -> bool {
+/// Refuses what does not read as `02:42:ac:11:00:02`.
+fn check_mac(network: &str, text: &str) -> Result<(), BadRequest> {
     let octet = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    text.split([':', '-']).count() == 6 && text.split([':', '-']).all(octet)
+    if text.split([':', '-']).count() == 6 && text.split([':', '-']).all(octet) {
+        return Ok(());
+    }
+    // COMPAT: dockerd's text.
+    Err(invalid(format!("invalid config for network {network}: invalid MAC address {text}")))
 }
 
 /// Reads what a network shall be.

@@ -333,15 +333,20 @@ fn mount_document(mount: &MountPoint) -> MountDocument {
         propagation,
         anonymous: _, // Told by the volume's label.
         subpath: _,   // COMPAT: dockerd shows the volume's root.
+        layers: _,
+        image,
+        idmap: _, // Told by the mode.
     } = mount;
     let kind = match kind {
         MountPointKind::Bind => "bind",
         MountPointKind::Volume => "volume",
         MountPointKind::Tmpfs => "tmpfs",
+        MountPointKind::Image => "image",
     };
     MountDocument {
         kind: kind.to_owned(),
-        name: name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        // COMPAT: the image that was asked for.
+        name: name.as_ref().map_or_else(|| image.clone(), ToString::to_string),
         source: source.to_string_lossy().into_owned(),
         destination: target.clone(),
         driver: driver.clone(),

@@ -9,6 +9,7 @@ use rorqual_api::container::{Config, CreateRequest};
 use rorqual_api::image::IdResponse;
 use rorqual_core::{ContainerName, Reference, Repository, Signal, Timestamp};
 use rorqual_engine::{Changed, CommitRequest, ListRequest, RemoveRequest, StopRequest};
+use rorqual_http::Peer;
 use rorqual_shim::WindowSize;
 
 use crate::context::Context;
@@ -42,11 +43,14 @@ pub(super) fn now() -> Timestamp {
 /// `POST /containers/create`
 pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
     let document: CreateRequest = request.json(Some(Document::ContainerCreate)).await?;
-    let spec = convert::create::container_spec(
+    let mut spec = convert::create::container_spec(
         document,
         request.query.text("name"),
         request.query.text("platform"),
     )?;
+    let peer = request.parts.extensions.get::<Peer>().and_then(|peer| peer.ids());
+    let default = context.settings().idmap_binds;
+    convert::mounts::settle_idmaps(&mut spec.storage.mounts, peer, default)?;
     let created = context.engine.containers.create(spec).await?;
     let answer = wire::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     json(StatusCode::CREATED, &answer)

@@ -108,10 +108,18 @@ async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -
     let platform = parse_platform(request.query.text("platform"))?;
     for name in &names {
         // What is missing must be a 404, which it cannot be once bytes have been sent.
-        match &platform {
-            Some(platform) => context.engine.images.variant(name, platform).await?,
-            None => context.engine.images.inspect(name).await?,
+        let found = match &platform {
+            Some(platform) => context.engine.images.variant(name, platform).await,
+            None => context.engine.images.inspect(name).await,
         };
+        found.map_err(|error| {
+            let mut error = ApiError::from(error);
+            // COMPAT: here dockerd does not complete the name.
+            if error.message.starts_with("No such image: ") {
+                error.message = format!("No such image: {name}");
+            }
+            error
+        })?;
     }
     let slot = context.archive_slot().await?;
     let (sink, sender, body) = body::writer();

@@ -11,9 +11,10 @@ use crate::request::{ApiRequest, Result, empty, json};
 
 /// `GET /volumes`
 pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
-    let views = context.engine.volumes.list(request.filters()?).await?;
+    let (views, warnings) = context.engine.volumes.list(request.filters()?).await?;
     let volumes = views.iter().map(volume_document).collect();
-    json(StatusCode::OK, &wire::ListResponse { volumes: Some(volumes), warnings: None })
+    let warnings = (!warnings.is_empty()).then_some(warnings);
+    json(StatusCode::OK, &wire::ListResponse { volumes: Some(volumes), warnings })
 }
 
 /// `POST /volumes/create`

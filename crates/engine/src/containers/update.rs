@@ -65,7 +65,7 @@ pub(super) async fn update(
         )));
     }
     let mut new = (*container.definition()).clone();
-    validate::cpu(&request.resources)?;
+    validate::resources(&request.resources)?;
     update_conflicts(&new.spec.resources, &request.resources).map_err(|reason| {
         // COMPAT: dockerd's text.
         Error::Conflict(format!("Cannot update container {}: {reason}", container.id))

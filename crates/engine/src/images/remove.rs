@@ -136,8 +136,12 @@ async fn by_name(
     });
     if !others {
         let users = world.index.users_of_image(&image.id);
+        if request.force && users.iter().any(is_running) {
+            // COMPAT: the name goes, the running container keeps the image.
+            return untag(world, image, &name, done).await;
+        }
         if let Some(user) = users.first()
-            && (!request.force || is_running(user))
+            && !request.force
         {
             // COMPAT: clients look for this text.
             return Err(Error::Conflict(format!(
@@ -148,8 +152,17 @@ async fn by_name(
         }
         return delete(world, image, done).await;
     }
-    if !world.parts.images.untag(&image.id, &name).await? {
-        return Err(rorqual_content::Error::NoSuchImage(text.to_owned()).into());
+    untag(world, image, &name, done).await
+}
+
+async fn untag(
+    world: &World,
+    image: &ImageRecord,
+    name: &Reference,
+    done: &mut Vec<ImageRemoval>,
+) -> Result<()> {
+    if !world.parts.images.untag(&image.id, name).await? {
+        return Err(rorqual_content::Error::NoSuchImage(name.familiar()).into());
     }
     done.push(ImageRemoval::Untagged(name.familiar()));
     announce(world, "untag", &image.id, &image.id.to_string());
@@ -181,7 +194,9 @@ pub(crate) async fn collect(world: &World) -> Result<u64> {
     layers.extend(world.parts.blobs.reach(roots.clone()).await?.into_iter().map(DiffId));
     let containers = world.index.all();
     for container in &containers {
-        layers.extend(container.definition().layers.iter().cloned());
+        let definition = container.definition();
+        layers.extend(definition.layers.iter().cloned());
+        layers.extend(definition.mounts.iter().flat_map(|mount| mount.layers.iter().cloned()));
     }
     layers.extend(kept.layers);
     layers.sort();

@@ -1,16 +1,19 @@
 //! The mounts of the specification: Docker's defaults, our files, then the user's, parents before children.
 
+use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use serde_json::{Value, json};
 
 use super::{INIT_PATH, Input};
 use crate::error::{Error, Result};
 use crate::spec::{
-    BindOptions, IpcMode, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
+    BindOptions, IdMap, IpcMode, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
 };
 use crate::view::{MountPoint, MountPointKind};
 
 /// Our runtime's own option for binds: what is bound lies below the source, and nothing leads out of it.
 const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
+/// Our runtime's own option for what is made of layers.
+const LAYERS_OPTION: &str = "x-rorqual.layers=";
 
 /// Returns all mounts.
 pub(super) fn section(input: &Input<'_>) -> Result<Value> {
@@ -127,14 +130,74 @@ fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
             };
             json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options })
         }
+        MountPointKind::Image => image_mount(input, mount),
         MountPointKind::Bind | MountPointKind::Volume => {
             let mut options: Vec<String> =
                 bind_options(asked, mount).into_iter().map(str::to_owned).collect();
             options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
-            json!({ "destination": mount.target, "type": "bind", "source": mount.source,
-                "options": options })
+            let mut document = json!({ "destination": mount.target, "type": "bind",
+                "source": mount.source, "options": options });
+            if let Some(map) = &mount.idmap {
+                idmap(&mut document, map);
+            }
+            document
         }
     }
+}
+
+/// The files of an image, put together by our runtime out of its layers.
+fn image_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
+    let lower = (input.layers)(&mount.layers);
+    let plan = RootfsPlan::Overlay(OverlayPlan { lower, upper: None, options: Vec::new() });
+    // INVARIANT: paths of our own below the data root are texts.
+    let plan = serde_json::to_string(&plan).unwrap_or_default();
+    let mut options = vec!["ro".to_owned(), format!("{LAYERS_OPTION}{plan}")];
+    options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
+    json!({ "destination": mount.target, "type": "bind", "source": mount.image,
+        "options": options })
+}
+
+/// Adds the maps of an id-mapped bind, unless both sides are the same.
+fn idmap(document: &mut Value, map: &IdMap) {
+    let container = map.container.unwrap_or_default();
+    if container == map.host {
+        return;
+    }
+    document["uidMappings"] = mappings(map.host.0, container.0);
+    document["gidMappings"] = mappings(map.host.1, container.1);
+    if let Some(options) = document["options"].as_array_mut() {
+        let recursive = options.iter().any(|option| option == "rbind");
+        options.push(if recursive { "ridmap" } else { "idmap" }.into());
+    }
+}
+
+/// Reads the ids a container runs as, where they are numbers; a lone user has the group of root.
+pub(crate) fn numeric(user: &str) -> Option<(u32, u32)> {
+    match user.split_once(':') {
+        None if matches!(user, "" | "root") => Some((0, 0)),
+        None => Some((user.parse().ok()?, 0)),
+        Some(("root", "root")) => Some((0, 0)),
+        Some((user, group)) => Some((user.parse().ok()?, group.parse().ok()?)),
+    }
+}
+
+/// Maps one id to another, and all that are neither to themselves.
+fn mappings(host: u32, container: u32) -> Value {
+    // LIMIT: the last id means "none".
+    const END: u64 = u32::MAX as u64;
+    let line =
+        |from: u64, to: u64, size: u64| json!({ "containerID": from, "hostID": to, "size": size });
+    let (host, container) = (u64::from(host), u64::from(container));
+    let mut lines = Vec::new();
+    let mut next = 0;
+    for taken in [host.min(container), host.max(container), END] {
+        if next < taken {
+            lines.push(line(next, next, taken - next));
+        }
+        next = taken + 1;
+    }
+    lines.push(line(host, container, 1));
+    Value::Array(lines)
 }
 
 /// Docker's start set, over which the user's words win.

@@ -14,6 +14,7 @@ use crate::design::EndpointOptions;
 use crate::files::{self, HostSide};
 use crate::firewall::{BridgePolicy, Opened};
 use crate::ipam::{mac_of, mac_text, parse_mac};
+use crate::link;
 use crate::names::random;
 use crate::ports::runs;
 use crate::warm::{self, WarmPool};
@@ -194,7 +195,7 @@ impl Inner {
             network: network.id,
             network_name: network.name.clone(),
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
-            interface: warm::INSIDE.to_owned(),
+            interface: link::INSIDE.to_owned(),
             mac: mac_text(mac.unwrap_or_else(|| mac_of(prepared.address))),
             ipv4: Some((prepared.address, bridge.plan.prefix)),
             gateway: bridge.gateway,
@@ -207,7 +208,7 @@ impl Inner {
         };
         // ORDER: noted before anything can fail, so that `detach` takes it back.
         let namespace = prepared.namespace.as_fd();
-        self.note(container, namespace, endpoint, prepared.link.clone(), bridge)?;
+        self.note(container, namespace, (endpoint, prepared.link.clone()), bridge)?;
         if let Some(mac) = mac {
             prepared.set_mac(mac)?;
         }

@@ -14,9 +14,9 @@ use crate::design::{EndpointOptions, Stacked};
 use crate::files;
 use crate::firewall::{Published, Target};
 use crate::ipam::{Pools, mac_of, mac_text, parse_mac};
+use crate::link::{self, Family, LinkKind, Slot};
 use crate::names::random;
 use crate::ports::runs;
-use crate::warm::{self, Family, LinkKind, Slot};
 use crate::{Endpoint, EndpointRequest, Error, NetworkRecord};
 
 /// The networks of endpoints.
@@ -66,7 +66,7 @@ fn default_routes(endpoints: &[Endpoint]) -> Vec<(String, Option<IpAddr>, Family
 
 /// Makes the default routes what the endpoints say.
 pub(super) fn route(namespace: BorrowedFd<'_>, endpoints: &[Endpoint]) -> Result<(), Error> {
-    warm::set_default_routes(namespace, &default_routes(endpoints))
+    link::set_default_routes(namespace, &default_routes(endpoints))
 }
 
 /// Picks the first free name for an interface.
@@ -157,7 +157,7 @@ impl Inner {
         let known = lock(&self.state).book.attached(container).map(|known| known.endpoints.clone());
         let slot = known.and_then(|known| slot(&bridge, request, &known, (ipv4, ipv6)));
         let slot = slot.inspect_err(|_| give_back())?;
-        let wired = warm::join(&bridge.plan, &self.route, namespace, &slot);
+        let wired = link::join(&bridge.plan, &self.route, namespace, &slot);
         let wired = wired.inspect_err(|_| give_back())?;
         let endpoint = Endpoint {
             network: network.id,
@@ -174,7 +174,7 @@ impl Inner {
             direct: bridge.direct,
             links: request.links.clone(),
         };
-        self.note(container, namespace, endpoint, wired.link, &bridge)
+        self.note(container, namespace, (endpoint, wired.link), &bridge)
     }
 
     /// Notes a link; one of a container that has ended meanwhile goes at once.
@@ -182,8 +182,7 @@ impl Inner {
         &self,
         container: &ContainerId,
         namespace: BorrowedFd<'_>,
-        endpoint: Endpoint,
-        link: String,
+        (endpoint, link): (Endpoint, String),
         bridge: &BridgeNetwork,
     ) -> Result<(), Error> {
         let mut state = lock(&self.state);
@@ -195,7 +194,7 @@ impl Inner {
         drop(state);
         let addresses = Arc::clone(&bridge.plan.addresses);
         if link.is_empty() {
-            warm::unplug(namespace, &endpoint.interface)?;
+            link::unplug(namespace, &endpoint.interface)?;
             free(&addresses, &endpoint);
         } else {
             self.janitor.remove(link, move || free(&addresses, &endpoint));
@@ -204,7 +203,7 @@ impl Inner {
     }
 
     /// Makes ports, routes, records and files what the endpoints of a running container say.
-    fn follow(
+    pub(super) fn follow(
         &self,
         container: &ContainerId,
         namespace: BorrowedFd<'_>,
@@ -318,7 +317,7 @@ impl Inner {
                 self.janitor.flush();
             }
             Some(_) => {
-                warm::unplug(namespace, &interface)?;
+                link::unplug(namespace, &interface)?;
                 then();
             }
             None => then(),

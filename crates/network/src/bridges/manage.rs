@@ -9,8 +9,8 @@ use super::{BridgeNetwork, Inner, lock, parents, policies, records};
 use crate::bridge::{self, BridgeOptions};
 use crate::design::{self, Stacked, Surroundings};
 use crate::firewall::{BridgePolicy, Router};
+use crate::link::{LinkKind, Plan};
 use crate::names::{Tag, random};
-use crate::warm::{LinkKind, Plan};
 use crate::{Error, NetworkRecord, NetworkRequest};
 
 /// Sets a network's bridge up, or takes over the one that is there.

@@ -13,8 +13,8 @@ use super::BridgeNetwork;
 use crate::bridge::{failed, subnets};
 use crate::design::{self, INTERFACE_PREFIX, PARENT, Stacked};
 use crate::ipam::Pools;
+use crate::link::{LinkKind, Plan};
 use crate::names::Tag;
-use crate::warm::{LinkKind, Plan};
 use crate::{Error, NetworkRecord};
 
 /// LIMIT: numbers of VLANs that mean one.

@@ -15,26 +15,27 @@ use crate::book::{Attached, Book};
 use crate::bridge::failed;
 use crate::firewall::Published;
 use crate::ipam::{Pools, mac_text};
+use crate::link;
 use crate::names::{Tag, random};
 use crate::ports::Run;
-use crate::warm;
 use crate::{Endpoint, Error, SandboxKind};
 
 /// LIMIT: deletions of one batch; each takes the kernel some milliseconds.
 const AT_ONCE: usize = 64;
 
-/// Deletes links that an earlier daemon prepared and gave to no container.
+/// Deletes links that an earlier daemon prepared and gave to no container; returns the names of those that are left.
 pub(super) fn delete_unclaimed(
     socket: &mut Socket,
     tag: &Tag,
     recorded: &BTreeMap<ContainerId, Attached>,
-) -> Result<(), Error> {
+) -> Result<BTreeSet<String>, Error> {
     let ours = links(socket, tag)?;
     let claimed = recorded.values().flat_map(|attached| &attached.links).collect::<BTreeSet<_>>();
     let unclaimed = ours
         .iter()
         .filter(|link| !claimed.contains(&link.name) && tag.container_of(&link.alias).is_none());
-    delete(socket, unclaimed)
+    delete(socket, unclaimed)?;
+    Ok(ours.into_iter().map(|link| link.name).collect())
 }
 
 fn links(socket: &mut Socket, tag: &Tag) -> Result<Vec<Link>, Error> {
@@ -105,7 +106,7 @@ impl Inner {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(container = container.short(), error, "no names for it");
             }
-            return Ok(attached.endpoints);
+            return self.forget_unlinked(container, pid, attached);
         }
         let attached = self.examine(container, pid)?;
         if let Some(pool) = self.bridge.as_ref().and_then(|bridge| bridge.pool.as_ref()) {
@@ -118,13 +119,53 @@ impl Inner {
         Ok(attached.endpoints)
     }
 
+    /// Forgets endpoints whose links are gone: an earlier daemon was killed while it took them back.
+    fn forget_unlinked(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        attached: Attached,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let before = attached.endpoints;
+        let links = attached.links;
+        // One that is adopted late has been looked after by its shim, and nothing is known of its links.
+        let Some(found) = lock(&self.found_links).clone() else { return Ok(before) };
+        let gone = |(place, link): (usize, &String)| {
+            let is_gone = !link.is_empty() && !found.contains(link);
+            is_gone.then(|| before.get(place).cloned()).flatten()
+        };
+        let gone = links.iter().enumerate().filter_map(gone).collect::<Vec<_>>();
+        if gone.is_empty() {
+            return Ok(before);
+        }
+        {
+            let mut state = lock(&self.state);
+            let bridges = state.bridges.clone();
+            for endpoint in &gone {
+                if let Some(bridge) = bridges.get(&endpoint.network) {
+                    join::free(&bridge.plan.addresses, endpoint);
+                }
+            }
+            if let Some(known) = state.book.attached.get_mut(container) {
+                known.endpoints.retain(|endpoint| !gone.contains(endpoint));
+                known.links.retain(|link| link.is_empty() || found.contains(link));
+            }
+        }
+        let failed = |source: io::Error| Error::Os {
+            action: format!("open the network of container {}", container.short()),
+            source: source.into(),
+        };
+        let namespace = net::process_namespace(pid).map_err(failed)?;
+        self.follow(container, namespace.as_fd(), &before)
+    }
+
     fn examine(&self, container: &ContainerId, pid: i32) -> Result<Attached, Error> {
         let action = || format!("examine the network of container {}", container.short());
         let failed_io = |source: io::Error| Error::Os { action: action(), source: source.into() };
         let namespace = net::process_namespace(pid).map_err(failed_io)?;
         let seen = net::run_in_namespace(namespace.as_fd(), || {
             let mut socket = Socket::open(Protocol::Route)?;
-            let inside = net::find_link(&mut socket, warm::INSIDE).map_err(io::Error::other)?;
+            let inside = net::find_link(&mut socket, link::INSIDE).map_err(io::Error::other)?;
             let addresses = net::addresses(&mut socket).map_err(io::Error::other)?;
             Ok(inside.map(|inside| (inside, addresses)))
         });
@@ -163,7 +204,7 @@ impl Inner {
             network: network.id,
             network_name: network.name,
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
-            interface: warm::INSIDE.to_owned(),
+            interface: link::INSIDE.to_owned(),
             mac: mac_text(inside.mac.as_slice().try_into().unwrap_or_default()),
             ipv4: Some((address, prefix)),
             gateway: bridge.gateway,
@@ -186,6 +227,8 @@ impl Inner {
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
         self.keep_served()?;
+        // ORDER: all containers that can be adopted at once have been.
+        *lock(&self.found_links) = None;
         let mut route = lock(&self.route);
         let all = links(&mut route, &self.tag)?;
         let theirs = all.iter().filter(|link| {

@@ -327,10 +327,18 @@ impl EndpointOptions {
 
     /// Lists the settings of an interface of this name.
     pub(crate) fn settings(&self, interface: &str) -> Vec<(Vec<String>, String)> {
-        let of = |part: &String| part.replace(INTERFACE_PLACE, interface);
+        let of = |part: &String| {
+            if is_place(part) { interface.to_owned() } else { part.clone() }
+        };
         let each = self.sysctls.iter();
         each.map(|(key, value)| (key.iter().map(of).collect(), value.clone())).collect()
     }
+}
+
+/// Tells whether a part of a setting's name stands for the interface.
+// COMPAT: the docker client may write options in small letters.
+fn is_place(part: &str) -> bool {
+    part.eq_ignore_ascii_case(INTERFACE_PLACE)
 }
 
 /// Reads `net.ipv4.conf.IFNAME.log_martians=1,…`.
@@ -350,7 +358,7 @@ fn sysctls(text: &str) -> Result<Vec<(Vec<String>, String)>, Error> {
             && parts[0] == "net"
             && matches!(parts[1].as_str(), "ipv4" | "ipv6" | "mpls")
             && matches!(parts[2].as_str(), "conf" | "neigh")
-            && parts[3] == INTERFACE_PLACE
+            && is_place(&parts[3])
             && parts[4].chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !fine {
             return Err(wrong(one, "need net.ipv4.conf.IFNAME.setting=value or the like"));

@@ -86,7 +86,13 @@ impl Names {
         {
             return self.name_of(guest, address);
         }
-        let Some(mut addresses) = self.addresses(guest, &query.name) else { return Found::Unknown };
+        let Some(mut addresses) = self.addresses(guest, &query.name) else {
+            return if self.is_internal(guest, &query.name) {
+                Found::Nothing
+            } else {
+                Found::Unknown
+            };
+        };
         addresses.retain(|address| query.wants(if address.is_ipv4() { message::A } else { AAAA }));
         if !addresses.is_empty() {
             // Everybody gets a turn at being first.
@@ -121,6 +127,19 @@ impl Names {
             }
         }
         all
+    }
+
+    /// Tells whether a name can only mean a container, though none that `guest` may know: nobody outside is to learn
+    /// of it.
+    fn is_internal(&self, guest: &Guest, name: &str) -> bool {
+        let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+        let known = |zone: &Zone| zone.names.contains_key(first);
+        if rest.is_empty() {
+            return self.networks.values().any(known);
+        }
+        // A network may be called like a domain of the outside, which is then asked for as before.
+        let own = |network: &str| !network.contains('.') && network.eq_ignore_ascii_case(rest);
+        guest.places.iter().any(|place| own(&place.network_name))
     }
 
     fn name_of(&self, guest: &Guest, address: IpAddr) -> Found {

@@ -180,7 +180,9 @@ pub(super) fn put_skeleton(
     router: Router,
 ) {
     for Maps { all: any, one, all_ranges, one_ranges } in [MAPS4, MAPS6] {
-        [any, one, all_ranges, one_ranges].iter().for_each(|map| all.add_set(table, map));
+        for map in [any, one, all_ranges, one_ranges] {
+            all.add_set(table, &map);
+        }
     }
     for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER, OPEN, OPEN6] {
         all.add_set(table, &set);
@@ -303,11 +305,11 @@ fn entering<'a>(bridge: &BridgePolicy) -> Vec<Rule<'a>> {
 }
 
 /// What may enter a bridge without translation.
-fn open_directly<'a>(
-    family: Rule<'a>,
+fn open_directly(
+    family: Rule<'_>,
     (mode, opens): (GatewayMode, bool),
     ipv6: bool,
-) -> Vec<Rule<'a>> {
+) -> Vec<Rule<'_>> {
     let accept = || verdict(Verdict::Accept);
     if mode == GatewayMode::NatUnprotected {
         return vec![[family, accept()].concat()];

@@ -22,7 +22,6 @@ fn take(table: &mut PortTable<()>, wanted: PublishedPort) -> Result<PublishedPor
     table.acquire(owner(1), &[wanted], |_| Ok(())).map(|mut ports| ports.remove(0))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape the table asks for")]
 fn busy(run: &Run) -> Result<(), Refusal> {
     Err(Refusal::Busy(run.host, io::Error::from_raw_os_error(98)))
 }

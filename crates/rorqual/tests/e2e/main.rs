@@ -1,5 +1,6 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
+mod build;
 mod build_client;
 mod client;
 mod compat;
@@ -15,12 +16,16 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod mounts;
 mod nested;
+mod network_faults;
 mod networks;
+mod plugins;
 mod ports;
 mod remote;
 mod run;
 mod volumes;
+mod volumes_data;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 

@@ -47,6 +47,17 @@ pub(super) struct Copying<'a> {
     times: Vec<(String, Timespec)>,
 }
 
+/// A directory's place in a copy.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Path in the target, for messages and times.
+    target: &'a str,
+    /// What was picked, and the path below it.
+    shown: &'a [u8],
+    below: &'a [u8],
+    depth: usize,
+}
+
 /// One entry, from where and to where.
 struct Entry<'a> {
     from: &'a Dir,
@@ -195,40 +206,31 @@ impl<'a> Copying<'a> {
                 }
                 dir.mkdir(name, 0o700)?;
                 self.attributes(&dir, name, &stat, true)?;
-                self.copy_attributes(from, &dir.child(name)?)?;
+                copy_attributes(from, &dir.child(name)?)?;
                 self.times.push((target.to_owned(), self.time(&stat)));
                 dir.child(name)?
             }
         };
-        self.inside(from, &to, target, shown, b"", 0)
+        self.inside(from, &to, Place { target, shown, below: b"", depth: 0 })
     }
 
-    fn inside(
-        &mut self,
-        from: &Dir,
-        to: &Dir,
-        target: &str,
-        shown: &[u8],
-        below: &[u8],
-        depth: usize,
-    ) -> io::Result<()> {
-        if depth > MAX_DEPTH {
+    fn inside(&mut self, from: &Dir, to: &Dir, place: Place<'_>) -> io::Result<()> {
+        if place.depth > MAX_DEPTH {
             return Err(invalid("directories are nested too deeply".to_owned()));
         }
         for entry in from.entries()? {
             let name = entry.name.as_os_str();
-            let below = joined(below, name.as_bytes());
-            let path = format!("{target}/{}", name.to_string_lossy());
-            let path = path.trim_start_matches('/');
+            let below = joined(place.below, name.as_bytes());
+            let path = format!("{}/{}", place.target, name.to_string_lossy());
             self.entry(&Entry {
                 from,
                 name,
                 to,
                 new: name,
-                target: path,
-                shown,
+                target: path.trim_start_matches('/'),
+                shown: place.shown,
                 below: &below,
-                depth: depth + 1,
+                depth: place.depth + 1,
             })?;
         }
         Ok(())
@@ -308,9 +310,10 @@ impl<'a> Copying<'a> {
         }
         self.attributes(entry.to, entry.new, stat, true)?;
         let (from, to) = (entry.from.child(entry.name)?, entry.to.child(entry.new)?);
-        self.copy_attributes(&from, &to)?;
+        copy_attributes(&from, &to)?;
         self.times.push((entry.target.to_owned(), self.time(stat)));
-        self.inside(&from, &to, entry.target, entry.shown, entry.below, entry.depth)
+        let Entry { target, shown, below, depth, .. } = *entry;
+        self.inside(&from, &to, Place { target, shown, below, depth })
     }
 
     fn make_room(&self, entry: &Entry<'_>) -> io::Result<()> {
@@ -339,7 +342,7 @@ impl<'a> Copying<'a> {
         let mut to = entry.to.create(entry.new)?;
         io::copy(&mut from, &mut to)?;
         self.attributes(entry.to, entry.new, &stat, false)?;
-        self.copy_attributes(&from, &to)?;
+        copy_attributes(&from, &to)?;
         entry.to.set_mtime(entry.new, self.time(&stat))
     }
 
@@ -368,20 +371,6 @@ impl<'a> Copying<'a> {
         let mode = stat.st_mode & 0o7777;
         // ORDER: a change of owner clears setuid and setgid.
         dir.chmod(name, self.mode.as_ref().map_or(mode, |change| change.apply(mode, directory)))
-    }
-
-    fn copy_attributes(
-        &self,
-        from: impl std::os::fd::AsFd,
-        to: impl std::os::fd::AsFd,
-    ) -> io::Result<()> {
-        for (name, value) in pack::attributes(&from)? {
-            match xattr::set(&to, OsStr::from_bytes(&name), &value) {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                result => result?,
-            }
-        }
-        Ok(())
     }
 
     /// Unpacks a file that is an archive into the target; returns whether it is one.
@@ -430,4 +419,14 @@ fn is_archive(file: File) -> bool {
     let Ok(mut plain) = decompress(Box::new(file)) else { return false };
     let mut head = [0; 512];
     plain.read_exact(&mut head).is_ok() && tar::is_header(&head)
+}
+
+fn copy_attributes(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd) -> io::Result<()> {
+    for (name, value) in pack::attributes(&from)? {
+        match xattr::set(&to, OsStr::from_bytes(&name), &value) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod bench;
 mod containers;
+mod edits;
 mod layers;
 mod mutations;
 mod world;

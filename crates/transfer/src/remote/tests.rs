@@ -51,7 +51,8 @@ async fn what_ends_early_or_is_refused_is_no_file() {
 #[tokio::test]
 async fn addresses_that_lead_nowhere_say_so() {
     let error = text("http://127.0.0.1:1/x.tar".to_owned()).await.unwrap_err();
-    let wanted = "Get \"http://127.0.0.1:1/x.tar\": dial tcp 127.0.0.1:1: connect: connection refused";
+    let wanted =
+        "Get \"http://127.0.0.1:1/x.tar\": dial tcp 127.0.0.1:1: connect: connection refused";
     assert_eq!(error.to_string(), wanted);
     for url in ["ftp://host/x", "http://", "http:///x", "https://[::1/x"] {
         let error = text(url.to_owned()).await.unwrap_err();

@@ -6,7 +6,7 @@ use rorqual_core::{Signal, units};
 use super::Converter;
 use super::dispatch::{NOT_ENVIRONMENT, Scope};
 use super::env;
-use super::label::{Layer, go_list, go_quoted_list, shell_of};
+use super::label::{Layer, go_list, go_quoted_char, go_quoted_list, shell_of};
 use super::stage::ArgRecord;
 use crate::dockerfile::Dialect;
 use crate::dockerfile::fault::invalid;
@@ -175,14 +175,15 @@ impl Converter<'_> {
         let duration = |nanos: i64| {
             units::go_duration(std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
         };
+        // COMPAT: Go's `%q` of a pointer to the whole, numbers as characters.
         let text = format!(
-            "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-            go_list(&health.test),
+            "HEALTHCHECK &{{{} {:?} {:?} {:?} {:?} {}}}",
+            go_quoted_list(&health.test),
             duration(health.interval),
             duration(health.timeout),
             duration(health.start_period),
             duration(health.start_interval),
-            health.retries
+            go_quoted_char(health.retries)
         );
         self.stages[scope.number].image.config.healthcheck = Some(health.clone());
         self.commit(scope.number, &text, Layer::None);

@@ -214,7 +214,6 @@ fn an_error_shows_the_lines() {
        4 | >>> RUN two \
        5 | >>>   three
        6 |     RUN four
-       7 |     
     --------------------
     ");
 }

@@ -26,6 +26,10 @@ impl Drop for Lent {
         if let Err(error) = std::fs::remove_dir_all(&self.home) {
             tracing::warn!(%error, path = %self.home.display(), "cannot remove secrets of a build");
         }
+        if let Some(memory) = self.home.parent() {
+            // It stays while another step has something in it.
+            std::fs::remove_dir(memory).ok();
+        }
     }
 }
 
@@ -52,8 +56,7 @@ impl Lent {
             ));
         };
         let home = memory.join(new_snapshot_id()?.short());
-        let making = other("make a place for what the client lends");
-        std::fs::DirBuilder::new().mode(0o711).create(&home).map_err(making)?;
+        make(memory, &home).map_err(other("make a place for what the client lends"))?;
         Ok(Self { home, count: 0, agents: JoinSet::new() })
     }
 
@@ -102,6 +105,19 @@ impl Lent {
         own(&path, spec).map_err(failed())?;
         self.agents.spawn(forward(listener, session, spec.id.clone()));
         Ok(Some(path))
+    }
+}
+
+/// Makes a directory below one that another step may be removing.
+fn make(memory: &Path, home: &Path) -> std::io::Result<()> {
+    let mut tries = 0;
+    loop {
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(memory)?;
+        match std::fs::DirBuilder::new().mode(0o711).create(home) {
+            // LIMIT: steps that end just now; one try is as good as always enough.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && tries < 10 => tries += 1,
+            result => return result,
+        }
     }
 }
 

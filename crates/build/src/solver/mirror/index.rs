@@ -189,7 +189,8 @@ fn parse(bytes: &[u8]) -> Option<BTreeMap<String, Known>> {
             xattrs.push((fields.text()?, fields.bytes()?.to_vec()));
         }
         let device = (major, minor);
-        let entry = TreeEntry { path: path.clone(), mode, uid, gid, size, mtime, link, device, xattrs };
+        let entry =
+            TreeEntry { path: path.clone(), mode, uid, gid, size, mtime, link, device, xattrs };
         all.insert(path, Known { entry, digest });
     }
     Some(all)

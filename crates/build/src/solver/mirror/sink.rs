@@ -94,7 +94,10 @@ impl Sink {
         if let Some((parent, _)) = path.rsplit_once('/') {
             let index = lock(&self.index);
             let parent_is_there = self.announced.contains(parent)
-                && index.known.get(parent).is_some_and(|known| known.entry.mode & KIND == DIRECTORY);
+                && index
+                    .known
+                    .get(parent)
+                    .is_some_and(|known| known.entry.mode & KIND == DIRECTORY);
             if !parent_is_there {
                 return Err(refused(path, "lies in no directory that was announced"));
             }

@@ -53,7 +53,7 @@ async fn events(cli: &Cli, matches: &Matches) -> Outcome {
             match &template {
                 Some(template) => out.push_str(
                     &template
-                        .render(&typed::named(&event, "events.Message"), Mode::Rows)
+                        .render(&typed::named(&event, "*events.Message"), Mode::Rows)
                         .map_err(|error| wrong_format(&error))?,
                 ),
                 None if format.is_empty() => out.push_str(&line(&event)),

@@ -56,7 +56,14 @@ fn names_are_seen_in_the_networks_one_is_in() {
         addresses(&["10.1.0.3"]),
         "not its other network's"
     );
-    assert_eq!(find(&mut names, &stranger, "web", A), Found::Unknown);
+    assert_eq!(find(&mut names, &stranger, "web", A), Found::Nothing, "nobody else is asked");
+    assert_eq!(
+        find(&mut names, &web, "gone.front", A),
+        Found::Nothing,
+        "nor for one that has gone"
+    );
+    assert_eq!(find(&mut names, &web, "elsewhere", A), Found::Unknown);
+    assert_eq!(find(&mut names, &web, "www.example.org", A), Found::Unknown);
     assert_eq!(find(&mut names, &web, "web.back", A), Found::Unknown);
     names.remove(&web);
     assert_eq!(find(&mut names, &db, "web", A), Found::Unknown);
@@ -72,7 +79,7 @@ fn a_link_is_a_name_for_one_container_alone() {
     names.add(&db);
     names.add(&web);
     assert_eq!(find(&mut names, &web, "store", A), addresses(&["10.1.0.3"]));
-    assert_eq!(find(&mut names, &db, "store", A), Found::Unknown);
+    assert_eq!(find(&mut names, &db, "store", A), Found::Unknown, "an alias is nobody's name");
 }
 
 #[test]

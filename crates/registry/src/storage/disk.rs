@@ -1,0 +1,511 @@
+//! Storage on a local disk: one file per object, uploads below `uploads/`, writes in the making below `tmp/`.
+//!
+//! The operator's own symbolic links are followed (blobs may live on another disk, then `tmp` must too); nothing from a
+//! request becomes a path without passing [`crate::name`].
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use rorqual_core::{Algorithm, Digest};
+use rorqual_store::blocking;
+
+use super::{Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, too_large};
+use crate::error::{Code, Error, Result};
+
+/// The storage below one directory; clones share it.
+#[derive(Clone)]
+pub(crate) struct Disk(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    /// Tells our unfinished files from those of other processes.
+    token: u64,
+    serial: AtomicU64,
+    standings: Arc<Mutex<HashMap<String, Standing>>>,
+}
+
+/// Where an upload of this process stands.
+enum Standing {
+    /// A request writes to it.
+    Busy,
+    /// Nobody does; its bytes so far, hashed.
+    At(u64, Hasher),
+}
+
+// LIMIT: what is gathered before it is handed to a blocking thread; as much again is being written meanwhile.
+const BATCH: usize = 256 << 10;
+// LIMIT: blobs up to this size are read at once, because opening costs more than reading.
+const SMALL: u64 = 64 << 10;
+// LIMIT: no write takes this long; a file in `tmp` that is older was left by a crash.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let action = format!("{action} {}", path.display());
+    move |source| Error::io(action, source)
+}
+
+/// Turns "no such file" into nothing.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes the folders above `path`; with `durable` they outlive a power cut.
+fn make_parents(path: &Path, durable: bool) -> io::Result<()> {
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let missing: Vec<&Path> = parent.ancestors().take_while(|folder| !folder.exists()).collect();
+    make_dir(parent)?;
+    if durable {
+        for above in missing.iter().filter_map(|folder| folder.parent()) {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a finished file to its place; the folder may vanish meanwhile when it gets empty.
+fn publish(from: &Path, to: &Path, durable: bool) -> io::Result<()> {
+    // LIMIT: each turn means that somebody emptied the folder just then.
+    for _ in 0..16 {
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_parents(to, durable)?,
+            result => {
+                result?;
+                if durable && let Some(parent) = to.parent() {
+                    // A folder that is gone already took the file with it, at somebody's wish.
+                    found(File::open(parent).and_then(|folder| folder.sync_all()))?;
+                }
+                return Ok(());
+            }
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+impl Disk {
+    /// Opens the directory, making it if need be.
+    pub(crate) async fn open(root: &Path) -> Result<Self> {
+        let root = root.to_owned();
+        let mut token = [0; 8];
+        getrandom::fill(&mut token)
+            .map_err(|error| Error::Config(format!("no random numbers: {error}")))?;
+        let token = u64::from_le_bytes(token);
+        blocking(move || {
+            for folder in ["", "tmp", super::super::name::key::UPLOADS] {
+                let path = root.join(folder);
+                make_dir(&path).map_err(failed("make", &path))?;
+            }
+            sweep(&root.join("tmp"))?;
+            let (serial, standings) = (AtomicU64::new(0), Arc::default());
+            Ok(Self(Arc::new(Inner { root, token, serial, standings })))
+        })
+        .await
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.0.root.join(key)
+    }
+
+    fn upload_path(&self, upload: &str) -> PathBuf {
+        self.0.root.join(super::super::name::key::UPLOADS).join(upload)
+    }
+
+    /// Returns a new place for an unfinished file.
+    fn temporary(&self) -> PathBuf {
+        let serial = self.0.serial.fetch_add(1, Ordering::Relaxed);
+        self.0.root.join("tmp").join(format!("{:016x}-{serial}", self.0.token))
+    }
+
+    /// Runs blocking work with a handle of its own.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let disk = self.clone();
+        blocking(move || work(&disk)).await
+    }
+
+    fn write(&self, key: &str, bytes: &[u8], durability: Durability) -> Result<()> {
+        let (path, temporary) = (self.path(key), self.temporary());
+        let durable = durability == Durability::Durable;
+        let fill = || {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(bytes)?;
+            // ORDER: the bytes are on disk before a name leads to them.
+            if durable { file.sync_data() } else { Ok(()) }
+        };
+        let written = fill().and_then(|()| publish(&temporary, &path, durable));
+        if written.is_err() {
+            fs::remove_file(&temporary).ok();
+        }
+        written.map_err(failed("write", &path))
+    }
+
+    /// Takes an upload for one request.
+    fn claim(&self, upload: &str) -> Result<Claim> {
+        let path = self.upload_path(upload).join("data");
+        let size =
+            found(fs::metadata(&path)).map_err(failed("stat", &path))?.map_or(0, |m| m.len());
+        let standings = Arc::clone(&self.0.standings);
+        let hasher = match lock(&standings).insert(upload.to_owned(), Standing::Busy) {
+            Some(Standing::Busy) => {
+                let text = "another request writes to this upload";
+                return Err(Error::refused(Code::BlobUploadInvalid, text));
+            }
+            Some(Standing::At(at, hasher)) if at == size => Some(hasher),
+            // It was begun by another process, or before a restart.
+            _ => (size == 0).then(|| Hasher::new(Algorithm::Sha256)),
+        };
+        Ok(Claim { standings, upload: upload.to_owned(), path, at: size, hasher })
+    }
+}
+
+/// Removes what a crash left in `tmp`; younger files may be another process's.
+fn sweep(tmp: &Path) -> Result<()> {
+    for entry in fs::read_dir(tmp).map_err(failed("read", tmp))?.flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
+        if is_old {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+    Ok(())
+}
+
+/// An upload that one request owns.
+struct Claim {
+    standings: Arc<Mutex<HashMap<String, Standing>>>,
+    upload: String,
+    path: PathBuf,
+    at: u64,
+    /// `None`: the bytes so far were not seen by this process and are read again at the end.
+    hasher: Option<Hasher>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let upload = std::mem::take(&mut self.upload);
+        match self.hasher.take() {
+            Some(hasher) => {
+                lock(&self.standings).insert(upload, Standing::At(self.at, hasher));
+            }
+            None => {
+                lock(&self.standings).remove(&upload);
+            }
+        }
+    }
+}
+
+impl Claim {
+    fn open(self) -> io::Result<Writing> {
+        make_parents(&self.path, false)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        Ok(Writing { claim: self, file })
+    }
+
+    /// Forgets the upload for good.
+    fn forget(mut self) {
+        self.hasher = None;
+        if let Some(folder) = self.path.parent() {
+            fs::remove_dir_all(folder).ok();
+        }
+    }
+
+    fn digest(&mut self, algorithm: Algorithm) -> io::Result<Hasher> {
+        if let Some(hasher) = self.hasher.take().filter(|known| known.algorithm() == algorithm) {
+            return Ok(hasher);
+        }
+        let mut hasher = Hasher::new(algorithm);
+        let Some(mut file) = found(File::open(&self.path))? else { return Ok(hasher) };
+        let mut piece = vec![0; BATCH];
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(hasher),
+                count => hasher.update(&piece[..count]),
+            }
+        }
+    }
+}
+
+/// An upload that grows.
+struct Writing {
+    claim: Claim,
+    file: File,
+}
+
+impl Writing {
+    /// Adds pieces; what a failure left behind the last good one is cut off.
+    fn write(mut self, pieces: Vec<Bytes>) -> Result<Self> {
+        for piece in pieces {
+            if let Err(error) = self.file.write_all_at(&piece, self.claim.at) {
+                self.file.set_len(self.claim.at).ok();
+                return Err(failed("write", &self.claim.path)(error));
+            }
+            self.claim.at += piece.len() as u64;
+            if let Some(hasher) = &mut self.claim.hasher {
+                hasher.update(&piece);
+            }
+        }
+        Ok(self)
+    }
+}
+
+async fn joined<T>(handle: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    handle.await.map_err(|error| Error::Storage { action: "write".into(), source: error.into() })?
+}
+
+#[async_trait]
+impl Storage for Disk {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        let path = self.path(key);
+        blocking(move || {
+            let read = || {
+                let mut file = File::open(&path)?;
+                let meta = file.metadata()?;
+                let mut bytes = Vec::with_capacity(meta.len() as usize);
+                file.read_to_end(&mut bytes)?;
+                Ok(Object { bytes: bytes.into(), modified: meta.modified()? })
+            };
+            found(read()).map_err(failed("read", &path))
+        })
+        .await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Meta>> {
+        let path = self.path(key);
+        blocking(move || {
+            let stat = || {
+                let meta = fs::metadata(&path)?;
+                Ok((meta.is_file(), Meta { size: meta.len(), modified: meta.modified()? }))
+            };
+            let meta = found(stat()).map_err(failed("stat", &path))?;
+            Ok(meta.and_then(|(is_file, meta)| is_file.then_some(meta)))
+        })
+        .await
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes, durability: Durability) -> Result<()> {
+        let key = key.to_owned();
+        self.run(move |disk| disk.write(&key, &bytes, durability)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let key = key.to_owned();
+        self.run(move |disk| {
+            let path = disk.path(&key);
+            found(fs::remove_file(&path)).map_err(failed("remove", &path))?;
+            // Folders that became empty go too; one that did not refuses.
+            let above =
+                Path::new(&key).ancestors().skip(1).filter(|folder| folder.iter().count() > 1);
+            for folder in above {
+                if fs::remove_dir(disk.0.root.join(folder)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list(&self, folder: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>> {
+        let (path, after) = (self.path(folder), after.map(str::to_owned));
+        blocking(move || list(&path, after.as_deref(), limit).map_err(failed("read", &path))).await
+    }
+
+    async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.path(folder);
+        blocking(move || {
+            let read = || {
+                let Some(entries) = found(fs::read_dir(&path))? else { return Ok(Vec::new()) };
+                let mut names = Vec::new();
+                for entry in entries {
+                    let entry = entry?;
+                    if entry.path().is_dir() {
+                        names.extend(entry.file_name().into_string());
+                    }
+                }
+                names.sort_unstable();
+                Ok(names)
+            };
+            read().map_err(failed("read", &path))
+        })
+        .await
+    }
+
+    async fn open(&self, key: &str, range: Range<u64>) -> Result<Content> {
+        let path = self.path(key);
+        blocking(move || {
+            let read = || {
+                let file = File::open(&path)?;
+                if range.end - range.start > SMALL {
+                    return Ok(Content::File(Arc::new(file), range));
+                }
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                file.read_exact_at(&mut bytes, range.start)?;
+                Ok(Content::Bytes(bytes.into()))
+            };
+            read().map_err(failed("read", &path))
+        })
+        .await
+    }
+
+    async fn append(
+        &self,
+        upload: &str,
+        offset: u64,
+        mut pieces: Pieces,
+        limit: u64,
+    ) -> Result<u64> {
+        let name = upload.to_owned();
+        let writing = self
+            .run(move |disk| {
+                let claim = disk.claim(&name)?;
+                if claim.at != offset {
+                    let text = format!("the upload stands at {}, not at {offset}", claim.at);
+                    return Err(Error::refused(Code::BlobUploadRange, text));
+                }
+                let path = claim.path.clone();
+                claim.open().map_err(failed("open", &path))
+            })
+            .await?;
+        let (mut total, mut batch, mut held) = (offset, Vec::new(), 0);
+        let mut turn = tokio::task::spawn_blocking(move || Ok(writing));
+        let broken = loop {
+            match pieces.next().await {
+                Some(Ok(piece)) => {
+                    total += piece.len() as u64;
+                    if total > limit {
+                        break Some(too_large(limit));
+                    }
+                    held += piece.len();
+                    batch.push(piece);
+                }
+                Some(Err(error)) => break Some(Error::Body(error)),
+                None => break None,
+            }
+            if held >= BATCH {
+                let (writing, full) = (joined(turn).await?, std::mem::take(&mut batch));
+                turn = tokio::task::spawn_blocking(move || writing.write(full));
+                held = 0;
+            }
+        };
+        let writing = joined(turn).await?;
+        let writing = joined(tokio::task::spawn_blocking(move || writing.write(batch))).await?;
+        broken.map_or(Ok(writing.claim.at), Err)
+    }
+
+    async fn length(&self, upload: &str) -> Result<u64> {
+        let path = self.upload_path(upload).join("data");
+        blocking(move || {
+            let meta = found(fs::metadata(&path)).map_err(failed("stat", &path))?;
+            Ok(meta.map_or(0, |meta| meta.len()))
+        })
+        .await
+    }
+
+    async fn commit(&self, upload: &str, digest: &Digest, key: &str) -> Result<u64> {
+        let (upload, expected, key) = (upload.to_owned(), digest.clone(), key.to_owned());
+        self.run(move |disk| {
+            let mut claim = disk.claim(&upload)?;
+            let path = claim.path.clone();
+            let hasher = claim.digest(expected.algorithm()).map_err(failed("read", &path))?;
+            let found = hasher.finish()?;
+            if found != expected {
+                claim.forget();
+                return Err(Error::WrongDigest { expected, found });
+            }
+            let (target, size) = (disk.path(&key), claim.at);
+            let finish = || {
+                if target.exists() {
+                    return Ok(());
+                }
+                // An upload of no bytes at all has no file yet.
+                make_parents(&path, false)?;
+                let mut options = OpenOptions::new();
+                let file = options.write(true).create(true).truncate(false).open(&path)?;
+                // ORDER: the bytes are on disk before a name leads to them.
+                file.sync_data()?;
+                publish(&path, &target, true)
+            };
+            finish().map_err(failed("publish", &target))?;
+            claim.forget();
+            Ok(size)
+        })
+        .await
+    }
+
+    async fn discard(&self, upload: &str) -> Result<()> {
+        let upload = upload.to_owned();
+        self.run(move |disk| {
+            disk.claim(&upload)?.forget();
+            Ok(())
+        })
+        .await
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.0.root.join("tmp")
+    }
+
+    async fn adopt(&self, file: &Path, key: &str) -> Result<()> {
+        let (file, key) = (file.to_owned(), key.to_owned());
+        self.run(move |disk| {
+            let target = disk.path(&key);
+            let sync = File::open(&file).and_then(|file| file.sync_data());
+            sync.and_then(|()| publish(&file, &target, true)).map_err(failed("publish", &target))
+        })
+        .await
+    }
+}
+
+fn list(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Vec<Entry>> {
+    let Some(entries) = found(fs::read_dir(path))? else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        if after.is_none_or(|after| name.as_str() > after) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let mut listed = Vec::new();
+    for name in names {
+        if listed.len() == limit {
+            break;
+        }
+        // What was removed meanwhile is not there.
+        let Some(meta) = found(fs::metadata(path.join(&name)))? else { continue };
+        if meta.is_file() {
+            let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            listed.push(Entry { name, meta: Meta { size: meta.len(), modified } });
+        }
+    }
+    Ok(listed)
+}

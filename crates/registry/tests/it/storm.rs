@@ -1,0 +1,119 @@
+//! Collections in the middle of pushes, deletions and pulls of images for several platforms: no push and no pull fails that
+//! should not, and in the end no garbage is left. `RORQUAL_STORM_SECONDS` makes it longer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::world::{INDEX, MANIFEST, World, digest, json as document};
+
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path.to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// Pushes an index of two images; layers are shared between rounds, so collections find them in all states.
+async fn push(world: &World, name: &str, round: usize) {
+    let mut entries = Vec::new();
+    for platform in ["amd64", "arm64"] {
+        let layer = format!("layer {} {platform}", round % 5);
+        let image = world.image(name, "", layer.as_bytes(), "").await;
+        entries.push(format!(r#"{{"mediaType":"{MANIFEST}","digest":"{image}","size":1}}"#));
+    }
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}],"annotations":{{"round":"{round}"}}}}"#,
+        entries.join(",")
+    );
+    let answer = world.put(name, "v1", INDEX, text).await;
+    assert_eq!(answer.status(), StatusCode::CREATED, "{:?}", answer.text().await);
+}
+
+/// Pulls all of what the tag leads to.
+async fn pull(world: &World, name: &str) -> bool {
+    let index = world.get(&format!("/v2/{name}/manifests/v1")).await;
+    if index.status() == StatusCode::NOT_FOUND {
+        return false;
+    }
+    let index = document(index).await;
+    for entry in index["manifests"].as_array().unwrap() {
+        let image = entry["digest"].as_str().unwrap();
+        let image = world.get(&format!("/v2/{name}/manifests/{image}")).await;
+        assert_eq!(image.status(), StatusCode::OK, "a manifest of a tagged index is gone");
+        let image = document(image).await;
+        for blob in [&image["config"], &image["layers"][0]] {
+            let wanted = blob["digest"].as_str().unwrap();
+            let answer = world.get(&format!("/v2/{name}/blobs/{wanted}")).await;
+            assert_eq!(answer.status(), StatusCode::OK, "a blob of a tagged image is gone");
+            assert_eq!(digest(&answer.bytes().await.unwrap()), wanted);
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collections_hurt_nobody() {
+    let seconds = std::env::var("RORQUAL_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
+    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(8));
+    // The undo window covers what a pull that has begun still needs of an index that is deleted meanwhile.
+    let gc = json!({"interval": "100ms", "grace": "3s", "untagged": "3s", "undo": "2s"});
+    let world = Arc::new(World::start(json!({"delete": true, "gc": gc})).await);
+    let (pushed, pulled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..3 {
+        let (world, pushed, pulled) =
+            (Arc::clone(&world), Arc::clone(&pushed), Arc::clone(&pulled));
+        tasks.spawn(async move {
+            let name = format!("storm/w{worker}");
+            for round in 0.. {
+                push(&world, &name, round).await;
+                pushed.fetch_add(1, Ordering::Relaxed);
+                assert!(pull(&world, &name).await, "nobody deleted it");
+                pulled.fetch_add(1, Ordering::Relaxed);
+                let delete = world.send("DELETE", &format!("/v2/{name}/manifests/v1")).await;
+                assert_eq!(delete.status(), StatusCode::ACCEPTED);
+                if Instant::now() > until {
+                    break;
+                }
+            }
+        });
+    }
+    // Somebody who only pulls what is always there.
+    push(&world, "storm/steady", 0).await;
+    let steady = Arc::clone(&world);
+    tasks.spawn(async move {
+        while Instant::now() < until {
+            assert!(pull(&steady, "storm/steady").await);
+        }
+    });
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    assert!(pushed.load(Ordering::Relaxed) > 3 && pulled.load(Ordering::Relaxed) > 3);
+    world.send("DELETE", "/v2/storm/steady/manifests/v1").await;
+    let store = world.folder.path().join("store");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left: Vec<String> = files(&store)
+            .into_iter()
+            .filter(|path| !path.contains("/catalog/") && !path.ends_with("/gc/lock"))
+            .collect();
+        if left.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "garbage: {left:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("{pushed:?} pushes, {pulled:?} pulls");
+}
