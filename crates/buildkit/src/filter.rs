@@ -34,7 +34,9 @@ pub(crate) fn compile(filters: &[String]) -> Result<impl Fn(&CacheRecord) -> boo
     if filters.len() > MOST {
         return Err(Status::invalid_argument(format!("more than {MOST} filters")));
     }
-    let parsed = filters.iter().map(|filter| filter.split(',').map(parse).collect());
+    // COMPAT: clients send an empty filter for none.
+    let filters = filters.iter().filter(|filter| !filter.trim().is_empty());
+    let parsed = filters.map(|filter| filter.split(',').map(parse).collect());
     let parsed = parsed.collect::<Result<Vec<Vec<Wanted>>, Status>>()?;
     Ok(move |record: &CacheRecord| {
         parsed.is_empty() || parsed.iter().any(|all| all.iter().all(|one| matches(one, record)))

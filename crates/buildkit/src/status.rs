@@ -22,16 +22,10 @@ pub type Sources = BTreeMap<String, Vec<u8>>;
 
 /// Turns a failure into a status; `sources` has the files that its location may name.
 pub(crate) fn status(error: &Error, sources: &Sources) -> Status {
+    // COMPAT: clients print the name of any other code in front of the message.
     let code = match error.kind() {
-        ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::InvalidArgument => Code::InvalidArgument,
-        ErrorKind::Conflict => Code::FailedPrecondition,
-        ErrorKind::Unauthenticated => Code::Unauthenticated,
-        ErrorKind::Forbidden => Code::PermissionDenied,
-        ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::Unsupported => Code::Unimplemented,
         ErrorKind::Cancelled => Code::Cancelled,
-        ErrorKind::Internal => Code::Unknown,
+        _ => Code::Unknown,
     };
     let message = full_message(error);
     let details = error.location().and_then(|location| source_detail(location, sources));

@@ -4,7 +4,7 @@ use rorqual_build::AgentStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::transport::Caller;
 use crate::wire::ssh::{BytesMessage, CheckAgentRequest, ssh_client::SshClient};
@@ -25,9 +25,9 @@ pub(super) async fn open(caller: Caller, id: &str) -> Result<Option<Box<dyn Agen
     let (sender, to_client) = mpsc::channel(4);
     let mut call = Request::new(ReceiverStream::new(to_client));
     call.metadata_mut().insert(HEADER_ID, super::remote::header(id));
-    let incoming = client.forward_agent(call).await?.into_inner();
     let (near, far) = tokio::io::duplex(BUFFER);
-    tokio::spawn(pump(far, sender, incoming));
+    // ORDER: the head of the answer may come with the agent's first word only, and that after ours.
+    tokio::spawn(pump(far, sender, async move { client.forward_agent(call).await }));
     Ok(Some(Box::new(near)))
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn open(caller: Caller, id: &str) -> Result<Option<Box<dyn Agen
 async fn pump(
     stream: DuplexStream,
     sender: mpsc::Sender<BytesMessage>,
-    mut incoming: Streaming<BytesMessage>,
+    answer: impl Future<Output = Result<Response<Streaming<BytesMessage>>, Status>> + Send,
 ) {
     let (mut from, mut to) = tokio::io::split(stream);
     let outward = async move {
@@ -47,6 +47,8 @@ async fn pump(
         }
     };
     let inward = async move {
+        let Ok(answer) = answer.await else { return };
+        let mut incoming = answer.into_inner();
         while let Ok(Some(message)) = incoming.message().await {
             if to.write_all(&message.data).await.is_err() {
                 break;

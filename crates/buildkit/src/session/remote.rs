@@ -234,10 +234,10 @@ impl Session for RemoteSession {
         let mut client = dirsync::file_send_client::FileSendClient::new(self.caller.clone())
             .max_decoding_message_size(LARGEST_MESSAGE);
         let action = || "send files to the client".to_owned();
-        let answer = self.alive(client.diff_copy(call)).await;
-        let mut answer = answer.map_err(|status| self.failed(action(), &status))?.into_inner();
         let (packets, incoming) = mpsc::channel(QUEUE);
+        // ORDER: the head of the answer may come with its first message only, and that after ours.
         let network = async {
+            let mut answer = self.alive(client.diff_copy(call)).await?.into_inner();
             while let Some(packet) = self.alive(answer.message()).await? {
                 if packets.send(packet).await.is_err() {
                     break;

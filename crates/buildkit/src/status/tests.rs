@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use super::*;
 
 #[test]
@@ -22,7 +20,7 @@ fn a_location_in_an_unknown_file_is_left_out() {
         Location { file: "other".to_owned(), first_line: 2, first_column: 1, last_line: 2 };
     let error = Error::Invalid { message: "no".to_owned(), location: Some(location) };
     let status = status(&error, &Sources::new());
-    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.code(), Code::Unknown);
     assert!(Failure::new(&status).sources.is_empty());
 }
 
@@ -40,9 +38,4 @@ fn nonsense_in_details_is_ignored() {
     assert!(Failure::new(&status).sources.is_empty());
     let status = Status::with_details(Code::Unknown, "x", vec![0xff; 7].into());
     assert_eq!(Failure::new(&status).message, "x");
-    assert_eq!(status.code(), Code::Unknown);
-    let empty: Status = Status::unknown("y");
-    assert!(Failure::new(&empty).sources.is_empty());
-    let value: Value = serde_json::from_str("{}").unwrap();
-    assert!(value.is_object());
 }

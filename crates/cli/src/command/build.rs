@@ -131,7 +131,7 @@ async fn build(cli: &Cli, matches: &Matches) -> Outcome {
     match built {
         Ok(told) => outcome::finish(cli, matches, &plan.after, &told, &mut screen),
         Err(failure) => {
-            screen.fail(&failure, matches.on("debug"))?;
+            screen.fail(&failure, cli.root.on("debug"))?;
             Err(Failure::new(format!(
                 "ERROR: failed to build: failed to solve: {}",
                 failure.message

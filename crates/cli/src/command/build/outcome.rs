@@ -37,7 +37,7 @@ pub(super) fn finish(
         let text = format!("{:#}\n", metadata(told));
         std::fs::write(path, text).map_err(|error| open_failure(path, &error))?;
     }
-    screen.warnings(matches.on("debug"))?;
+    screen.warnings(cli.root.on("debug"))?;
     if matches.on("quiet")
         && let Some(id) = id
     {
