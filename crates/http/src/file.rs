@@ -106,4 +106,3 @@ fn send_turn(socket: impl AsFd, file: &File, turn: Range<u64>) -> io::Result<u64
     }
     Ok(offset)
 }
-

@@ -55,7 +55,11 @@ impl Exchange {
         let text = |name: &HeaderName| self.header(name).unwrap_or_default().to_owned();
         Source {
             id: self.id.clone(),
-            address: self.peer.and_then(Peer::address).map(|address| address.to_string()).unwrap_or_default(),
+            address: self
+                .peer
+                .and_then(Peer::address)
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
             host: text(&header::HOST),
             method: self.parts.method.to_string(),
             agent: text(&header::USER_AGENT),
@@ -143,7 +147,10 @@ impl App {
     }
 
     fn check_rate(&self, exchange: &Exchange) -> Result<()> {
-        let (Some(buckets), Some(peer)) = (&self.buckets, exchange.peer.and_then(Peer::address)) else { return Ok(()) };
+        let (Some(buckets), Some(peer)) = (&self.buckets, exchange.peer.and_then(Peer::address))
+        else {
+            return Ok(());
+        };
         buckets.take(peer.ip(), Instant::now()).map_err(|retry_after| Error::TooMany {
             message: "too many requests".to_owned(),
             retry_after,
