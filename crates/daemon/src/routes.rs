@@ -110,7 +110,7 @@ fn other_routes(router: &mut Router<Handler>) {
         POST "/volumes/create" => volumes::create;
         POST "/volumes/prune" => volumes::prune;
         GET "/volumes/{name:.*}" => volumes::inspect;
-        PUT "/volumes/{name:.*}" => volumes::update;
+        PUT "/volumes/{name:.*}" => refused::volume_update;
         DELETE "/volumes/{name:.*}" => volumes::remove;
         POST "/rorqual/volumes/import" => volume_data::import;
         POST "/rorqual/volumes/{name}/snapshot" => volume_data::snapshot;

@@ -121,7 +121,7 @@ async fn update(cli: &Cli, matches: &Matches) -> Outcome {
     let answer = cli.get(format!("/volumes/{}", encoded(name))).await?;
     // COMPAT: docker's text.
     if answer["ClusterVolume"].is_null() {
-        return Err(Failure::new("Can only update cluster volumes"));
+        return Err(Failure::new("can only update cluster volumes"));
     }
     let version = answer["ClusterVolume"]["Version"]["Index"].as_u64().unwrap_or_default();
     let mut spec = answer["ClusterVolume"]["Spec"].clone();

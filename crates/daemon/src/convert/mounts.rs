@@ -10,7 +10,7 @@ use rorqual_engine::spec::{
 };
 
 use crate::convert::non_empty;
-use crate::error::{BadRequest, invalid, unsupported};
+use crate::error::{BadRequest, invalid};
 
 /// Reads all mounts of a request in its order: `Binds`, `Mounts`, `Tmpfs`.
 pub(crate) fn mounts(
@@ -261,13 +261,10 @@ fn mount(document: Mount) -> Result<MountSpec, BadRequest> {
         }
         "image" => {
             let wire::ImageOptions { subpath } = image_options.unwrap_or_default();
+            check_subpath(&subpath, &context)?;
             MountKind::Image { reference: source, subpath: non_empty(subpath) }
         }
-        "cluster" => {
-            return Err(unsupported(format!(
-                "{context}: cluster volumes need a swarm, which is not supported"
-            )));
-        }
+        // COMPAT: without a swarm, `cluster` is not known either.
         _ => return Err(invalid(format!("{context}: mount type unknown"))),
     };
     let mode = if idmap.is_some() { consistency } else { String::new() };
@@ -331,12 +328,23 @@ fn volume_kind(
             "{context}: must not set Subpath when using anonymous volumes"
         )));
     }
+    check_subpath(&subpath, context)?;
     let subpath = non_empty(subpath);
     let driver = non_empty(driver);
     Ok(MountKind::Volume {
         name,
         options: VolumeOptions { no_copy, labels, driver, driver_options, subpath },
     })
+}
+
+/// The engine checks it again; here the answer is dockerd's.
+fn check_subpath(path: &str, context: &str) -> Result<(), BadRequest> {
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        // COMPAT: dockerd's text.
+        let text = "subpath must be a relative path within the volume";
+        return Err(invalid(format!("{context}: {text}")));
+    }
+    Ok(())
 }
 
 fn tmpfs_kind(options: wire::TmpfsOptions, context: &str) -> Result<MountKind, BadRequest> {

@@ -53,12 +53,12 @@ pub(super) async fn swarm(_: Arc<Context>, _: ApiRequest) -> Result {
     ))
 }
 
-/// A cluster volume that is to be changed.
-pub(super) fn swarm_of(volume: &str) -> Result {
+/// `PUT /volumes/{name}`: for cluster volumes, of which there are none without a swarm.
+pub(super) async fn volume_update(_: Arc<Context>, _: ApiRequest) -> Result {
     // COMPAT: dockerd's text.
-    refuse(BadRequest::Unavailable(format!(
-        "volume {volume} not found: this node is not part of a swarm"
-    )))
+    refuse(BadRequest::Unavailable(
+        "volume update only valid for cluster volumes, but swarm is unavailable".to_owned(),
+    ))
 }
 
 /// `POST /swarm/init` and `/swarm/join`

@@ -30,13 +30,6 @@ pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Resul
     json(StatusCode::OK, &volume_document(&view))
 }
 
-/// `PUT /volumes/{name}`: for cluster volumes, of which there are none without a swarm.
-pub(super) async fn update(context: Arc<Context>, request: ApiRequest) -> Result {
-    // COMPAT: dockerd looks for the volume only in the cluster.
-    let _ = context;
-    super::refused::swarm_of(request.param("name"))
-}
-
 /// `DELETE /volumes/{name}`
 pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
     let force = request.query.flag("force");

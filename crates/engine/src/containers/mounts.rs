@@ -159,6 +159,7 @@ async fn image(
         image: reference.to_owned(),
         // COMPAT: whoever wants to write to an image makes a container of it.
         writable: false,
+        propagation: Some(Propagation::Rprivate),
         layers: image.document.rootfs.diff_ids.clone(),
         subpath: subpath.clone(),
         ..blank

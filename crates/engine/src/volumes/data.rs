@@ -128,7 +128,7 @@ impl Volumes {
         let record = self.find(&request.volume).await?;
         let mut have = request.have;
         for since in &request.since {
-            have.extend(self.chunk_set(since, &progress).await?);
+            have.extend(self.chunk_set(since).await?);
         }
         let header = Header {
             volume: record.name.to_string(),
@@ -152,19 +152,18 @@ impl Volumes {
 
     /// Returns the digests of all chunks of a volume, for who exports to us.
     pub async fn chunks(&self, name: &str) -> Result<String> {
-        Ok(self.chunk_set(name, &Progress::default()).await?.text())
+        Ok(self.chunk_set(name).await?.text())
     }
 
-    async fn chunk_set(&self, name: &str, progress: &Progress) -> Result<ChunkSet> {
+    async fn chunk_set(&self, name: &str) -> Result<ChunkSet> {
         let record = self.find(name).await?;
+        let progress = Progress::default();
         let _guard = progress.guard();
-        // Its own measure: these bytes are not the ones that are waited for.
-        let own = Progress::default();
-        let _own = own.guard();
         let mut operation = self.world.operations.begin("volume.chunks");
         let result = match hold(&self.world, &mut operation, &record).await {
             Ok(held) => {
-                let digests = self.world.volumes.drivers.local().digests(held.path, own.clone());
+                let digests =
+                    self.world.volumes.drivers.local().digests(held.path, progress.clone());
                 digests.await.map_err(Error::from)
             }
             Err(error) => Err(error),
@@ -183,7 +182,8 @@ struct Export {
 
 impl Read for Export {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        self.feed.read(into)
+        // What the client sees of a failure is only that the archive ends too early.
+        self.feed.read(into).inspect_err(|error| tracing::warn!(%error, "cannot export a volume"))
     }
 }
 
