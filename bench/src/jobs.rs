@@ -9,12 +9,15 @@ use rorqual_testkit::{Host, TestResult};
 use crate::images::{self, Archives, Contender};
 use crate::measure::{Job, Times, interleaved, once};
 use crate::memory::{marked, pss, rss};
+use crate::network;
 use crate::peers::{Dockerd, bundle, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
-pub(crate) const NAMES: [&str; 9] =
-    ["run", "host", "exec", "version", "oci", "memory", "parallel", "images", "thousand"];
+pub(crate) const NAMES: [&str; 12] = [
+    "run", "host", "exec", "version", "oci", "memory", "parallel", "images", "ports", "traffic",
+    "names", "thousand",
+];
 
 // LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
 const ROUNDS: usize = 30;
@@ -50,6 +53,9 @@ pub(crate) fn run(binary: &Path, wanted: &[String]) -> TestResult<Vec<Row>> {
             "memory" => bench.memory()?,
             "parallel" => bench.parallel()?,
             "images" => bench.images()?,
+            "ports" => bench.ports()?,
+            "traffic" => bench.traffic()?,
+            "names" => bench.names()?,
             _ => bench.thousand()?,
         }
     }
@@ -256,6 +262,96 @@ impl Bench<'_> {
         });
     }
 
+    /// What publishing adds to a run, and what ten thousand ports cost.
+    fn ports(&mut self) -> TestResult {
+        const RANGE: &str = "20000-29999:20000-29999";
+        let plain = ["run", "--rm", "busybox", "true"];
+        let one = ["run", "--rm", "-p", "18080:80", "busybox", "true"];
+        let many = ["run", "--rm", "-p", RANGE, "busybox", "true"];
+        let jobs: Vec<Job<'_>> = vec![
+            Box::new(|| self.ours(&plain)),
+            Box::new(|| self.ours(&one)),
+            Box::new(|| self.ours(&many)),
+        ];
+        let times = interleaved(&jobs, ROUNDS)?;
+        drop(jobs);
+        for (job, times) in
+            ["run --rm", "run --rm -p, one port", "run --rm -p, 10000"].iter().zip(&times)
+        {
+            self.note(job, vec!["rorqual".to_owned()], std::slice::from_ref(times));
+        }
+        self.clients("run --rm -p, against peers", &one)?;
+        let daemon = self.host.daemon_pid().into_iter().collect::<Vec<_>>();
+        let kernel = || memory_of_kernel();
+        let mark = self.host.folder().display().to_string();
+        let own = || pss(&marked(&mark));
+        let container = |flags: &[&str], name: &str| {
+            let start = [&["run", "-d", "--name", name][..], flags, &["busybox", "sleep", "10000"]];
+            once(self.ours(&start.concat()))
+        };
+        container(&[], "few")?;
+        let before = (own(), kernel());
+        container(&["-p", RANGE], "many")?;
+        let with = (own().saturating_sub(before.0), kernel().saturating_sub(before.1));
+        for name in ["few", "many"] {
+            once(self.ours(&["rm", "-f", name]))?;
+        }
+        let note = format!(
+            "PSS with one more container; kernel's {} KiB beside; daemon {}",
+            with.1,
+            rss(&daemon)
+        );
+        self.row("10000 ports, memory", "rorqual", with.0 as f64, "KiB", &note);
+        Ok(())
+    }
+
+    /// How much passes to a published port and between containers.
+    fn traffic(&mut self) -> TestResult {
+        if !installed("iperf3") {
+            return Ok(());
+        }
+        let ours = |args: &[&str]| self.ours(args);
+        let server = network::container(&ours, &["--name", "server", "-p", "15201:5201"])?;
+        let client = network::container(&ours, &["--name", "client"])?;
+        let address =
+            self.ours(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server"]).output()?;
+        let address = String::from_utf8_lossy(&address.stdout).trim().to_owned();
+        let host = self.host.daemon_pid().ok_or("the daemon does not run")?;
+        let published = network::passes(host, server, "127.0.0.1", 15201)?;
+        let between = network::passes(client, server, &address, 5201)?;
+        let plain = network::Plain::new()?.passes()?;
+        for name in ["server", "client"] {
+            once(self.ours(&["rm", "-f", name]))?;
+        }
+        let note = "median of 5 streams of 3 s";
+        self.row("host to published port", "rorqual", published, "Gbit/s", note);
+        self.row("container to container", "rorqual", between, "Gbit/s", note);
+        self.row("container to container", "veth and bridge", plain, "Gbit/s", note);
+        Ok(())
+    }
+
+    /// How fast names of containers are answered.
+    fn names(&mut self) -> TestResult {
+        once(self.ours(&["network", "create", "bench"]))?;
+        let ours = |args: &[&str]| self.ours(args);
+        network::container(&ours, &["--name", "web", "--network", "bench"])?;
+        let pid = network::container(&ours, &["--name", "asker", "--network", "bench"])?;
+        let (asked, spent) = network::names(&self.host, pid, "web")?;
+        for name in ["web", "asker"] {
+            once(self.ours(&["rm", "-f", name]))?;
+        }
+        once(self.ours(&["network", "rm", "bench"]))?;
+        let a_core = asked.each_second * 5.0 / spent.as_secs_f64().max(0.001);
+        let note = format!(
+            "p50 {:.2} ms, p99 {:.2} ms, {} lost, 16 at once; {a_core:.0}/s of the resolver's processor time",
+            ms(asked.p50),
+            ms(asked.p99),
+            asked.lost
+        );
+        self.row("names answered", "rorqual", asked.each_second, "1/s", &note);
+        Ok(())
+    }
+
     /// Fifty `run --rm` at once, as time per container.
     fn parallel(&mut self) -> TestResult {
         const COUNT: u32 = 50;
@@ -316,6 +412,16 @@ fn client(program: &Path, socket: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display())).args(args);
     command
+}
+
+/// KiB of the kernel's own memory that are not given back on demand.
+fn memory_of_kernel() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+    };
+    ["SUnreclaim:", "Percpu:", "VmallocUsed:"].iter().filter_map(|key| of(key)).sum()
 }
 
 /// The containers' own process.

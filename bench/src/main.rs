@@ -9,6 +9,7 @@ mod images;
 mod jobs;
 mod measure;
 mod memory;
+mod network;
 mod peers;
 mod report;
 
@@ -21,6 +22,19 @@ fn main() -> ExitCode {
         eprintln!("usage: rorqual-bench BINARY [JOB…]; jobs: {}", jobs::NAMES.join(" "));
         return ExitCode::from(2);
     };
+    if binary.as_os_str() == network::ASK {
+        let name = args.next().unwrap_or_default();
+        return match network::ask(&name.to_string_lossy()) {
+            Ok(figures) => {
+                println!("{figures}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("rorqual-bench: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let wanted: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let outcome =
         binary.canonicalize().map_err(Into::into).and_then(|binary| jobs::run(&binary, &wanted));

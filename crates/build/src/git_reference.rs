@@ -150,7 +150,7 @@ fn is_repository(remote: &str) -> bool {
     match &*scheme.to_ascii_lowercase() {
         "http" | "https" => rest
             .split_once('/')
-            .is_some_and(|(host, path)| !host.is_empty() && path.ends_with(".git")),
+            .is_some_and(|(host, path)| !host.is_empty() && path.strip_suffix(".git").is_some()),
         "git" | "ssh" => !rest.is_empty(),
         _ => false,
     }

@@ -55,7 +55,7 @@ const ROOT_FLAGS: &[Flag] = &[
 
 /// The program itself.
 pub(crate) static ROOT: Command = Command {
-    usage: "[OPTIONS] COMMAND",
+    usage: "[OPTIONS] COMMAND [ARG...]",
     about: "Runs containers, a whole world in a single binary",
     flags: &[ROOT_FLAGS],
     args: Args::Any,

@@ -46,7 +46,9 @@ impl Listing {
                 None => (false, unescaped(format.trim())),
             },
         };
-        let template = Template::parse("", &text)?;
+        // COMPAT: docker's text.
+        let template = Template::parse("", &text)
+            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
         let mut out = String::new();
         if is_table {
             out.push_str(&template.render(&self.header_row(), Mode::Header)?);

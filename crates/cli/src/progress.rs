@@ -21,7 +21,13 @@ pub(crate) enum Show {
 }
 
 /// Reads messages to their end; fails with the first error message.
-pub(crate) async fn show(mut answer: Response, to: Show) -> Result<(), Failure> {
+pub(crate) async fn show(answer: Response, to: Show) -> Result<(), Failure> {
+    last_aux(answer, to).await.map(drop)
+}
+
+/// Like [`show`]; returns the last data for programs among the messages.
+pub(crate) async fn last_aux(mut answer: Response, to: Show) -> Result<Json, Failure> {
+    let mut last = Json::Null;
     let moving = to == Show::Output && terminal::output_is_terminal()
         || to == Show::Error && rustix::termios::isatty(rustix::stdio::stderr());
     let mut screen = Screen { moving, width: terminal::width().unwrap_or(80), lines: Vec::new() };
@@ -33,6 +39,9 @@ pub(crate) async fn show(mut answer: Response, to: Show) -> Result<(), Failure> 
         while let Some(Ok(message)) = stream.next() {
             done = stream.byte_offset();
             one(&message, &mut screen, to)?;
+            if let Some(aux) = message.get("aux") {
+                last = aux.clone();
+            }
         }
         pending.drain(..done);
         // LIMIT: no message of a daemon comes near this.
@@ -40,7 +49,7 @@ pub(crate) async fn show(mut answer: Response, to: Show) -> Result<(), Failure> 
             return Err(Failure::new("the daemon's messages are too large"));
         }
     }
-    Ok(())
+    Ok(last)
 }
 
 fn one(message: &Json, screen: &mut Screen, to: Show) -> Result<(), Failure> {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 /// A text that is not the address of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unable to parse docker host `{0}`")] // COMPAT: docker's text
+// COMPAT: docker's texts.
+#[error("{}", if .0.contains("://") { format!("invalid bind address format: {}", .0) } else { format!("unable to parse docker host `{}`", .0) })]
 pub struct InvalidHost(pub String);
 
 /// Where a daemon listens.

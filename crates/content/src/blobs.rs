@@ -378,6 +378,16 @@ impl Blobs for LocalBlobs {
         blocking(move || store.sweep(roots)).await
     }
 
+    async fn forget(&self, digest: &Digest) -> Result<bool, Error> {
+        let path = self.path(digest);
+        let remove = move || match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &path)(error)),
+        };
+        blocking(remove).await
+    }
+
     async fn disk_usage(&self) -> Result<u64, Error> {
         let store = self.clone();
         let stored = blocking(move || store.stored()).await?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rorqual_core::{BoxError, Classify, Digest, ErrorKind};
+use rorqual_core::{BoxError, Classify, Digest, ErrorKind, InvalidReference};
 
 /// A failure of blobs or image records.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum Error {
     // COMPAT: clients look for this text.
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    /// Neither a name nor an id.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidReference),
     /// More than one image answers to the short id.
     #[error("image {0:?} is ambiguous: more than one image has this id prefix")]
     Ambiguous(String),
@@ -58,7 +61,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSuchBlob(_) | Self::NoSuchImage(_) => ErrorKind::NotFound,
-            Self::Ambiguous(_) => ErrorKind::InvalidArgument,
+            Self::Ambiguous(_) | Self::InvalidName(_) => ErrorKind::InvalidArgument,
             Self::WrongDigest { .. } | Self::WrongSize(_) | Self::InvalidDocument { .. } => {
                 ErrorKind::InvalidArgument
             }

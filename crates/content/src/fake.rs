@@ -130,6 +130,10 @@ impl Blobs for FakeBlobs {
         Ok(freed)
     }
 
+    async fn forget(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(lock(&self.blobs).remove(digest).is_some())
+    }
+
     async fn disk_usage(&self) -> Result<u64, Error> {
         Ok(lock(&self.blobs).values().map(|bytes| bytes.len() as u64).sum())
     }

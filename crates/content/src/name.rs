@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rorqual_core::{Digest, ImageId, Reference, Timestamp};
+use rorqual_core::{Digest, ImageId, InvalidReference, Reference, Timestamp};
 
 use crate::{Error, ImageRecord};
 
@@ -71,11 +71,12 @@ fn by_prefix<'i>(
 
 /// Says that there is no such image, in Docker's words: names are completed with `latest`, ids stay as they are.
 pub(crate) fn missing(text: &str) -> Error {
-    let shown = match text.parse::<Reference>() {
-        Ok(reference) => reference.or_latest().familiar(),
-        Err(_) => text.to_owned(),
-    };
-    Error::NoSuchImage(shown)
+    match text.parse::<Reference>() {
+        Ok(reference) => Error::NoSuchImage(reference.or_latest().familiar()),
+        // COMPAT: dockerd says so of capital letters; of other texts, that there is no such image.
+        Err(error @ InvalidReference::Uppercase(_)) => error.into(),
+        Err(_) => Error::NoSuchImage(text.to_owned()),
+    }
 }
 
 /// Says that there is no image with this id.

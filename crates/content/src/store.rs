@@ -35,6 +35,8 @@ pub trait Blobs: Send + Sync + 'static {
     async fn reach(&self, roots: Vec<Digest>) -> Result<Vec<Digest>, Error>;
     /// Removes every blob that `roots` and what they refer to do not reach and no lease protects; returns bytes freed.
     async fn collect(&self, roots: Vec<Digest>) -> Result<u64, Error>;
+    /// Removes one blob though something may refer to it: what it leads to is no longer reached. False when it is not here.
+    async fn forget(&self, digest: &Digest) -> Result<bool, Error>;
     /// Sum of all blobs' sizes, bytes.
     async fn disk_usage(&self) -> Result<u64, Error>;
 }

@@ -29,6 +29,14 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture, variant }
     }
 
+    /// Returns the form that Docker shows: `linux/arm64` also for its only variant.
+    pub fn familiar(&self) -> String {
+        match (self.architecture.as_str(), self.variant.as_str()) {
+            ("arm64", "v8") => format!("{}/arm64", self.os),
+            _ => self.to_string(),
+        }
+    }
+
     /// Tells whether an image for `image` runs on `self` without emulation.
     pub fn runs(&self, image: &Self) -> bool {
         self.os == image.os

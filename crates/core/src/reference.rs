@@ -77,12 +77,10 @@ impl FromStr for Repository {
             return Err(InvalidReference::Format);
         }
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            let lower = path.to_ascii_lowercase();
-            return Err(if is_path(&lower) {
-                InvalidReference::Uppercase(path.to_owned())
-            } else {
-                InvalidReference::Format
-            });
+            // COMPAT: dockerd looks at nothing else of such a path.
+            let official = host == DEFAULT_HOST && !path.contains('/');
+            let prefix = if official { OFFICIAL } else { "" };
+            return Err(InvalidReference::Uppercase(format!("{prefix}{path}")));
         }
         if !is_path(path) {
             return Err(InvalidReference::Format);

@@ -22,10 +22,8 @@ pub(crate) fn keys(text: &str) -> Result<Vec<u8>, BadRequest> {
         _ => None,
     };
     // COMPAT: dockerd's text.
-    let unknown = |word: &str| {
-        invalid(format!("Invalid escape keys ({text}) provided: Unknown character: '{word}'"))
-    };
-    text.split(',').map(|word| key(word).ok_or_else(|| unknown(word))).collect()
+    let unknown = || invalid(format!("Invalid escape keys ({text}) provided"));
+    text.split(',').map(|word| key(word).ok_or_else(unknown)).collect()
 }
 
 /// Watches input for the keys; what turns out not to be them is passed on.

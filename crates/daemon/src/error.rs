@@ -25,6 +25,9 @@ pub(crate) enum BadRequest {
     /// A part is missing at present.
     #[error("{0}")]
     Unavailable(String),
+    /// Not allowed.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 impl Classify for BadRequest {
@@ -34,6 +37,7 @@ impl Classify for BadRequest {
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Controllers {
     pub(crate) cpu_shares: bool,
     pub(crate) cpuset: bool,
     pub(crate) pids: bool,
+    pub(crate) disk_weight: bool,
+    pub(crate) disk_weight_device: bool,
 }
 
 impl Facts {
@@ -122,7 +124,18 @@ fn unified() -> Controllers {
         cpu_shares: has("cpu"),
         cpuset: has("cpuset"),
         pids: has("pids"),
+        // Only groups below the root have the files; any that is there shows what the kernel was built with.
+        disk_weight: has("io") && any_group_has(&["io.weight", "io.bfq.weight"]),
+        disk_weight_device: has("io") && any_group_has(&["io.weight", "io.bfq.weight"]),
     }
+}
+
+/// Tells whether a group at the top has one of these files. A host without groups is not second-guessed.
+fn any_group_has(files: &[&str]) -> bool {
+    let groups = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let mut groups = groups.filter(|entry| entry.path().join("io.stat").exists()).peekable();
+    groups.peek().is_none()
+        || groups.any(|group| files.iter().any(|file| group.path().join(file).exists()))
 }
 
 fn hierarchies() -> Controllers {
@@ -150,5 +163,8 @@ fn hierarchies() -> Controllers {
         cpu_shares: has_file("cpu", "cpu.shares"),
         cpuset: place("cpuset").is_some(),
         pids: place("pids").is_some(),
+        disk_weight: has_file("blkio", "blkio.weight") || has_file("blkio", "blkio.bfq.weight"),
+        disk_weight_device: has_file("blkio", "blkio.weight_device")
+            || has_file("blkio", "blkio.bfq.weight_device"),
     }
 }

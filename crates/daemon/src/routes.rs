@@ -11,6 +11,7 @@ mod refused;
 mod streams;
 mod system;
 mod transfers;
+mod volume_data;
 mod volumes;
 
 use std::sync::Arc;
@@ -106,8 +107,13 @@ fn other_routes(router: &mut Router<Handler>) {
         POST "/volumes/create" => volumes::create;
         POST "/volumes/prune" => volumes::prune;
         GET "/volumes/{name:.*}" => volumes::inspect;
-        PUT "/volumes/{name:.*}" => refused::swarm;
+        PUT "/volumes/{name:.*}" => volumes::update;
         DELETE "/volumes/{name:.*}" => volumes::remove;
+        POST "/rorqual/volumes/import" => volume_data::import;
+        POST "/rorqual/volumes/{name}/snapshot" => volume_data::snapshot;
+        POST "/rorqual/volumes/{name}/clone" => volume_data::clone;
+        POST "/rorqual/volumes/{name}/export" => volume_data::export;
+        GET "/rorqual/volumes/{name}/chunks" => volume_data::chunks;
         GET "/networks" => networks::list;
         GET "/networks/" => networks::list;
         POST "/build" => build::build;

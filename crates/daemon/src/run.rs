@@ -47,7 +47,8 @@ pub(crate) async fn run(
     let settings = Arc::new(settings(&config, &facts, insecure));
     let context = Arc::new(Context::new(engine, (builtin, builder), facts, settings));
 
-    let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), Limits::default());
+    let limits = Limits::default().for_descriptors(descriptor_limit(), listeners.len());
+    let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), limits);
     let tls = config.tls.as_ref().map(server_config).transpose()?;
     let mut serving = JoinSet::new();
     for bound in listeners {
@@ -64,6 +65,13 @@ pub(crate) async fn run(
     notify(b"STOPPING=1\n");
     shut_down(&server, serving, &context, &config, &mut signals).await;
     Ok(())
+}
+
+/// How many descriptors this process may have.
+fn descriptor_limit() -> u64 {
+    let number = rorqual_sys::rlimit::number("NOFILE");
+    let limit = number.and_then(|number| rorqual_sys::rlimit::get(number).ok());
+    limit.map_or(u64::MAX, |limit| limit.soft)
 }
 
 /// What a signal asks for.
@@ -214,6 +222,7 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         runtimes: RUNTIMES.iter().map(|name| (*name).to_owned()).collect(),
         seccomp_profile: config.defaults.seccomp_profile.clone(),
         no_new_privileges: config.defaults.no_new_privileges,
+        idmap_binds: config.defaults.idmap_binds,
         warnings,
         cgroup_driver: wiring::cgroup_driver(config, facts).name(),
         shown: Shown {

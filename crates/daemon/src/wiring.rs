@@ -9,12 +9,13 @@ use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{AppArmor, CgroupDriver, Engine, JournalState, Options, Parts, ShimLogs};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_plugin::{Places, Plugins};
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
 use rorqual_sys::lsm;
 use rorqual_transfer::{LocalTransfer, Transfer};
-use rorqual_volume::Local as LocalVolumes;
+use rorqual_volume::{Drivers, Local as LocalVolumes};
 
 use crate::builder::{Builder, Stores};
 use crate::builtin::Builtin;
@@ -69,7 +70,10 @@ pub(crate) async fn engine(
         images,
         transfer: Arc::new(transfer.clone()),
         networks: Arc::new(networks),
-        volumes: Arc::new(LocalVolumes::new(data.join("volumes"))),
+        volumes: Arc::new(Drivers::new(
+            Arc::new(LocalVolumes::new(data.join("volumes"))),
+            Some(Arc::new(Plugins::new(Places::docker()))),
+        )),
         database,
     };
     if facts.has_apparmor {
@@ -177,6 +181,8 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
+    options.disk_weight = facts.controllers.disk_weight;
+    options.disk_weight_device = facts.controllers.disk_weight_device;
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

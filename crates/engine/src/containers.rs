@@ -36,6 +36,7 @@ use crate::view::ContainerView;
 use crate::world::World;
 
 pub(crate) use attach::connection;
+pub(crate) use create::platform;
 pub(crate) use list::name_matches;
 pub(crate) use remove::{finish_removal, until};
 pub(crate) use start::{ensure_profile, launch_again};

@@ -91,7 +91,11 @@ pub(crate) fn parse_port(text: &str) -> Result<(u16, PortProtocol)> {
     let number = number.parse::<u16>().ok();
     match (number, protocol) {
         (Some(number), Some(protocol)) => Ok((number, protocol)),
-        _ => Err(Error::Invalid(format!("invalid port specification: {text:?}"))),
+        // COMPAT: dockerd's text.
+        _ => Err(Error::Invalid(format!(
+            "Invalid containerPort: {}",
+            text.split('/').next().unwrap_or_default()
+        ))),
     }
 }
 

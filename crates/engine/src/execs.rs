@@ -208,10 +208,7 @@ async fn start(
             }
             // COMPAT: dockerd's text.
             Stage::Ended { .. } => {
-                return Err(Error::Conflict(format!(
-                    "Error: Exec command {} has already run",
-                    cell.id
-                )));
+                return Err(Error::Conflict(format!("exec command {} has already run", cell.id)));
             }
         }
     }

@@ -62,7 +62,16 @@ impl ImagesService {
     /// Shows the image that a name has for a platform.
     pub async fn variant(&self, image: &str, platform: &Platform) -> Result<ImageRecord> {
         let record = self.inspect(image).await?;
-        Ok(self.world.parts.transfer.variant(&record, platform).await?)
+        let variant = self.world.parts.transfer.variant(&record, platform).await;
+        Ok(variant.map_err(|error| match error {
+            // COMPAT: dockerd's text.
+            rorqual_transfer::Error::NoVariant(wanted) => Error::NotFound(format!(
+                "image with reference {image} was found but its platform ({}) does not match the specified platform ({})",
+                crate::containers::platform(&record).familiar(),
+                wanted.familiar()
+            )),
+            error => error.into(),
+        })?)
     }
 
     /// Lists the manifests that an image's name leads to.
@@ -110,6 +119,18 @@ impl ImagesService {
     ) -> Result<Vec<ImageRemoval>> {
         let (world, image) = (Arc::clone(&self.world), image.to_owned());
         self.world.to_its_end(async move { remove::remove(&world, &image, request).await }).await
+    }
+
+    /// Removes what an image has for some platforms, and the image when nothing is left of it.
+    pub async fn remove_platforms(
+        &self,
+        image: &str,
+        platforms: Vec<Platform>,
+        request: ImageRemoveRequest,
+    ) -> Result<Vec<ImageRemoval>> {
+        let (world, image) = (Arc::clone(&self.world), image.to_owned());
+        let work = async move { remove::platforms(&world, &image, &platforms, request).await };
+        self.world.to_its_end(work).await
     }
 
     /// Removes images that nothing uses (filters `dangling`, `until`, `label`, `label!`).

@@ -51,4 +51,4 @@ pub use request::*;
 pub use steps::{StepExit, StepMount, StepMountSource, StepOutput, StepRequest, Steps};
 pub use usage::SystemUsage;
 pub use view::*;
-pub use volumes::Volumes;
+pub use volumes::{Copied, CopyRequest, ExportRequest, ImportRequest, Volumes};

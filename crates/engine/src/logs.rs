@@ -160,12 +160,12 @@ fn plan(driver: &str, options: &BTreeMap<String, String>, of: &Subject<'_>) -> R
             options["mode"]
         )));
     }
-    let attrs = attributes(options, of);
+    let attrs = attributes(options, of)?;
     Ok(match driver {
         "none" => LogTarget::None,
         "json-file" => LogTarget::JsonFile(file(options, of, "json.log", false, attrs)?),
         "local" => LogTarget::Local(file(options, of, "local.log", true, attrs)?),
-        "journald" => LogTarget::Journald { fields: journal_fields(options, of) },
+        "journald" => LogTarget::Journald { fields: journal_fields(options, of)? },
         _ => LogTarget::Syslog(syslog(options, of)?),
     })
 }
@@ -205,7 +205,10 @@ fn file(
 }
 
 /// The labels and variables that the options name, and the tag where one was given.
-fn attributes(options: &BTreeMap<String, String>, of: &Subject<'_>) -> BTreeMap<String, String> {
+fn attributes(
+    options: &BTreeMap<String, String>,
+    of: &Subject<'_>,
+) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     let names = |key: &str| {
         let list = options.get(key).map(String::as_str).unwrap_or_default();
@@ -225,28 +228,41 @@ fn attributes(options: &BTreeMap<String, String>, of: &Subject<'_>) -> BTreeMap<
         }
     }
     if options.contains_key("tag") {
-        all.insert("tag".to_owned(), tag(options, of));
+        all.insert("tag".to_owned(), tag(options, of)?);
     }
-    all
+    Ok(all)
 }
 
-/// Fills the fields of a tag's template that Docker documents.
-fn tag(options: &BTreeMap<String, String>, of: &Subject<'_>) -> String {
-    let template = options.get("tag").map_or("{{.ID}}", String::as_str);
-    let name = of.spec.name.as_ref().map(ToString::to_string).unwrap_or_default();
-    [
-        (".ID", of.id.short()),
-        (".FullID", of.id.to_string()),
-        (".Name", name),
-        (".ImageID", of.image.id.0.short().to_owned()),
-        (".ImageFullID", of.image.id.to_string()),
-        (".ImageName", of.spec.image.clone()),
-        (".DaemonName", "rorqual".to_owned()),
-    ]
-    .iter()
-    .fold(template.to_owned(), |text, (field, value)| {
-        text.replace(&format!("{{{{{field}}}}}"), value)
-    })
+/// Fills the fields of a tag's template that Docker documents; another field is an error.
+fn tag(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<String> {
+    let mut rest = options.get("tag").map_or("{{.ID}}", String::as_str);
+    let mut filled = String::new();
+    while let Some((before, after)) = rest.split_once("{{") {
+        // COMPAT: dockerd's texts.
+        let Some((field, behind)) = after.split_once("}}") else {
+            return Err(Error::Invalid("template: log-tag:1: unclosed action".to_owned()));
+        };
+        let field = field.trim_matches(['-', ' ']);
+        filled.push_str(before);
+        filled.push_str(&match field {
+            ".ID" => of.id.short(),
+            ".FullID" => of.id.to_string(),
+            ".Name" => of.spec.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ".ImageID" => of.image.id.0.short().to_owned(),
+            ".ImageFullID" => of.image.id.to_string(),
+            ".ImageName" => of.spec.image.clone(),
+            ".DaemonName" => "rorqual".to_owned(),
+            other => {
+                return Err(Error::Invalid(format!(
+                    "template: log-tag:1:2: executing \"log-tag\" at <{other}>: can't evaluate field {} in type *logger.Info",
+                    other.trim_start_matches('.')
+                )));
+            }
+        });
+        rest = behind;
+    }
+    filled.push_str(rest);
+    Ok(filled)
 }
 
 /// Turns a label's or variable's name into one the journal takes, which drops others: capital letters, digits and
@@ -265,13 +281,13 @@ fn field_name(name: &str) -> String {
 fn journal_fields(
     options: &BTreeMap<String, String>,
     of: &Subject<'_>,
-) -> BTreeMap<String, String> {
-    let asked = attributes(options, of).into_iter().filter(|(key, _)| key != "tag");
+) -> Result<BTreeMap<String, String>> {
+    let asked = attributes(options, of)?.into_iter().filter(|(key, _)| key != "tag");
     let mut fields: BTreeMap<_, _> = asked
         .map(|(key, value)| (field_name(&key), value))
         .filter(|(key, _)| !key.is_empty())
         .collect();
-    let tag = tag(options, of);
+    let tag = tag(options, of)?;
     let name = of.spec.name.as_ref().map(ToString::to_string).unwrap_or_default();
     for (key, value) in [
         ("CONTAINER_ID", of.id.short()),
@@ -283,7 +299,7 @@ fn journal_fields(
     ] {
         fields.insert(key.to_owned(), value);
     }
-    fields
+    Ok(fields)
 }
 
 fn syslog(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<SyslogTarget> {
@@ -299,18 +315,22 @@ fn syslog(options: &BTreeMap<String, String>, of: &Subject<'_>) -> Result<Syslog
         name => FACILITIES.iter().position(|known| *known == name).or_else(|| name.parse().ok()),
     };
     let Some(number) = number.filter(|number| *number < FACILITIES.len()) else {
-        return Err(Error::Invalid(format!("invalid syslog facility: {facility}")));
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid("invalid syslog facility".to_owned()));
     };
     let format = value("syslog-format");
     if !matches!(format.as_str(), "" | "rfc3164" | "rfc5424" | "rfc5424micro") {
-        return Err(Error::Invalid(format!("Invalid syslog format: {format}")));
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid("Invalid syslog format".to_owned()));
     }
-    Ok(SyslogTarget {
-        address: value("syslog-address"),
-        facility: number as u8,
-        format,
-        tag: tag(options, of),
-    })
+    let address = value("syslog-address");
+    let scheme = address.split_once("://").map_or("", |(scheme, _)| scheme);
+    let known = ["unix", "unixgram", "udp", "tcp", "tcp+tls"];
+    if !address.is_empty() && !known.contains(&scheme) {
+        // COMPAT: dockerd's text.
+        return Err(Error::Invalid(format!("unsupported scheme: '{scheme}'")));
+    }
+    Ok(SyslogTarget { address, facility: number as u8, format, tag: tag(options, of)? })
 }
 
 #[cfg(test)]

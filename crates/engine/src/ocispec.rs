@@ -9,11 +9,13 @@ mod resources;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
-use rorqual_core::ContainerId;
 use rorqual_core::capability::Capabilities;
+use rorqual_core::{ContainerId, DiffId};
 use rorqual_network::HostFiles;
 use rorqual_shim::WindowSize;
 use serde_json::{Value, json};
+
+pub(crate) use mounts::numeric;
 
 use crate::effective::{overlay_env, process_env};
 use crate::error::{Error, Result};
@@ -45,6 +47,8 @@ pub(crate) struct Input<'a> {
     pub(crate) ipc_of: Option<i32>,
     pub(crate) ipc: &'a IpcMode,
     pub(crate) capabilities: Capabilities,
+    /// Where layers are, the top one first.
+    pub(crate) layers: &'a (dyn Fn(&[DiffId]) -> Vec<PathBuf> + Sync),
 }
 
 /// Settings of the daemon and facts of the host that the specification depends on.
@@ -128,7 +132,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
         "sysctl": sysctls(input),
         "cgroupsPath": cgroup_path(input),
         "namespaces": namespaces(input),
-        "resources": resources::section(&spec.resources, input.host.cgroup_unified),
+        "resources": resources::section(&spec.resources, input.host.cgroup_unified)?,
         "rootfsPropagation": mounts::root_propagation(input.mounts),
     });
     linux["resources"]["devices"] = devices::rules(spec, privileged);
@@ -170,7 +174,7 @@ pub(crate) fn is_device_rule(rule: &str) -> bool {
 
 /// Builds the limits alone, for `update`.
 pub(crate) fn build_resources(resources: &Resources, unified: bool) -> Result<LinuxResources> {
-    section(resources::section(resources, unified))
+    section(resources::section(resources, unified)?)
 }
 
 fn process(input: &Input<'_>) -> Result<Value> {

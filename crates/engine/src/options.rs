@@ -13,7 +13,7 @@ use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
 use rorqual_store::{Database, Journal, Unfinished};
 use rorqual_transfer::Transfer;
-use rorqual_volume::VolumeDriver;
+use rorqual_volume::Drivers;
 
 use crate::clock::Clock;
 use crate::logs::LogSource;
@@ -77,7 +77,7 @@ pub struct Parts {
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// The data of volumes.
-    pub volumes: Arc<dyn VolumeDriver>,
+    pub volumes: Arc<Drivers>,
     /// Records of containers and volumes.
     pub database: Database,
 }
@@ -115,6 +115,10 @@ pub struct Options {
     pub cpus: Option<String>,
     /// Memory nodes of the host, likewise.
     pub memory_nodes: Option<String>,
+    /// Whether the kernel shares disks out by weights of cgroups.
+    pub disk_weight: bool,
+    /// The same, disk by disk.
+    pub disk_weight_device: bool,
     /// Whether the host runs cgroup v2 alone.
     pub cgroup_unified: bool,
     /// Default log driver and its options.
@@ -161,6 +165,8 @@ impl Options {
             cgroup_parent: CGROUP_PARENT.to_owned(),
             cpus: None,
             memory_nodes: None,
+            disk_weight: true,
+            disk_weight_device: true,
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

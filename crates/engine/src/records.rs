@@ -138,6 +138,19 @@ pub(crate) struct VolumeRecord {
     pub(crate) options: BTreeMap<String, String>,
     /// It has no name of the user's.
     pub(crate) anonymous: bool,
+    /// Who keeps its data.
+    #[serde(default = "local_driver")]
+    pub(crate) driver: String,
+    /// Its data are whole, but still where they were gathered.
+    #[serde(default)]
+    pub(crate) staged: Option<String>,
+    /// It shows another volume as that was, and does not change.
+    #[serde(default)]
+    pub(crate) snapshot_of: Option<VolumeName>,
+}
+
+fn local_driver() -> String {
+    rorqual_volume::LOCAL.to_owned()
 }
 
 impl Record for VolumeRecord {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rorqual_core::{ContainerId, Timestamp, full_message};
+use rorqual_network::{Endpoint, EndpointRequest};
 use rorqual_shim::{Adoption, Exit, Task, TaskId};
 use rorqual_store::Unfinished;
 
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::phase::{Desired, Happening, Phase};
 use crate::records::{ContainerRecord, ExecRecord, StateRecord};
 use crate::restart::at_boot;
+use crate::spec::NetworkMode;
 use crate::world::World;
 
 // LIMIT: shims answer within milliseconds, and on a machine under heavy load within seconds; so long does the daemon's
@@ -132,12 +134,15 @@ async fn adopted(
 
 async fn take_over(world: &Arc<World>, container: &Arc<Container>, found: &Arc<dyn Task>) {
     match world.parts.networks.adopt(&container.id, found.pid()).await {
-        Ok(endpoints) => container.change(|state| {
-            state.pid = found.pid();
-            if !endpoints.is_empty() {
-                state.endpoints = endpoints;
-            }
-        }),
+        Ok(endpoints) => {
+            container.change(|state| {
+                state.pid = found.pid();
+                if !endpoints.is_empty() {
+                    state.endpoints = endpoints;
+                }
+            });
+            agree(world, container).await;
+        }
         Err(error) => {
             container.change(|state| state.pid = found.pid());
             tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot take the network over");
@@ -145,6 +150,50 @@ async fn take_over(world: &Arc<World>, container: &Arc<Container>, found: &Arc<d
     }
     container.live().task = Some(Arc::clone(found));
     run::accompany(world, container, found);
+}
+
+/// Makes the networks that a container is to join next time those that it is on: a daemon that was killed while it
+/// connected or disconnected one may have written down the one and not the other.
+async fn agree(world: &World, container: &Container) {
+    let old = container.definition();
+    let endpoints = container.state().endpoints.clone();
+    let spec = &old.spec.network;
+    let mode = match &spec.mode {
+        NetworkMode::Default => "bridge",
+        NetworkMode::Network(name) => name.as_str(),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => return,
+    };
+    if endpoints.is_empty() {
+        return;
+    }
+    let is_it = |endpoint: &Endpoint, name: &str| {
+        let name = if name == "default" { "bridge" } else { name };
+        let by_id = name.len() >= 12 && endpoint.network.to_string().starts_with(name);
+        endpoint.network_name == name || by_id
+    };
+    let is_on = |name: &str| endpoints.iter().any(|endpoint| is_it(endpoint, name));
+    let mut new = (*old).clone();
+    let network = &mut new.spec.network;
+    network.endpoints.retain(|request| is_on(&request.network));
+    network.left_mode |= !is_on(mode);
+    for endpoint in &endpoints {
+        let asked = network.endpoints.iter().any(|request| is_it(endpoint, &request.network));
+        if !asked && (network.left_mode || !is_it(endpoint, mode)) {
+            network.endpoints.push(EndpointRequest {
+                network: endpoint.network_name.clone(),
+                aliases: endpoint.aliases.clone(),
+                gateway_priority: endpoint.gateway_priority,
+                links: endpoint.links.clone(),
+                ..EndpointRequest::default()
+            });
+        }
+    }
+    if new.spec.network != old.spec.network
+        && let Err(error) = container.redefine(&world.parts.database, new).await
+    {
+        let error = full_message(&error);
+        tracing::warn!(container = %container.id.short(), error, "its networks are not written down");
+    }
 }
 
 /// There is neither a shim nor an exit record, as after a reboot.

@@ -14,8 +14,8 @@ use rorqual_shim::WindowSize;
 use serde::{Deserialize, Serialize};
 
 pub use mounts::{
-    BindOptions, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions, VolumeOptions,
-    VolumesFrom,
+    BindOptions, IdMap, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
+    VolumeOptions, VolumesFrom,
 };
 pub use resources::{BlkioDevice, DeviceSpec, Resources, Ulimit, WeightDevice};
 

@@ -25,6 +25,7 @@ use rorqual_snapshot::fake::FakeSnapshotter;
 use rorqual_snapshot::{Change, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage};
 use rorqual_store::{Database, Journal};
 use rorqual_transfer::fake::FakeTransfer;
+use rorqual_volume::Drivers;
 use rorqual_volume::fake::FakeMounts;
 use tokio::sync::watch;
 
@@ -85,6 +86,8 @@ fn bridge() -> NetworkRecord {
         ipv6: false,
         internal: false,
         attachable: false,
+        config_only: false,
+        config_from: String::new(),
     }
 }
 
@@ -213,6 +216,13 @@ impl Tasks for FaultyTasks {
         }
         self.inner.adopt(container).await
     }
+    async fn put_down(
+        &self,
+        container: ContainerId,
+        init: Option<i32>,
+    ) -> Result<(), rorqual_shim::Error> {
+        self.inner.put_down(container, init).await
+    }
     async fn forget(&self, container: ContainerId) -> Result<(), rorqual_shim::Error> {
         if self.sabotage.step("forget").await {
             return Err(sabotaged());
@@ -283,6 +293,9 @@ impl Snapshotter for FaultySnapshots {
     async fn view(&self, layers: &[DiffId]) -> Snap<Arc<dyn Tree>> {
         self.step("view").await?;
         self.inner.view(layers).await
+    }
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        self.inner.layer_trees(layers)
     }
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Snap<u64> {
         self.inner.retain(layers, containers).await
@@ -357,7 +370,10 @@ impl Host {
             images: Arc::clone(&self.images) as _,
             transfer: Arc::new(FakeTransfer::new(Arc::clone(&self.images))),
             networks: Arc::clone(&self.nets) as _,
-            volumes: Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+            volumes: Arc::new(Drivers::new(
+                Arc::new(self.mounts.driver(self.directory.path().join("volumes"))),
+                None,
+            )),
             database: self.database.clone(),
         }
     }
@@ -405,6 +421,7 @@ impl Host {
         all.extend(states.iter().map(|record| format!("state {}", record.id.short())));
         let volumes = std::fs::read_dir(self.directory.path().join("volumes"));
         let volumes = volumes.into_iter().flatten().flatten();
+        let volumes = volumes.filter(|entry| entry.file_name() != ".staging");
         all.extend(self.mounts.mounted().into_iter().map(|mount| format!("mount {mount}")));
         all.extend(volumes.map(|entry| format!("volume {}", entry.file_name().display())));
         all

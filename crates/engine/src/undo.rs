@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::Index;
 use crate::options::Parts;
+use crate::phase::{Happening, Phase};
 use crate::records::{ContainerRecord, StateRecord};
 use crate::volumes::VolumeTable;
 
@@ -24,6 +25,10 @@ pub(crate) enum Undo {
     DropVolume { name: VolumeName, owner: ContainerId },
     /// Unmount a volume for a container.
     UnmountVolume { name: VolumeName, user: ContainerId },
+    /// Remove a volume in the making.
+    Unstage(String),
+    /// Let a container go on that was frozen for a while.
+    Thaw(ContainerId),
     /// Remove a container's directory.
     RemoveSnapshot(ContainerId),
     /// Remove a container's records.
@@ -55,7 +60,7 @@ impl Undoer for Undoing {
             Undo::ReleaseVolume { name, owner, made } => {
                 self.index.release_volume(owner, &name);
                 if made && self.index.users_of_volume(&name).is_empty() {
-                    self.volumes.discard(&name).await.err().map(|error| full_message(&error))
+                    self.volumes.discard_known(&name).await.err().map(|error| full_message(&error))
                 } else {
                     None
                 }
@@ -63,18 +68,19 @@ impl Undoer for Undoing {
             Undo::DropVolume { name, owner } => {
                 let gone = self.index.find(&owner.to_string()).is_err();
                 if gone && self.index.users_of_volume(&name).is_empty() {
-                    self.volumes.discard(&name).await.err().map(|error| full_message(&error))
+                    self.volumes.discard_known(&name).await.err().map(|error| full_message(&error))
                 } else {
                     None
                 }
             }
-            Undo::UnmountVolume { name, user } => self
-                .volumes
-                .driver
-                .unmount(&name, user)
-                .await
-                .err()
-                .map(|error| full_message(&error)),
+            Undo::UnmountVolume { name, user } => {
+                self.volumes.unmount(&name, user).await.err().map(|error| full_message(&error))
+            }
+            Undo::Unstage(token) => {
+                self.volumes.drivers.local().unstage(&token).await;
+                None
+            }
+            Undo::Thaw(id) => self.thaw(id).await,
             Undo::RemoveSnapshot(id) => {
                 self.parts.snapshots.remove(&id).await.err().map(|error| full_message(&error))
             }
@@ -91,6 +97,27 @@ impl Undoer for Undoing {
 }
 
 impl Undoing {
+    /// Lets a container go on, with its task of this life or that which an earlier daemon left.
+    async fn thaw(&self, id: ContainerId) -> Option<String> {
+        let container = self.index.find(&id.to_string()).ok()?;
+        if !matches!(container.phase(), Phase::Paused(_)) {
+            return None;
+        }
+        let task = match container.task() {
+            Some(task) => task,
+            None => match self.parts.tasks.adopt(id).await {
+                Ok(Adoption::Running(task)) => task,
+                Ok(_) => return None,
+                Err(error) => return Some(full_message(&error)),
+            },
+        };
+        if let Err(error) = task.unpause().await {
+            return Some(full_message(&error));
+        }
+        container.apply(Happening::Thawed, |_| {}).ok();
+        container.persist(&self.parts.database).await.err().map(|error| full_message(&error))
+    }
+
     async fn remove_records(&self, id: ContainerId) -> Option<String> {
         self.index.remove(&id);
         let result = self.parts.database.write(Durability::Normal, move |records| {

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rorqual_volume::LOCAL;
+
 use crate::error::Result;
 use crate::images::ImagesService;
 use crate::phase::Phase;
+use crate::records::VolumeRecord;
 use crate::request::{Census, DiskUsage, ImageListRequest};
 use crate::world::World;
 
@@ -36,10 +39,13 @@ impl SystemUsage {
             view.size = world.parts.snapshots.usage(&container.id).await.ok();
             usage.containers.push(view);
         }
-        for record in world.volumes.all() {
+        // COMPAT: only what lies on our own disk: no plugins', and none over which something is mounted.
+        let ours = |record: &VolumeRecord| record.driver == LOCAL && record.options.is_empty();
+        for record in world.volumes.all().into_iter().filter(ours) {
             let mut view = world.volumes.view(&record);
             let users = world.index.users_of_volume(&record.name).len() as u64;
-            view.usage = Some((world.volumes.size(&record.name).await, users));
+            let size = world.volumes.size(&record.name).await.unwrap_or_default();
+            view.usage = Some((size, users));
             usage.volumes.push(view);
         }
         Ok(usage)

@@ -20,8 +20,9 @@ fn invalid<T>(text: impl Into<String>) -> Result<T> {
 }
 
 /// Checks a request; returns words for the user.
-pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<String>> {
-    let mut warnings = resources(&spec.resources)?;
+pub(crate) fn container(spec: &mut ContainerSpec, options: &Options) -> Result<Vec<String>> {
+    let mut warnings = unsupported_weights(&mut spec.resources, options);
+    warnings.extend(resources(&spec.resources)?);
     cpusets(&spec.resources, options)?;
     if spec.network.mode == NetworkMode::Host && !spec.network.published.is_empty() {
         // COMPAT: dockerd's text.
@@ -59,6 +60,27 @@ pub(crate) fn container(spec: &ContainerSpec, options: &Options) -> Result<Vec<S
         return invalid("conflicting options: hostname and the UTS mode");
     }
     Ok(warnings)
+}
+
+/// Takes shares of disks away that the kernel does not know; returns words for the user.
+pub(crate) fn unsupported_weights(wanted: &mut Resources, options: &Options) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // COMPAT: dockerd's texts.
+    if wanted.blkio_weight.is_some_and(|weight| weight > 0) && !options.disk_weight {
+        wanted.blkio_weight = None;
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .to_owned(),
+        );
+    }
+    if !wanted.blkio_weight_devices.is_empty() && !options.disk_weight_device {
+        wanted.blkio_weight_devices.clear();
+        warnings.push(
+            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+                .to_owned(),
+        );
+    }
+    warnings
 }
 
 /// Checks limits, for `create` and `update`; returns words for the user.
@@ -279,12 +301,6 @@ fn mounts(spec: &ContainerSpec) -> Result<()> {
             return invalid(format!("invalid volume specification: '{path}'"));
         }
     }
-    if spec.storage.volume_driver.as_deref().is_some_and(|driver| !matches!(driver, "" | "local")) {
-        let driver = spec.storage.volume_driver.clone().unwrap_or_default();
-        return Err(Error::NotFound(format!(
-            "error looking up volume plugin {driver}: plugin not found"
-        )));
-    }
     Ok(())
 }
 
@@ -353,11 +369,13 @@ fn network(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
-    if !network.links.is_empty() && network.mode != NetworkMode::Default {
-        return Err(Error::Unsupported(
-            "links are supported on the default network only: containers of other networks know each other by name"
+    let shared = matches!(network.mode, NetworkMode::Host | NetworkMode::Container(_));
+    if !network.links.is_empty() && shared {
+        // COMPAT: dockerd's words.
+        return invalid(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior"
                 .to_owned(),
-        ));
+        );
     }
     for line in &network.extra_hosts {
         let (name, address) = line.split_once(':').unwrap_or((line, ""));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rorqual_content::Descriptor;
 use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{
-    ContainerId, ContainerName, ExecId, ImageId, Platform, Signal, Timestamp, VolumeName,
+    ContainerId, ContainerName, DiffId, ExecId, ImageId, Platform, Signal, Timestamp, VolumeName,
 };
 use rorqual_network::{Endpoint, HostFiles, PublishedPort};
 use rorqual_shim::log::LogTarget;
@@ -15,7 +15,7 @@ use rorqual_snapshot::Usage;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::{Desired, Phase};
-use crate::spec::{ContainerSpec, HealthSpec, HealthTest, Propagation, StopTimeout};
+use crate::spec::{ContainerSpec, HealthSpec, HealthTest, IdMap, Propagation, StopTimeout};
 
 /// A container as `inspect` shows it.
 #[derive(Clone, Debug)]
@@ -204,6 +204,15 @@ pub struct MountPoint {
     /// Directory inside the volume that is mounted instead of its root.
     #[serde(default)]
     pub subpath: Option<String>,
+    /// Layers of the image that is mounted, bottom first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<DiffId>,
+    /// The image that is mounted, as the user wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Which ids of a bind are whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idmap: Option<IdMap>,
 }
 
 /// Kind of a mount point.
@@ -214,6 +223,8 @@ pub enum MountPointKind {
     Bind,
     /// A volume.
     Volume,
+    /// The files of an image.
+    Image,
     /// Memory.
     Tmpfs,
 }
@@ -232,16 +243,20 @@ pub struct NetworkView {
 pub struct VolumeView {
     /// Its name.
     pub name: VolumeName,
-    /// `local`
+    /// Who keeps its data.
     pub driver: String,
+    /// `local`, or `global` for all hosts of a cluster.
+    pub scope: String,
     /// Its directory.
     pub mountpoint: PathBuf,
-    /// When it was made.
-    pub created: Timestamp,
+    /// When it was made, as far as that is known.
+    pub created: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
+    /// What else its driver has to say.
+    pub status: BTreeMap<String, serde_json::Value>,
     /// Bytes and number of containers, where asked for.
     pub usage: Option<(u64, u64)>,
 }

@@ -1,14 +1,13 @@
-//! Volumes: their records, and who may have them. Where their data live is the driver's business.
+//! Volumes: their records, and who may have them. Where their data live is their driver's business.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod data;
+mod table;
+
+use std::sync::Arc;
 
 use rorqual_core::{ContainerId, Filters, Timestamp, VolumeName, full_message};
-use rorqual_store::{Database, Durability};
-use rorqual_volume::VolumeDriver;
+use rorqual_volume::{Described, LOCAL};
 
-use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::records::VolumeRecord;
@@ -16,158 +15,16 @@ use crate::request::{Pruned, VolumeSpec};
 use crate::view::VolumeView;
 use crate::world::World;
 
+pub use data::{Copied, CopyRequest, ExportRequest, ImportRequest};
+pub(crate) use table::VolumeTable;
+
 /// Label that Docker gives to volumes without a name of the user's.
 pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
-/// Records and directories of all volumes.
-pub(crate) struct VolumeTable {
-    pub(crate) driver: Arc<dyn VolumeDriver>,
-    database: Database,
-    records: Mutex<BTreeMap<VolumeName, VolumeRecord>>,
-    /// Held while a volume is made or removed.
-    changing: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl VolumeTable {
-    /// Reads the records.
-    pub(crate) async fn open(driver: Arc<dyn VolumeDriver>, database: Database) -> Result<Self> {
-        let records: Vec<VolumeRecord> = database.list().await?;
-        let records = records.into_iter().map(|record| (record.name.clone(), record)).collect();
-        Ok(Self { driver, database, records: Mutex::new(records), changing: Arc::default() })
-    }
-
-    fn records(&self) -> MutexGuard<'_, BTreeMap<VolumeName, VolumeRecord>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn find(&self, name: &VolumeName) -> Option<VolumeRecord> {
-        self.records().get(name).cloned()
-    }
-
-    pub(crate) fn all(&self) -> Vec<VolumeRecord> {
-        self.records().values().cloned().collect()
-    }
-
-    /// Returns the directory that containers see.
-    pub(crate) fn data(&self, name: &VolumeName) -> PathBuf {
-        self.driver.mountpoint(name)
-    }
-
-    /// Returns a volume, made if it is not there, and whether it was made.
-    ///
-    /// # Cancellation
-    ///
-    /// Once begun, the making goes on without the caller, and whoever takes it back waits for its end.
-    pub(crate) async fn ensure(
-        self: &Arc<Self>,
-        wanted: VolumeRecord,
-    ) -> Result<(VolumeRecord, bool)> {
-        // ORDER: our turn comes before the work is on its way, so that an undo cannot overtake it.
-        let turn = Arc::clone(&self.changing).lock_owned().await;
-        if let Some(known) = self.find(&wanted.name) {
-            return Ok((known, false));
-        }
-        let table = Arc::clone(self);
-        let making = tokio::spawn(async move {
-            let made = table.make(wanted).await;
-            drop(turn);
-            made
-        });
-        match making.await {
-            Ok(made) => made.map(|record| (record, true)),
-            Err(failure) => Err(Error::Internal(format!("cannot make the volume: {failure}"))),
-        }
-    }
-
-    async fn make(&self, wanted: VolumeRecord) -> Result<VolumeRecord> {
-        self.driver.create(&wanted.name).await?;
-        // On disk before anybody is told of it. What was made for one container is as durable as its record, which follows.
-        let durability = match wanted.labels.contains_key(ANONYMOUS) {
-            true => Durability::Normal,
-            false => Durability::Full,
-        };
-        self.database.put(durability, wanted.clone()).await?;
-        self.records().insert(wanted.name.clone(), wanted.clone());
-        Ok(wanted)
-    }
-
-    /// Removes record and directory; a missing one is fine.
-    pub(crate) async fn discard(&self, name: &VolumeName) -> Result<()> {
-        let _turn = self.changing.lock().await;
-        // ORDER: the directory first, or nobody would know of it any more should we die in between.
-        self.driver.remove(name).await?;
-        self.database.remove::<VolumeRecord>(Durability::Full, name.as_str()).await?;
-        self.records().remove(name);
-        Ok(())
-    }
-
-    /// Makes a volume's data available to a container.
-    pub(crate) async fn mount(&self, name: &VolumeName, user: ContainerId) -> Result<()> {
-        match self.find(name) {
-            Some(record) => Ok(self.driver.mount(name, &record.options, user).await?),
-            None => Err(Error::NoSuchVolume(name.to_string())),
-        }
-    }
-
-    /// Gives a container's volumes back to the driver; what cannot be unmounted is told.
-    pub(crate) async fn unmount_all(&self, container: &Container) {
-        for mount in &container.definition().mounts {
-            let Some(name) = &mount.name else { continue };
-            if let Err(error) = self.driver.unmount(name, container.id).await {
-                tracing::warn!(volume = %name, error = full_message(&error), "cannot unmount");
-            }
-        }
-    }
-
-    /// Lets the driver know who uses what, after a restart.
-    pub(crate) async fn recover(&self, running: &[Arc<Container>]) {
-        let with_mounts = |record: &VolumeRecord| !record.options.is_empty();
-        let known: Vec<VolumeName> =
-            self.all().into_iter().filter(with_mounts).map(|record| record.name).collect();
-        let users = running.iter().flat_map(|container| {
-            let mounts = container.definition().mounts.clone();
-            mounts.into_iter().filter_map(|mount| Some((mount.name?, container.id)))
-        });
-        let users = users.filter(|(name, _)| known.contains(name)).collect();
-        self.driver.recover(known.clone(), users).await;
-    }
-
-    /// Sums the sizes of a volume's files.
-    pub(crate) async fn size(&self, name: &VolumeName) -> u64 {
-        self.driver.size(name).await
-    }
-
-    pub(crate) fn view(&self, record: &VolumeRecord) -> VolumeView {
-        VolumeView {
-            name: record.name.clone(),
-            driver: "local".to_owned(),
-            mountpoint: self.data(&record.name),
-            created: record.created,
-            labels: record.labels.clone(),
-            options: record.options.clone(),
-            usage: None,
-        }
-    }
-}
-
-/// Makes a record; checks driver and options.
-pub(crate) fn record(
-    driver: &dyn VolumeDriver,
-    spec: VolumeSpec,
-    created: Timestamp,
-) -> Result<VolumeRecord> {
-    if let Some(other) = spec.driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
-        // COMPAT: dockerd's text.
-        return Err(Error::NotFound(format!(
-            "create {}: error looking up volume plugin {other}: plugin \"{other}\" not found",
-            spec.name.as_ref().map_or("", |name| name.as_str())
-        )));
-    }
-    driver.check(&spec.options).map_err(|source| {
-        // COMPAT: dockerd's text.
-        let name = spec.name.as_ref().map_or("", |name| name.as_str());
-        Error::Invalid(format!("create {name}: {source}"))
-    })?;
+/// Makes a record; checks driver and options, and finds volumes that a plugin has already.
+pub(crate) async fn record(world: &World, spec: VolumeSpec) -> Result<VolumeRecord> {
+    let table = &world.volumes;
+    let asked = spec.driver.filter(|driver| !driver.is_empty());
     let mut labels = spec.labels;
     let anonymous = spec.name.is_none();
     let name = if let Some(name) = spec.name {
@@ -176,7 +33,67 @@ pub(crate) fn record(
         labels.insert(ANONYMOUS.to_owned(), String::new());
         ContainerId::from_random(World::random_bits()?).to_string().parse()?
     };
-    Ok(VolumeRecord { name, created, labels, options: spec.options, anonymous })
+    let known = match table.find(&name) {
+        Some(known) => Some(known),
+        // COMPAT: without a driver, one that has a volume of that name is meant.
+        None if !anonymous && asked.is_none() => elsewhere(world, &name).await,
+        None => None,
+    };
+    if let Some(known) = known {
+        if asked.is_some_and(|driver| driver != known.driver) {
+            // COMPAT: dockerd's text.
+            return Err(Error::Conflict(format!(
+                "create {name}: conflict: volume name must be unique"
+            )));
+        }
+        return Ok(known);
+    }
+    let driver = asked.as_deref().unwrap_or(LOCAL);
+    let driver = table.drivers.find(driver).await.map_err(table::creating(&name))?;
+    driver.check(&spec.options).map_err(table::creating(&name))?;
+    Ok(VolumeRecord {
+        name,
+        created: world.options.clock.now(),
+        labels,
+        options: spec.options,
+        anonymous,
+        driver: driver.name().to_owned(),
+        staged: None,
+        snapshot_of: None,
+    })
+}
+
+/// Finds a volume that is no record of ours but known to a plugin.
+async fn elsewhere(world: &World, name: &VolumeName) -> Option<VolumeRecord> {
+    for driver in world.volumes.drivers.plugins().await {
+        match driver.describe(name).await {
+            Ok(Some(_)) => return Some(foreign(name.clone(), driver.name(), world)),
+            Ok(None) => {}
+            Err(error) => {
+                let error = full_message(&error);
+                tracing::warn!(driver = driver.name(), error, "cannot ask for a volume");
+            }
+        }
+    }
+    None
+}
+
+fn foreign(name: VolumeName, driver: &str, world: &World) -> VolumeRecord {
+    VolumeRecord {
+        name,
+        created: world.options.clock.now(),
+        labels: std::collections::BTreeMap::new(),
+        options: std::collections::BTreeMap::new(),
+        anonymous: false,
+        driver: driver.to_owned(),
+        staged: None,
+        snapshot_of: None,
+    }
+}
+
+/// Writes a time as `inspect` shows it. COMPAT: whole seconds.
+pub(crate) fn shown(created: Timestamp) -> String {
+    Timestamp::from_nanos(created.secs() * 1_000_000_000).to_string()
 }
 
 /// The volumes of one daemon.
@@ -185,63 +102,108 @@ pub struct Volumes {
     pub(crate) world: Arc<World>,
 }
 
-#[expect(
-    clippy::unused_async,
-    reason = "callers await every method alike, whether it waits today or not"
-)]
 impl Volumes {
     /// Makes a volume, or returns the one that is there.
     pub async fn create(&self, spec: VolumeSpec) -> Result<VolumeView> {
         let world = Arc::clone(&self.world);
-        let record = record(&*world.volumes.driver, spec, world.options.clock.now())?;
-        self.world
-            .to_its_end(async move {
-                let (record, made) = world.volumes.ensure(record).await?;
-                if made {
-                    let driver = [("driver", "local".to_owned())];
-                    world.event(EventKind::Volume, "create", record.name.as_str(), driver);
-                }
-                Ok(world.volumes.view(&record))
-            })
-            .await
+        let making = async move {
+            let record = record(&world, spec).await?;
+            let (record, made) = world.volumes.ensure(record).await?;
+            if made {
+                announce(&world, "create", &record);
+            }
+            view(&world, &record).await
+        };
+        self.world.to_its_end(making).await
     }
 
-    fn find(&self, name: &str) -> Result<VolumeRecord> {
-        let parsed = name.parse::<VolumeName>().ok();
-        let found = parsed.and_then(|name| self.world.volumes.find(&name));
-        found.ok_or_else(|| Error::NoSuchVolume(name.to_owned()))
+    /// Names the volume drivers that are known to be there.
+    pub fn drivers(&self) -> Vec<String> {
+        self.world.volumes.drivers.names()
+    }
+
+    /// Finds a volume of ours, or one that a plugin knows.
+    async fn find(&self, name: &str) -> Result<VolumeRecord> {
+        let missing = || Error::NoSuchVolume(name.to_owned());
+        let parsed = name.parse::<VolumeName>().map_err(|_| missing())?;
+        match self.world.volumes.find(&parsed) {
+            Some(record) => Ok(record),
+            None => elsewhere(&self.world, &parsed).await.ok_or_else(missing),
+        }
     }
 
     /// Shows a volume.
     pub async fn inspect(&self, name: &str) -> Result<VolumeView> {
-        self.find(name).map(|record| self.world.volumes.view(&record))
+        let record = self.find(name).await?;
+        view(&self.world, &record).await
     }
 
-    /// Lists volumes by name (filters `dangling`, `driver`, `label`, `name`).
-    pub async fn list(&self, filters: Filters) -> Result<Vec<VolumeView>> {
+    /// Lists volumes by name (filters `dangling`, `driver`, `label`, `name`), and tells which drivers did not answer.
+    pub async fn list(&self, filters: Filters) -> Result<(Vec<VolumeView>, Vec<String>)> {
         filters.check_keys(&["dangling", "driver", "label", "name"])?;
         let dangling = filters.bool("dangling")?;
         let index = &self.world.index;
-        let matches = |record: &VolumeRecord| {
-            let unused = || index.users_of_volume(&record.name).is_empty();
+        let (all, warnings) = self.all().await;
+        let matches = |view: &VolumeView| {
+            let unused = || index.users_of_volume(&view.name).is_empty();
             dangling.is_none_or(|wanted| wanted == unused())
-                && filters.any("driver", |wanted| wanted == "local")
-                && filters.any("name", |wanted| record.name.as_str().contains(wanted.as_str()))
-                && filters.labels_match("label", |key| record.labels.get(key).map(String::as_str))
+                && filters.any("driver", |wanted| *wanted == view.driver)
+                && filters.any("name", |wanted| view.name.as_str().contains(wanted.as_str()))
+                && filters.labels_match("label", |key| view.labels.get(key).map(String::as_str))
         };
-        let records = self.world.volumes.all();
-        Ok(records.iter().filter(|r| matches(r)).map(|r| self.world.volumes.view(r)).collect())
+        Ok((all.into_iter().filter(matches).collect(), warnings))
     }
 
-    /// Removes a volume; with `force` a missing one is fine.
+    async fn all(&self) -> (Vec<VolumeView>, Vec<String>) {
+        let (world, table) = (&self.world, &self.world.volumes);
+        let records = table.all();
+        let ours = records.iter().filter(|record| record.driver == LOCAL);
+        let mut views: Vec<VolumeView> = ours.map(|record| table.view(record)).collect();
+        let mut warnings = Vec::new();
+        let mut asked = vec![LOCAL.to_owned()];
+        for driver in table.drivers.plugins().await {
+            asked.push(driver.name().to_owned());
+            match driver.list().await {
+                Ok(volumes) => {
+                    let scope = driver.scope().await;
+                    views.extend(volumes.into_iter().map(|(name, described)| {
+                        let known = records.iter().find(|record| record.name == name).cloned();
+                        let known = known.unwrap_or_else(|| foreign(name, driver.name(), world));
+                        let view = VolumeView { scope: scope.clone(), ..table.view(&known) };
+                        table.described(view, described)
+                    }));
+                }
+                Err(error) => {
+                    warnings.push(format!("list {}: {}", driver.name(), full_message(&error)));
+                    asked.pop();
+                }
+            }
+        }
+        // Volumes whose plugin did not answer are told from their records.
+        let unasked = records.iter().filter(|record| !asked.contains(&record.driver));
+        views.extend(unasked.map(|record| table.view(record)));
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        (views, warnings)
+    }
+
+    /// Removes a volume; with `force` a missing one is fine, and a driver that fails is not waited for.
     pub async fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let record = match self.find(name) {
+        let record = match self.find(name).await {
             Ok(record) => record,
             Err(_) if force => return Ok(()),
             Err(error) => return Err(error),
         };
         let world = Arc::clone(&self.world);
-        self.world.to_its_end(async move { remove(&world, &record).await }).await
+        let removing = async move {
+            match remove(&world, &record).await {
+                Err(error @ Error::Volume(_)) if force => {
+                    tracing::warn!(volume = %record.name, error = full_message(&error), "forgotten, not removed");
+                    world.volumes.forget(&record.name).await
+                }
+                other => other,
+            }
+        };
+        self.world.to_its_end(removing).await
     }
 
     /// Removes unused volumes (filters `all`, `label`, `label!`); only anonymous ones unless `all`.
@@ -251,6 +213,26 @@ impl Volumes {
         let world = Arc::clone(&self.world);
         self.world.to_its_end(async move { prune(&world, &filters, all).await }).await
     }
+}
+
+/// Shows a volume with all that its driver tells.
+async fn view(world: &World, record: &VolumeRecord) -> Result<VolumeView> {
+    let view = world.volumes.view(record);
+    if record.driver == LOCAL {
+        return Ok(view);
+    }
+    let driver = world.volumes.drivers.named(&record.driver);
+    let described = driver.describe(&record.name).await?;
+    let described: Described =
+        described.ok_or_else(|| Error::NoSuchVolume(record.name.to_string()))?;
+    let view = VolumeView { scope: driver.scope().await, ..view };
+    Ok(world.volumes.described(view, described))
+}
+
+/// Tells everybody what became of a volume.
+pub(crate) fn announce(world: &World, action: &str, record: &VolumeRecord) {
+    let driver = [("driver", record.driver.clone())];
+    world.event(EventKind::Volume, action, record.name.as_str(), driver);
 }
 
 async fn remove(world: &World, record: &VolumeRecord) -> Result<()> {
@@ -264,9 +246,8 @@ async fn remove(world: &World, record: &VolumeRecord) -> Result<()> {
             users.join(", ")
         )));
     }
-    world.volumes.discard(&record.name).await?;
-    let driver = [("driver", "local".to_owned())];
-    world.event(EventKind::Volume, "destroy", record.name.as_str(), driver);
+    world.volumes.discard(&record.name, &record.driver).await?;
+    announce(world, "destroy", record);
     Ok(())
 }
 
@@ -275,12 +256,15 @@ async fn prune(world: &World, filters: &Filters, all: bool) -> Result<Pruned> {
     for record in world.volumes.all() {
         let label = |key: &str| record.labels.get(key).map(String::as_str);
         let wanted = (all || record.anonymous)
+            // COMPAT: what is mounted over a volume, or kept by a plugin, is not the daemon's to give up.
+            && record.driver == LOCAL
+            && record.options.is_empty()
             && filters.labels_match("label", label)
             && !(filters.has("label!") && filters.labels_match("label!", label));
         if !wanted || !world.index.users_of_volume(&record.name).is_empty() {
             continue;
         }
-        let size = world.volumes.size(&record.name).await;
+        let size = world.volumes.size(&record.name).await.unwrap_or_default();
         if remove(world, &record).await.is_ok() {
             pruned.reclaimed += size;
             pruned.deleted.push(record.name.to_string());

@@ -63,10 +63,12 @@ async fn first_bytes(io: &mut RawStream) -> io::Result<Bytes> {
 }
 
 async fn serve_h2<S: Service>(io: RawStream, service: Arc<S>, stop: CancellationToken) {
+    let peer = io.peer();
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let service = Arc::clone(&service);
         async move {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            peer.map(|peer| parts.extensions.insert(peer));
             let body = RequestBody::incoming(body);
             let answer = match service.call(Request { parts, body }).await {
                 Answer::Response(response) => response,
@@ -122,10 +124,12 @@ async fn serve_h1<S: Service>(
     stop: CancellationToken,
 ) {
     let shared = Arc::new(Shared::default());
+    let peer = io.peer();
     let watched = Watched { io, shared: Arc::clone(&shared) };
     let for_requests = Arc::clone(&shared);
     let answer = service_fn(move |request: http::Request<Incoming>| {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        peer.map(|peer| parts.extensions.insert(peer));
         // ORDER: hyper looks for the client's end as soon as this returns, before the answer is polled.
         for_requests.may_hijack.store(service.may_hijack(&parts), Ordering::Relaxed);
         let request = Request { parts, body: RequestBody::incoming(body) };

@@ -16,4 +16,4 @@ pub use query::Query;
 pub use router::{Match, Router};
 pub use server::{Answer, BoxFuture, Hijack, Limits, Protocol, Request, Server, Service};
 pub use tls::{TlsError, TlsFiles, server_config};
-pub use transport::RawStream;
+pub use transport::{Peer, RawStream};

@@ -90,13 +90,25 @@ pub struct Limits {
     pub hijack_patience: Duration,
 }
 
+impl Limits {
+    /// Fits the number of connections to how many descriptors the process may have: what connections do needs more of
+    /// them, so that half are left for that, and `listeners` share the other half.
+    #[must_use]
+    pub fn for_descriptors(self, descriptors: u64, listeners: usize) -> Self {
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+        let share = half / listeners.max(1);
+        // LIMIT: with fewer, clients that follow logs would keep everybody else out.
+        Self { connections: self.connections.min(share).max(8), ..self }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             // LIMIT: as dockerd; clients keep idle connections and must not find them closed under a request.
             head_timeout: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(10),
-            // LIMIT: half of the descriptors that a process commonly has.
+            // LIMIT: half of the descriptors that a process commonly has; see `Limits::for_descriptors`.
             connections: 512,
             // LIMIT: registry credentials travel in a header.
             head_bytes: 256 << 10,

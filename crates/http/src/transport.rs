@@ -9,6 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+/// Who is at the other end of a Unix socket, as the kernel knows it; an extension of each request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// User.
+    pub user: u32,
+    /// Group.
+    pub group: u32,
+}
+
 pub(crate) enum Transport {
     Unix(UnixStream),
     Tcp(TcpStream),
@@ -24,6 +33,13 @@ pub struct RawStream {
 impl RawStream {
     pub(crate) fn new(transport: Transport) -> Self {
         Self { early: Bytes::new(), transport }
+    }
+
+    /// Returns who is at the other end, where the kernel knows it.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        let Transport::Unix(socket) = &self.transport else { return None };
+        let known = socket.peer_cred().ok()?;
+        Some(Peer { user: known.uid(), group: known.gid() })
     }
 
     /// Puts bytes back in front of those that come.

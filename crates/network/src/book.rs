@@ -8,8 +8,10 @@ use rorqual_core::{ContainerId, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
+use crate::design::EndpointOptions;
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, PublishedPort, SandboxKind, Subnet,
+    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, PublishedPort,
+    SandboxKind, Subnet, SubnetRequest,
 };
 
 /// A container's share of the networks; written to disk so that the next daemon can take over.
@@ -22,7 +24,11 @@ pub(crate) struct Attached {
     /// Places in networks.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Ports, each with a single host port.
+    #[serde(with = "crate::ports::recorded")]
     pub(crate) ports: Vec<PublishedPort>,
+    /// Its own ports that are open to those who address it: protocol, first, last.
+    #[serde(default)]
+    pub(crate) opened: Vec<crate::firewall::Opened>,
     /// Where its files are.
     pub(crate) directory: PathBuf,
     /// The host's ends of its links, in the order of the endpoints.
@@ -113,6 +119,7 @@ impl Book {
         let mut found = Vec::<(NetworkRecord, &EndpointRequest)>::new();
         for request in requests {
             let network = self.find(&request.network)?;
+            check_joinable(network)?;
             match network.driver.as_str() {
                 "null" if requests.len() == 1 => {}
                 "null" | "host" => return Err(cannot_mix()),
@@ -138,6 +145,7 @@ impl Book {
         request: &EndpointRequest,
     ) -> Result<NetworkRecord, Error> {
         let network = self.find(&request.network)?;
+        check_joinable(network)?;
         let attached = self.attached(container)?;
         match &attached.kind {
             // COMPAT: dockerd's words.
@@ -188,6 +196,13 @@ impl Book {
                 record.name
             )));
         }
+        if record.config_only && self.networks.iter().any(|one| one.config_from == record.name) {
+            // COMPAT: dockerd's words.
+            return Err(Error::Forbidden(format!(
+                "configuration network {:?} is in use",
+                record.name
+            )));
+        }
         let users = self.endpoints(network)?;
         if !users.is_empty() {
             let users =
@@ -212,11 +227,61 @@ impl Book {
         Ok(())
     }
 
+    /// Fills in what a request takes from another network's configuration.
+    pub(crate) fn configured(&self, mut request: NetworkRequest) -> Result<NetworkRequest, Error> {
+        if request.config_from.is_empty() {
+            return Ok(request);
+        }
+        // COMPAT: dockerd's words.
+        let refused = |text: String| Err(Error::Forbidden(text));
+        if request.config_only {
+            return refused(
+                "a configuration network cannot depend on another configuration network".to_owned(),
+            );
+        }
+        let wanted = &request.config_from;
+        let found = self.networks.iter().find(|one| one.config_only && one.name == *wanted);
+        let Some(config) = found else {
+            return Err(Error::NoSuchConfiguration(wanted.clone()));
+        };
+        if !request.subnets.is_empty() || !request.options.is_empty() || !request.labels.is_empty()
+        {
+            return refused(
+                "user-specified configurations are not supported if the network depends on a configuration network"
+                    .to_owned(),
+            );
+        }
+        let text = |address: &IpAddr| address.to_string();
+        let subnets = config.subnets.iter().map(|subnet| SubnetRequest {
+            subnet: subnet.subnet.clone(),
+            range: subnet.range.clone(),
+            gateway: subnet.gateway.as_ref().map(text).unwrap_or_default(),
+            auxiliary: subnet.auxiliary.iter().map(|(name, ip)| (name.clone(), text(ip))).collect(),
+        });
+        request.subnets = subnets.collect();
+        request.options.clone_from(&config.options);
+        request.labels.clone_from(&config.labels);
+        (request.ipv4, request.ipv6) = (config.ipv4, config.ipv6);
+        request.internal |= config.internal;
+        Ok(request)
+    }
+
     /// Lists the subnets of all networks.
     pub(crate) fn subnets(&self) -> Vec<Cidr> {
-        let all = self.networks.iter().flat_map(|network| &network.subnets);
+        let real = self.networks.iter().filter(|network| !network.config_only);
+        let all = real.flat_map(|network| &network.subnets);
         all.filter_map(|subnet| subnet.cidr().ok()).collect()
     }
+}
+
+fn check_joinable(network: &NetworkRecord) -> Result<(), Error> {
+    if network.config_only {
+        // COMPAT: dockerd's words.
+        return Err(Error::Forbidden(
+            "cannot create endpoint on configuration-only network".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn cannot_mix() -> Error {
@@ -266,7 +331,16 @@ fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(
             }
         }
     }
-    request.aliases.iter().try_for_each(|alias| check_alias(alias))
+    EndpointOptions::read(&request.options)?;
+    let on_the_link = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    if let Some(address) = request.link_local.iter().find(|address| !on_the_link(address)) {
+        return Err(invalid(&format!("{address} is not a link-local IP address")));
+    }
+    let links = request.links.iter().map(|(_, alias)| alias);
+    request.aliases.iter().chain(links).try_for_each(|alias| check_alias(alias))
 }
 
 /// LIMIT: as long as a DNS name may be.
@@ -305,6 +379,8 @@ pub(crate) fn bridge_record(
         ipv6: false,
         internal: false,
         attachable: false,
+        config_only: false,
+        config_from: String::new(),
     }
 }
 
@@ -327,5 +403,7 @@ pub(crate) fn plain_record(
         ipv6: false,
         internal: false,
         attachable: false,
+        config_only: false,
+        config_from: String::new(),
     }
 }

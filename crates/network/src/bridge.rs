@@ -93,10 +93,13 @@ impl BridgeOptions {
 pub(crate) struct Bridge {
     pub(crate) name: String,
     pub(crate) index: u32,
-    /// Its own address with its subnet's prefix.
+    /// The address of the containers' gateway with the subnet's prefix; mostly the bridge's own.
     pub(crate) own: Option<Cidr4>,
     /// The same for IPv6.
     pub(crate) own6: Option<Cidr6>,
+    /// The containers' subnets.
+    pub(crate) subnet: Option<Cidr4>,
+    pub(crate) subnet6: Option<Cidr6>,
     pub(crate) addresses: Pools,
 }
 
@@ -123,7 +126,15 @@ pub(crate) fn set_up(
     let subnet = own.subnet();
     let range = options.fixed_cidr.unwrap_or(subnet);
     let addresses = Pools { v4: Some(AddressPool::new(subnet, range, &[own.address])?), v6: None };
-    Ok(Bridge { name: link.name, index: link.index, own: Some(own), own6: None, addresses })
+    Ok(Bridge {
+        name: link.name,
+        index: link.index,
+        own: Some(own),
+        own6: None,
+        subnet: Some(subnet),
+        subnet6: None,
+        addresses,
+    })
 }
 
 /// Makes the bridge of a user's network, or takes the one that an earlier daemon made.
@@ -148,13 +159,14 @@ pub(crate) fn set_up_network(
         }
     })?;
     let (mut own, mut own6) = (None, None);
-    for (address, prefix) in own_addresses(record)? {
+    for (address, prefix) in gateways(record)? {
         match Cidr::new(address, prefix) {
             Cidr::V4(cidr) => own = Some(cidr),
             Cidr::V6(cidr) => own6 = Some(cidr),
         }
     }
-    Ok(Bridge { name: link.name, index: link.index, own, own6, addresses })
+    let (subnet, subnet6) = subnets(record)?;
+    Ok(Bridge { name: link.name, index: link.index, own, own6, subnet, subnet6, addresses })
 }
 
 /// Returns the name of a network's interface.
@@ -164,7 +176,28 @@ pub(crate) fn interface_of(record: &NetworkRecord) -> String {
     wanted.cloned().unwrap_or_else(|| format!("br-{}", record.id.short()))
 }
 
+/// Returns a network's subnets, one of each family.
+pub(crate) fn subnets(record: &NetworkRecord) -> Result<(Option<Cidr4>, Option<Cidr6>), Error> {
+    let (mut v4, mut v6) = (None, None);
+    for subnet in &record.subnets {
+        match subnet.cidr()? {
+            Cidr::V4(cidr) => v4 = Some(cidr.subnet()),
+            Cidr::V6(cidr) => v6 = Some(cidr.subnet()),
+        }
+    }
+    Ok((v4, v6))
+}
+
+/// Returns the addresses that the bridge itself has.
 fn own_addresses(record: &NetworkRecord) -> Result<Vec<(IpAddr, u8)>, Error> {
+    let inhibited = design::switch(&record.options, design::INHIBIT_IPV4)?.unwrap_or(false);
+    let mut all = gateways(record)?;
+    all.retain(|(address, _)| address.is_ipv6() || !inhibited);
+    Ok(all)
+}
+
+/// Returns the containers' ways out, with their subnets' prefixes.
+fn gateways(record: &NetworkRecord) -> Result<Vec<(IpAddr, u8)>, Error> {
     let own = |subnet: &Subnet| -> Result<_, Error> {
         let prefix = subnet.cidr()?.prefix();
         Ok(subnet.gateway.map(|gateway| (gateway, prefix)))
@@ -272,7 +305,7 @@ fn ensure_address(
         (None, Some(present)) => return Ok(present),
         (None, None) => {
             let routes = net::routes(socket).map_err(failed("list routes"))?;
-            let destinations = routes.iter().filter_map(|route| route.destination).filter_map(cidr);
+            let destinations = destinations(&routes).filter_map(cidr);
             let in_use = destinations.chain(all.iter().filter_map(cidr_of)).collect::<Vec<_>>();
             let subnet = free_subnet(&options.pools, &in_use)?;
             Cidr4::new(Ipv4Addr::from_bits(subnet.first().to_bits() + 1), subnet.prefix)
@@ -301,9 +334,14 @@ fn ensure_address(
 pub(crate) fn host_routes(socket: &mut Socket) -> Result<Vec<Cidr>, Error> {
     let routes = net::routes(socket).map_err(failed("list routes"))?;
     let addresses = net::addresses(socket).map_err(failed("list addresses"))?;
-    let destinations = routes.iter().filter_map(|route| route.destination);
+    let destinations = destinations(&routes);
     let own = addresses.iter().map(|address| (address.address, address.prefix));
     Ok(destinations.chain(own).map(|(address, prefix)| Cidr::new(address, prefix)).collect())
+}
+
+/// Lists where routes lead but the default ones.
+fn destinations(routes: &[net::Route]) -> impl Iterator<Item = (IpAddr, u8)> {
+    routes.iter().filter_map(|route| route.destination).filter(|(_, prefix)| *prefix > 0)
 }
 
 fn cidr_of(address: &Address) -> Option<Cidr4> {

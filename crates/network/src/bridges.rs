@@ -4,14 +4,17 @@
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
 mod attach;
+mod attend;
+mod holding;
 mod join;
 mod manage;
+mod parents;
 mod records;
 mod recover;
 mod resolve;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,11 +25,12 @@ use rorqual_sys::net::{Protocol, Socket};
 
 use crate::book::Book;
 use crate::bridge::{self, Bridge, BridgeOptions, DefaultBridge};
+use crate::design::GatewayMode;
 use crate::firewall::{BridgePolicy, Firewall, Router};
 use crate::janitor::Janitor;
 use crate::names::Tag;
 use crate::ports::PortTable;
-use crate::warm::{Plan, WarmPool};
+use crate::warm::{LinkKind, Plan, WarmPool};
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
 };
@@ -48,7 +52,10 @@ struct State {
 #[derive(Debug)]
 struct BridgeNetwork {
     plan: Plan,
-    policy: BridgePolicy,
+    /// What the firewall does for it; nothing without a bridge.
+    policy: Option<BridgePolicy>,
+    /// The way out is the link itself.
+    direct: bool,
     /// The containers' way out, where there is one.
     gateway: Option<Ipv4Addr>,
     gateway6: Option<Ipv6Addr>,
@@ -71,8 +78,11 @@ struct Inner {
     shape: RwLock<()>,
     state: Mutex<State>,
     route: Mutex<Socket>,
+    /// Links of containers that were there at the start, until all who were there have been adopted.
+    found_links: Mutex<Option<BTreeSet<String>>>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     resolver: Mutex<resolve::Resolver>,
+    bell: attend::Bell,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -100,7 +110,7 @@ impl Bridges {
         let mut route = Socket::open(Protocol::Route)
             .map_err(|error| bridge::failed("open a netlink socket")(error.into()))?;
         let attached = records.load()?;
-        recover::delete_unclaimed(&mut route, &tag, &attached)?;
+        let found_links = recover::delete_unclaimed(&mut route, &tag, &attached)?;
 
         let (made, mut router) = match &options.bridge {
             DefaultBridge::Off => (None, Router::AsItWas),
@@ -124,7 +134,7 @@ impl Bridges {
             .map(|(made, id)| start_default(made, id, &options, &tag, &state).map(Arc::new))
             .transpose()?;
         state.bridges.extend(default.zip(bridge.clone()));
-        for record in &users {
+        for record in users.iter().filter(|record| !record.config_only) {
             match manage::start_network(record, &options, &tag, &mut route) {
                 Ok((started, found)) => {
                     recover::retake_addresses(&state.book, &record.id, &started.plan.addresses);
@@ -143,15 +153,16 @@ impl Bridges {
 
         let firewall = if options.traffic.firewall {
             let mut firewall = Firewall::open(tag.table(), router)?;
-            firewall.expect(policies(&state), recover::published(&state.book));
+            firewall.expect(policies(&state), recover::published(&state));
             firewall.restore()?;
             Some(Arc::new(Mutex::new(firewall)))
         } else {
             None
         };
-        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir));
+        let bell = attend::Bell::new()?;
+        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir, bell.rope()));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             options,
             tag,
             records,
@@ -159,11 +170,15 @@ impl Bridges {
             shape: RwLock::new(()),
             state: Mutex::new(state),
             route: Mutex::new(route),
+            found_links: Mutex::new(Some(found_links)),
             firewall,
             resolver,
+            bell,
             _watchman: watchman,
             janitor: Janitor::start()?,
-        })))
+        });
+        attend::start(&inner)?;
+        Ok(Self(inner))
     }
 
     /// Runs blocking work where it does not hold up others; it runs to its end even if the caller goes away.
@@ -193,7 +208,7 @@ impl Bridges {
 }
 
 fn policies(state: &State) -> Vec<BridgePolicy> {
-    state.bridges.values().map(|bridge| bridge.policy.clone()).collect()
+    state.bridges.values().filter_map(|bridge| bridge.policy.clone()).collect()
 }
 
 /// Starts the default bridge, whose namespaces are made in advance.
@@ -211,9 +226,8 @@ fn start_default(
     // ORDER: before the pool draws its own.
     recover::retake_addresses(&state.book, &id, &addresses);
     let plan = Plan {
-        bridge: made.index,
-        mtu: options.mtu,
-        isolated: !options.traffic.icc,
+        kind: LinkKind::Bridge { index: made.index, isolated: !options.traffic.icc },
+        mtu: Some(options.mtu),
         tag: tag.clone(),
         prefix: own.prefix,
         prefix6: 0,
@@ -227,11 +241,16 @@ fn start_default(
         subnet6: None,
         internal: false,
         masquerade: options.traffic.ip_masq,
+        leave_as: (None, None),
         icc: options.traffic.icc,
+        mode4: GatewayMode::Nat,
+        mode6: GatewayMode::Nat,
+        trusted: Vec::new(),
     };
     Ok(BridgeNetwork {
         plan,
-        policy,
+        policy: Some(policy),
+        direct: false,
         gateway: Some(own.address),
         gateway6: None,
         prefix: "eth".to_owned(),

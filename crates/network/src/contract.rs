@@ -22,6 +22,10 @@ pub enum Error {
     // COMPAT: clients look for this text.
     #[error("network {0} not found")]
     NoSuchNetwork(String),
+    /// No such configuration of networks.
+    // COMPAT: dockerd's words.
+    #[error("configuration network {0:?} does not exist")]
+    NoSuchConfiguration(String),
     /// No such driver.
     // COMPAT: dockerd's words.
     #[error("plugin {0:?} not found")]
@@ -55,7 +59,9 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchNetwork(_) | Self::NoSuchDriver(_) => ErrorKind::NotFound,
+            Self::NoSuchNetwork(_) | Self::NoSuchDriver(_) | Self::NoSuchConfiguration(_) => {
+                ErrorKind::NotFound
+            }
             Self::InvalidArgument(_) => ErrorKind::InvalidArgument,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
@@ -115,6 +121,10 @@ pub struct NetworkRequest {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Only a configuration, for others to be made from.
+    pub config_only: bool,
+    /// The configuration it is made from; empty: none.
+    pub config_from: String,
 }
 
 /// A subnet as the user describes it; empty texts leave the choice open.
@@ -137,7 +147,7 @@ pub struct NetworkRecord {
     pub id: NetworkId,
     /// `bridge`, `host`, `none`, or a user's name.
     pub name: String,
-    /// `bridge`, `host`, `null`
+    /// `bridge`, `macvlan`, `ipvlan`, `host`, `null`
     pub driver: String,
     /// When it was made.
     pub created: Timestamp,
@@ -155,6 +165,12 @@ pub struct NetworkRecord {
     pub internal: bool,
     /// As asked for.
     pub attachable: bool,
+    /// Only a configuration, which no container joins.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The configuration it was made from; empty: none.
+    #[serde(default)]
+    pub config_from: String,
 }
 
 impl NetworkRecord {
@@ -205,6 +221,15 @@ pub struct EndpointRequest {
     /// The network of the highest number has the default gateway.
     #[serde(default)]
     pub gateway_priority: i64,
+    /// Options of the network's driver.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Further addresses, which are known on the link only.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
+    /// `(container, alias)`: names that this container alone has for others of the network.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
 }
 
 /// Which network namespace the container gets.
@@ -272,6 +297,12 @@ pub struct Endpoint {
     /// The network of the highest number has the default gateway.
     #[serde(default)]
     pub gateway_priority: i64,
+    /// The way out is the link itself, without a gateway.
+    #[serde(default)]
+    pub direct: bool,
+    /// `(container, alias)`: names that this container alone has for others of the network.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
 }
 
 /// Files to bind into the container.

@@ -7,26 +7,18 @@ use rorqual_core::{NetworkId, Timestamp};
 
 use crate::cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 use crate::ipam::{Pools, SubnetPool, free_subnet, free_subnet6};
+mod options;
+
+pub(crate) use options::{
+    BRIDGE_NAME, EndpointOptions, GatewayMode, ICC, INHIBIT_IPV4, INTERFACE_PREFIX, MASQUERADE,
+    PARENT, Stacked, gateway_modes, leave_as, mtu, publish_on, switch, trusted,
+};
+
 use crate::{Error, NetworkRecord, NetworkRequest, Subnet, SubnetRequest};
 
-/// Largest packet.
-pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
-/// Name of the bridge's interface.
-pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-/// Containers reach each other.
-pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
-/// Outgoing connections get the host's address.
-pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-/// Address that ports are published on.
-pub(crate) const PUBLISH_ON: &str = "com.docker.network.bridge.host_binding_ipv4";
-/// How the interfaces inside are called, without their number.
-pub(crate) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
-const GATEWAY_MODES: [&str; 2] =
-    ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
-const OPTION_SPACE: &str = "com.docker.network.";
-
-/// LIMIT: the smallest packet IPv4 promises to carry, and the largest there is.
-const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+/// What stands for the driver of a configuration.
+// COMPAT: dockerd shows so.
+const CONFIGURATION: &str = "null";
 /// LIMIT: labels, options and reserved addresses are kept whole in the network's record.
 const MOST_ENTRIES: usize = 1024;
 /// LIMIT: as long as a DNS name may be.
@@ -53,11 +45,27 @@ pub(crate) fn network(
     around: &Surroundings<'_>,
     random: impl FnMut() -> [u8; 7],
 ) -> Result<NetworkRecord, Error> {
-    let NetworkRequest { name, driver, ipv4, ipv6, internal, attachable, subnets, options, labels } =
-        request;
+    let NetworkRequest {
+        name,
+        driver,
+        ipv4,
+        ipv6,
+        internal,
+        attachable,
+        subnets,
+        options,
+        labels,
+        config_only,
+        config_from,
+    } = request;
     check_name(&name)?;
-    check_driver(&driver)?;
-    check_options(&options, internal)?;
+    // A configuration is looked at when a network is made of it, as only then its driver is known.
+    let driver = if config_only { CONFIGURATION } else { check_driver(&driver)? };
+    if !config_only {
+        options::check(driver, &options, internal)?;
+    }
+    let ipv4 = switch(&options, options::ENABLE_IPV4)?.unwrap_or(ipv4);
+    let ipv6 = switch(&options, options::ENABLE_IPV6)?.unwrap_or(ipv6);
     if labels.len() > MOST_ENTRIES || options.len() > MOST_ENTRIES {
         return Err(Error::InvalidArgument(format!(
             "a network has at most {MOST_ENTRIES} labels and as many options"
@@ -66,11 +74,17 @@ pub(crate) fn network(
     if !ipv4 && !ipv6 {
         return Err(Error::InvalidArgument("IPv4 or IPv6 must be enabled".to_owned()));
     }
-    let subnets = choose_subnets(subnets, (ipv4, ipv6), around, random)?;
+    let mut subnets = if config_only {
+        let kept = subnets.into_iter().map(kept);
+        kept.collect::<Result<_, _>>()?
+    } else {
+        choose_subnets(driver, subnets, (ipv4, ipv6), around, random)?
+    };
+    leave_out_gateways(&mut subnets, &options)?;
     let record = NetworkRecord {
         id,
         name,
-        driver: "bridge".to_owned(),
+        driver: driver.to_owned(),
         created,
         subnets,
         options,
@@ -79,6 +93,8 @@ pub(crate) fn network(
         ipv6,
         internal,
         attachable,
+        config_only,
+        config_from,
     };
     // Whatever is wrong with ranges shows here.
     Pools::of(&record)?;
@@ -109,85 +125,35 @@ fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_driver(driver: &str) -> Result<(), Error> {
+fn check_driver(driver: &str) -> Result<&'static str, Error> {
     match driver {
-        "" | "default" | "bridge" => Ok(()),
+        "" | "default" | "bridge" => Ok("bridge"),
+        "macvlan" => Ok("macvlan"),
+        "ipvlan" => Ok("ipvlan"),
         // COMPAT: dockerd's words.
         "host" | "null" => {
             Err(Error::Forbidden(format!("only one instance of {driver:?} network is allowed")))
         }
-        "macvlan" | "ipvlan" | "overlay" => Err(Error::Unsupported(format!(
-            "networks of the driver {driver} are not supported yet"
-        ))),
+        // COMPAT: dockerd's words outside a swarm.
+        "overlay" => Err(Error::Forbidden(
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node \
+             to swarm and try again."
+                .to_owned(),
+        )),
         _ => Err(Error::NoSuchDriver(driver.to_owned())),
     }
 }
 
-/// Reads a switch as the driver's options spell it.
-pub(crate) fn switch(options: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>, Error> {
-    let Some(value) = options.get(key) else { return Ok(None) };
-    match value.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
-        _ => Err(Error::InvalidArgument(format!("invalid value {value:?} of option {key}"))),
-    }
-}
-
-/// Reads the size of the largest packet.
-pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>, Error> {
-    let Some(value) = options.get(MTU) else { return Ok(None) };
-    let number = value.parse().ok();
-    match number.filter(|mtu| *mtu == 0 || MTUS.contains(mtu)) {
-        Some(0) => Ok(None),
-        Some(mtu) => Ok(Some(mtu)),
-        None => Err(Error::InvalidArgument(format!("invalid value {value:?} of option {MTU}"))),
-    }
-}
-
-/// Reads the address that ports are published on.
-pub(crate) fn publish_on(options: &BTreeMap<String, String>) -> Result<Option<IpAddr>, Error> {
-    let Some(value) = options.get(PUBLISH_ON) else { return Ok(None) };
-    let invalid =
-        |_| Error::InvalidArgument(format!("invalid value {value:?} of option {PUBLISH_ON}"));
-    let address = value.parse::<std::net::Ipv4Addr>().map_err(invalid)?;
-    Ok((!address.is_unspecified()).then_some(IpAddr::V4(address)))
-}
-
-fn check_options(options: &BTreeMap<String, String>, _internal: bool) -> Result<(), Error> {
-    for (key, value) in options {
-        match key.as_str() {
-            MTU => drop(mtu(options)?),
-            ICC | MASQUERADE => drop(switch(options, key)?),
-            PUBLISH_ON => drop(publish_on(options)?),
-            BRIDGE_NAME => crate::bridge::check_name(value)?,
-            INTERFACE_PREFIX => {
-                let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                // LIMIT: an interface's name has 15 characters, of which the number may take four.
-                if value.is_empty() || value.len() > 11 || !value.chars().all(fine) || value == "lo"
-                {
-                    return Err(Error::InvalidArgument(format!(
-                        "invalid value {value:?} of option {key}"
-                    )));
-                }
-            }
-            key if GATEWAY_MODES.contains(&key) => match value.as_str() {
-                "" | "nat" => {}
-                "nat-unprotected" | "routed" | "isolated" => {
-                    return Err(Error::Unsupported(format!(
-                        "option {key}={value} is not supported yet"
-                    )));
-                }
-                _ => {
-                    return Err(Error::InvalidArgument(format!(
-                        "invalid value {value:?} of option {key}"
-                    )));
-                }
-            },
-            // Taking it without doing it would be a lie.
-            key if key.starts_with(OPTION_SPACE) => {
-                return Err(Error::Unsupported(format!("option {key} is not supported yet")));
-            }
-            _ => {}
+/// A host that stays out of a network has no address in it, so that one more is free.
+fn leave_out_gateways(
+    subnets: &mut [Subnet],
+    options: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let (mode4, mode6) = gateway_modes(options)?;
+    for subnet in subnets {
+        let mode = if matches!(subnet.cidr()?, Cidr::V4(_)) { mode4 } else { mode6 };
+        if mode == GatewayMode::Isolated {
+            subnet.gateway = None;
         }
     }
     Ok(())
@@ -199,6 +165,7 @@ fn config_error(what: std::fmt::Arguments<'_>) -> Error {
 }
 
 fn choose_subnets(
+    driver: &str,
     requests: Vec<SubnetRequest>,
     (ipv4, ipv6): (bool, bool),
     around: &Surroundings<'_>,
@@ -220,7 +187,7 @@ fn choose_subnets(
         }
         if place.replace(subnet).is_some() {
             return Err(Error::InvalidArgument(format!(
-                "bridge driver doesn't support multiple {family} subnets"
+                "{driver} driver doesn't support multiple {family} subnets"
             )));
         }
     }
@@ -258,6 +225,20 @@ fn chosen(subnet: Cidr) -> Subnet {
         auxiliary: BTreeMap::new(),
         configured: false,
     }
+}
+
+/// Keeps a subnet of a configuration as it is described.
+fn kept(request: SubnetRequest) -> Result<Subnet, Error> {
+    let SubnetRequest { subnet, range, gateway, auxiliary } = request;
+    let invalid = |what: &str| config_error(format_args!("invalid address {what}"));
+    subnet
+        .parse::<Cidr>()
+        .map_err(|error| config_error(format_args!("invalid subnet: {error}")))?;
+    let parse = |text: &str| text.parse::<IpAddr>().map_err(|_| invalid(text));
+    let gateway = if gateway.is_empty() { None } else { Some(parse(&gateway)?) };
+    let auxiliary = auxiliary.into_iter().map(|(name, text)| Ok((name, parse(&text)?)));
+    let auxiliary = auxiliary.collect::<Result<_, Error>>()?;
+    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true })
 }
 
 fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet, Error> {

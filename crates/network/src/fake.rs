@@ -16,8 +16,8 @@ use crate::files::{self, HostSide};
 use crate::ipam::{Pools, default_pools, mac_of, mac_text, parse_mac};
 use crate::ports::PortTable;
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks,
-    PublishedPort, Sandbox, SandboxKind,
+    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, Sandbox,
+    SandboxKind,
 };
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
@@ -113,6 +113,8 @@ impl State {
             gateway6: None,
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
+            direct: false,
+            links: request.links.clone(),
         };
         for subnet in &network.subnets {
             let gateway = subnet.gateway.filter(|_| !network.internal);
@@ -131,20 +133,6 @@ impl State {
         Ok(endpoint)
     }
 
-    fn publish(&mut self, wanted: &[PublishedPort]) -> Result<Vec<PublishedPort>, Error> {
-        let mut ports = Vec::new();
-        for port in wanted {
-            match self.ports.acquire(port, |_| Ok(())) {
-                Ok(port) => ports.push(port),
-                Err(error) => {
-                    self.ports.release(&ports);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(ports)
-    }
-
     fn attach(&mut self, attach: &Attach) -> Result<Attached, Error> {
         let plan = self.book.plan(attach)?;
         let mut endpoints = Vec::new();
@@ -161,12 +149,14 @@ impl State {
             }
         }
         let wanted = if endpoints.is_empty() { &[][..] } else { &attach.ports };
-        let ports = self.publish(wanted).inspect_err(|_| self.free(&endpoints))?;
+        let ports = self.ports.acquire(attach.container, wanted, |_| Ok(()));
+        let ports = ports.inspect_err(|_| self.free(&endpoints))?;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
             endpoints,
             ports,
+            opened: Vec::new(),
             directory: attach.directory.clone(),
             links: Vec::new(),
             request: Some(attach.clone()),
@@ -186,6 +176,7 @@ impl State {
 
     fn create(&mut self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
         self.book.check_name(&request.name)?;
+        let request = self.book.configured(request)?;
         self.drawn += 1;
         let drawn = self.drawn;
         let mut bits = [0xee; 32];
@@ -259,7 +250,7 @@ impl State {
 
     fn detach(&mut self, container: &ContainerId) {
         if let Some(attached) = self.book.attached.remove(container) {
-            self.ports.release(&attached.ports);
+            self.ports.release(container);
             self.free(&attached.endpoints);
             self.log.push(format!("detach {}", container.short()));
         }

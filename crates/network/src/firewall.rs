@@ -9,12 +9,14 @@ mod rules;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rorqual_core::ContainerId;
 use rorqual_sys::net::{NetlinkError, Protocol, Socket};
 use rorqual_sys::nft::{Element, ElementData, Transaction, Watch};
 
 use crate::cidr::{Cidr4, Cidr6};
-use crate::ports::protocol_number;
-use crate::{Error, PublishedPort};
+use crate::design::GatewayMode;
+use crate::ports::{Run, protocol_number};
+use crate::{Error, PortProtocol};
 
 /// What the firewall does for a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,32 @@ pub(crate) struct BridgePolicy {
     pub(crate) internal: bool,
     /// Outgoing connections get the host's address.
     pub(crate) masquerade: bool,
+    /// They get this one instead.
+    pub(crate) leave_as: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Containers may talk to each other.
     pub(crate) icc: bool,
+    /// How containers are reached from outside.
+    pub(crate) mode4: GatewayMode,
+    /// The same for IPv6.
+    pub(crate) mode6: GatewayMode,
+    /// Interfaces by which published ports may be addressed at the container itself.
+    pub(crate) trusted: Vec<String>,
+}
+
+impl BridgePolicy {
+    /// Tells whether ports of the host lead to containers, in IPv4 and in IPv6.
+    pub(crate) const fn translates(&self) -> (bool, bool) {
+        const fn translates(mode: GatewayMode) -> bool {
+            matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected)
+        }
+        (translates(self.mode4), translates(self.mode6))
+    }
+
+    /// Tells whether published ports are open at the containers themselves, in IPv4 and in IPv6.
+    pub(crate) fn opens(&self) -> (bool, bool) {
+        let opens = |mode| mode == GatewayMode::Routed || !self.trusted.is_empty();
+        (opens(self.mode4), opens(self.mode6))
+    }
 }
 
 /// Where published ports of a container lead.
@@ -40,6 +66,23 @@ pub(crate) struct Target {
     pub(crate) ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Its addresses whose ports are open to those who address them directly.
+    pub(crate) open4: Option<Ipv4Addr>,
+    pub(crate) open6: Option<Ipv6Addr>,
+}
+
+/// Ports of a container: protocol, first and last.
+pub(crate) type Opened = (PortProtocol, u16, u16);
+
+/// The published ports of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Which of the host.
+    pub(crate) runs: Vec<Run>,
+    /// Which of the container itself.
+    pub(crate) opened: Vec<Opened>,
+    /// Where they lead.
+    pub(crate) to: Target,
 }
 
 /// Rules that concern the whole host.
@@ -51,14 +94,26 @@ pub(crate) enum Router {
     OnlyBridges,
 }
 
+/// How well the table is kept from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guarded {
+    /// Owned by the socket: nobody else can change it while the daemon runs, and a flush passes it over.
+    Owned,
+    /// Not known yet whether the kernel can do so, or what an earlier daemon left.
+    Unknown,
+    /// Anybody may change it, which is noticed.
+    Watched,
+}
+
 /// The table, as it should be, and the socket that makes it so.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     table: String,
     socket: Socket,
+    guarded: Guarded,
     router: Router,
     bridges: Vec<BridgePolicy>,
-    published: BTreeMap<PublishedPort, Target>,
+    published: BTreeMap<ContainerId, Published>,
 }
 
 fn failed(action: &str) -> impl FnOnce(NetlinkError) -> Error + use<'_> {
@@ -70,7 +125,8 @@ impl Firewall {
     pub(crate) fn open(table: String, router: Router) -> Result<Self, Error> {
         let socket = Socket::open(Protocol::Netfilter)
             .map_err(|error| failed("open")(NetlinkError::from(error)))?;
-        Ok(Self { table, socket, router, bridges: Vec::new(), published: BTreeMap::new() })
+        let (bridges, published) = (Vec::new(), BTreeMap::new());
+        Ok(Self { table, socket, guarded: Guarded::Unknown, router, bridges, published })
     }
 
     /// Starts to watch for damage by others.
@@ -82,7 +138,7 @@ impl Firewall {
     pub(crate) fn expect(
         &mut self,
         bridges: Vec<BridgePolicy>,
-        published: impl IntoIterator<Item = (PublishedPort, Target)>,
+        published: impl IntoIterator<Item = (ContainerId, Published)>,
     ) {
         self.bridges = bridges;
         self.published = published.into_iter().collect();
@@ -90,40 +146,76 @@ impl Firewall {
 
     /// Puts the whole table in place, atomically: a packet meets the old rules or the new ones, never none.
     pub(crate) fn restore(&mut self) -> Result<(), Error> {
+        // ORDER: the best protection first; a kernel that lacks it, or a table that was made without, refuses.
+        let ways = match self.guarded {
+            Guarded::Owned => &[(true, true)][..],
+            Guarded::Unknown => &[(true, true), (false, true), (false, false)],
+            Guarded::Watched => &[(false, false)],
+        };
+        let mut result = Ok(());
+        for (was_owned, owned) in ways {
+            result = self.replace(*was_owned, *owned);
+            if result.is_ok() {
+                self.guarded = if *owned { Guarded::Owned } else { Guarded::Watched };
+                break;
+            }
+        }
+        result.map_err(failed("set up"))
+    }
+
+    fn replace(&mut self, was_owned: bool, owned: bool) -> Result<(), NetlinkError> {
         let mut all = Transaction::new();
-        all.delete_table(&self.table);
+        self.put_table(&mut all, was_owned);
+        all.delete_present_table(&self.table);
+        self.put_table(&mut all, owned);
         rules::put_skeleton(&mut all, &self.table, &self.bridges, self.router);
-        for (map, elements) in elements(self.published.iter()) {
+        for (map, elements) in elements(self.published.values()) {
             all.add_elements(&self.table, map, &elements);
         }
-        all.commit(&mut self.socket).map_err(failed("set up"))
+        all.commit(&mut self.socket)
+    }
+
+    fn put_table(&self, all: &mut Transaction, owned: bool) {
+        if owned {
+            all.add_owned_table(&self.table);
+        } else {
+            all.add_table(&self.table);
+        }
     }
 
     /// Removes the table.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
         let mut all = Transaction::new();
-        all.delete_table(&self.table);
+        self.put_table(&mut all, self.guarded == Guarded::Owned);
+        all.delete_present_table(&self.table);
         all.commit(&mut self.socket).map_err(failed("remove"))
     }
 
     /// Leads ports of the host to a container.
-    pub(crate) fn publish(&mut self, ports: &[PublishedPort], to: Target) -> Result<(), Error> {
-        if ports.is_empty() {
+    pub(crate) fn publish(
+        &mut self,
+        container: ContainerId,
+        published: Published,
+    ) -> Result<(), Error> {
+        if published.runs.is_empty() && published.opened.is_empty() {
             return Ok(());
         }
-        self.published.extend(ports.iter().map(|port| (port.clone(), to)));
-        self.change(elements(ports.iter().map(|port| (port, &to))), Transaction::add_elements)
+        let elements = elements([&published].into_iter());
+        self.published.insert(container, published);
+        self.change(elements, Transaction::add_elements)
     }
 
-    /// Takes published ports back; those that are not published are left alone.
-    pub(crate) fn unpublish(&mut self, ports: &[PublishedPort]) -> Result<(), Error> {
-        let gone = ports.iter().filter_map(|port| self.published.remove_entry(port));
-        let gone = gone.collect::<Vec<_>>();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let gone = gone.iter().map(|(port, to)| (port, to));
-        self.change(elements(gone), Transaction::delete_elements)
+    /// Lists all published ports.
+    pub(crate) fn runs(&self) -> Vec<(ContainerId, Run)> {
+        let each = self.published.iter();
+        each.flat_map(|(id, published)| published.runs.iter().map(|run| (*id, run.clone())))
+            .collect()
+    }
+
+    /// Takes a container's published ports back, if it has any.
+    pub(crate) fn unpublish(&mut self, container: &ContainerId) -> Result<(), Error> {
+        let Some(gone) = self.published.remove(container) else { return Ok(()) };
+        self.change(elements([&gone].into_iter()), Transaction::delete_elements)
     }
 
     /// Sets which bridges there are, and notes if forwarding was switched on for them.
@@ -141,7 +233,7 @@ impl Firewall {
 
     fn change(
         &mut self,
-        elements: [(&'static str, Vec<Element>); 4],
+        elements: Elements,
         how: impl Fn(&mut Transaction, &str, &str, &[Element]),
     ) -> Result<(), Error> {
         let mut change = Transaction::new();
@@ -153,42 +245,78 @@ impl Firewall {
     }
 }
 
-/// Makes the elements of each map: per family, those for all addresses and those for a single one.
-fn elements<'a>(
-    ports: impl Iterator<Item = (&'a PublishedPort, &'a Target)>,
-) -> [(&'static str, Vec<Element>); 4] {
-    let (mut any, mut one, mut any6, mut one6) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (port, to) in ports {
-        let value = |address: &[u8]| {
-            let port = port.container.to_be_bytes();
-            ElementData::Value([address, &port, &[0; 2]].concat())
-        };
-        let key = |on: &[u8]| {
-            let protocol = [protocol_number(port.protocol), 0, 0, 0];
-            [on, &protocol, &port.host.0.to_be_bytes(), &[0; 2]].concat()
-        };
-        let on = port.host_ip.filter(|address| !address.is_unspecified());
-        let v4 = !matches!(port.host_ip, Some(IpAddr::V6(_)));
-        let v6 = !matches!(port.host_ip, Some(IpAddr::V4(_)));
-        if let Some(to) = to.ipv4.filter(|_| v4) {
-            let data = value(&to.octets());
-            match on {
-                Some(IpAddr::V4(on)) => one.push(Element { key: key(&on.octets()), data }),
-                _ => any.push(Element { key: key(&[]), data }),
-            }
+type Elements = BTreeMap<&'static str, Vec<Element>>;
+
+/// Makes the elements of each map: per family those for all addresses and those for a single one, and for ports that keep
+/// their number, whole runs.
+fn elements<'a>(all: impl Iterator<Item = &'a Published>) -> Elements {
+    let mut elements = Elements::new();
+    for Published { runs, opened, to } in all {
+        if let Some(to) = to.open4 {
+            put_open(&mut elements, rules::OPEN.name, opened, &to.octets());
         }
-        if let Some(to) = to.ipv6.filter(|_| v6) {
-            let data = value(&to.octets());
-            match on {
-                Some(IpAddr::V6(on)) => one6.push(Element { key: key(&on.octets()), data }),
-                _ => any6.push(Element { key: key(&[]), data }),
+        if let Some(to) = to.open6 {
+            put_open(&mut elements, rules::OPEN6.name, opened, &to.octets());
+        }
+        for run in runs {
+            let on = run.host_ip.filter(|address| !address.is_unspecified());
+            if let Some(to) = to.ipv4.filter(|_| !matches!(run.host_ip, Some(IpAddr::V6(_)))) {
+                let on = on.and_then(v4).map(|on| on.octets().to_vec());
+                put(&mut elements, &rules::MAPS4, run, on, &to.octets());
+            }
+            if let Some(to) = to.ipv6.filter(|_| !matches!(run.host_ip, Some(IpAddr::V4(_)))) {
+                let on = on.and_then(v6).map(|on| on.octets().to_vec());
+                put(&mut elements, &rules::MAPS6, run, on, &to.octets());
             }
         }
     }
-    [
-        (rules::PUBLISHED.name, any),
-        (rules::PUBLISHED_ON.name, one),
-        (rules::PUBLISHED6.name, any6),
-        (rules::PUBLISHED6_ON.name, one6),
-    ]
+    elements
+}
+
+fn put(elements: &mut Elements, maps: &rules::Maps, run: &Run, on: Option<Vec<u8>>, to: &[u8]) {
+    let key = |port: u16| {
+        let on = on.as_deref().unwrap_or_default();
+        let protocol = [protocol_number(run.protocol), 0, 0, 0];
+        [on, &protocol, &port.to_be_bytes(), &[0; 2]].concat()
+    };
+    let whole = run.len() > 1 && run.keeps_numbers();
+    let map = match (on.is_some(), whole) {
+        (false, false) => maps.all.name,
+        (true, false) => maps.one.name,
+        (false, true) => maps.all_ranges.name,
+        (true, true) => maps.one_ranges.name,
+    };
+    let into = elements.entry(map).or_default();
+    if whole {
+        let data = ElementData::Value(to.to_vec());
+        into.push(Element { key: key(run.host), last: Some(key(run.last)), data });
+        return;
+    }
+    into.extend(run.ports().map(|port| {
+        let value = [to, &port.container.to_be_bytes(), &[0; 2]].concat();
+        Element::new(key(port.host.0), ElementData::Value(value))
+    }));
+}
+
+fn put_open(elements: &mut Elements, set: &'static str, opened: &[Opened], at: &[u8]) {
+    let each = opened.iter().map(|(protocol, first, last)| {
+        let protocol = [protocol_number(*protocol), 0, 0, 0];
+        let key = |port: &u16| [at, &protocol, &port.to_be_bytes(), &[0; 2]].concat();
+        Element { key: key(first), last: Some(key(last)), data: ElementData::None }
+    });
+    elements.entry(set).or_default().extend(each);
+}
+
+const fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
 }

@@ -1,6 +1,10 @@
 //! Which host ports are whose. Decides and remembers; binding them is up to the caller's `hold`.
+//!
+//! Ports that lie side by side and lead to ports side by side are one [`Run`], however many they are.
 
 use std::net::{IpAddr, Ipv4Addr};
+
+use rorqual_core::ContainerId;
 
 use crate::{Error, PortProtocol, PublishedPort};
 
@@ -11,14 +15,94 @@ const DYNAMIC: (u16, u16) = (32768, 60999);
 /// Why a port cannot be had.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Somebody else on this host has it; the next of a range may be free.
-    Busy(std::io::Error),
+    /// Somebody else on this host has this port; the next of a range may be free.
+    Busy(u16, std::io::Error),
+}
+
+/// Ports of the host, one after the other, that lead to as many ports of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) protocol: PortProtocol,
+    /// Host address; `None`: all.
+    pub(crate) host_ip: Option<IpAddr>,
+    /// First port of the host.
+    pub(crate) host: u16,
+    /// Last port of the host.
+    pub(crate) last: u16,
+    /// First port of the container.
+    pub(crate) container: u16,
+}
+
+impl Run {
+    fn single(port: &PublishedPort, host: u16) -> Self {
+        let PublishedPort { container, protocol, host_ip, .. } = *port;
+        Self { protocol, host_ip, host, last: host, container }
+    }
+
+    /// The ports one by one.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = PublishedPort> + use<> {
+        let Self { protocol, host_ip, host: first, last, container } = *self;
+        (first..=last).map(move |host| PublishedPort {
+            container: container + (host - first),
+            protocol,
+            host_ip,
+            host: (host, host),
+        })
+    }
+
+    /// Number of ports.
+    pub(crate) const fn len(&self) -> usize {
+        self.last as usize - self.host as usize + 1
+    }
+
+    /// Tells whether each port leads to the same port inside.
+    pub(crate) const fn keeps_numbers(&self) -> bool {
+        self.host == self.container
+    }
+
+    /// Returns the first port that both would have.
+    fn shared(&self, other: &Self) -> Option<u16> {
+        let first = self.host.max(other.host);
+        let same = self.protocol == other.protocol && overlap(self.host_ip, other.host_ip);
+        (same && first <= self.last.min(other.last)).then_some(first)
+    }
+}
+
+/// Puts ports with a single host port together; those that leave a choice are passed over.
+pub(crate) fn runs<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Vec<Run> {
+    let fixed = |port: &&PublishedPort| port.host.0 == port.host.1 && port.host.0 != 0;
+    let mut singles =
+        ports.filter(fixed).map(|port| Run::single(port, port.host.0)).collect::<Vec<_>>();
+    singles.sort_by_key(|run| (run.protocol, run.host_ip, run.host, run.container));
+    let mut all = Vec::<Run>::new();
+    for single in singles {
+        match all.last_mut() {
+            Some(run)
+                if (run.protocol, run.host_ip) == (single.protocol, single.host_ip)
+                    && run.last.checked_add(1) == Some(single.host)
+                    && single.container.checked_sub(run.container)
+                        == single.host.checked_sub(run.host) =>
+            {
+                run.last = single.host;
+            }
+            _ => all.push(single),
+        }
+    }
+    all
+}
+
+#[derive(Debug)]
+struct Held<H> {
+    owner: ContainerId,
+    run: Run,
+    /// Is dropped when the ports are given back.
+    _holder: H,
 }
 
 /// Ports in use, with what keeps others of the host away from them.
 #[derive(Debug)]
 pub(crate) struct PortTable<H> {
-    held: Vec<(PublishedPort, H)>,
+    held: Vec<Held<H>>,
     next_dynamic: u16,
 }
 
@@ -29,48 +113,79 @@ impl<H> Default for PortTable<H> {
 }
 
 impl<H> PortTable<H> {
-    /// Takes the first port of what `wanted` allows that is free here and that `hold` gets hold of.
+    /// Takes ports for `owner`, all or none: of what leaves a choice, the first that is free here and that `hold` gets
+    /// hold of.
     ///
-    /// Returns it with its single host port.
+    /// Returns them in the same order, each with its single host port.
     ///
     /// # Errors
     /// `PortTaken` with Docker's texts; `InvalidArgument` for an upside-down range or a container port of zero.
     pub(crate) fn acquire(
         &mut self,
-        wanted: &PublishedPort,
-        mut hold: impl FnMut(&PublishedPort) -> Result<H, Refusal>,
-    ) -> Result<PublishedPort, Error> {
-        let (first, last) = wanted.host;
-        if wanted.container == 0 || first > last || (first == 0 && last != 0) {
-            return Err(Error::InvalidArgument(format!(
-                "invalid port specification: {first}-{last}:{}",
-                wanted.container
-            )));
+        owner: ContainerId,
+        wanted: &[PublishedPort],
+        mut hold: impl FnMut(&Run) -> Result<H, Refusal>,
+    ) -> Result<Vec<PublishedPort>, Error> {
+        let before = self.held.len();
+        let taken = self.acquire_each(owner, wanted, &mut hold);
+        taken.inspect_err(|_| self.held.truncate(before))
+    }
+
+    fn acquire_each(
+        &mut self,
+        owner: ContainerId,
+        wanted: &[PublishedPort],
+        hold: &mut impl FnMut(&Run) -> Result<H, Refusal>,
+    ) -> Result<Vec<PublishedPort>, Error> {
+        wanted.iter().try_for_each(check)?;
+        for run in runs(wanted.iter()) {
+            self.take(owner, run, hold)?;
         }
+        let chosen = wanted.iter().map(|port| match port.host {
+            (first, last) if first == last && first != 0 => Ok(port.clone()),
+            _ => self.choose(owner, port, hold),
+        });
+        chosen.collect()
+    }
+
+    /// Takes one port of those that `wanted` allows.
+    fn choose(
+        &mut self,
+        owner: ContainerId,
+        wanted: &PublishedPort,
+        hold: &mut impl FnMut(&Run) -> Result<H, Refusal>,
+    ) -> Result<PublishedPort, Error> {
         let mut refusal = None;
-        for port in self.candidates(wanted.host) {
-            let candidate = PublishedPort { host: (port, port), ..wanted.clone() };
-            if self.is_taken(&candidate) {
-                refusal.get_or_insert_with(|| allocated(&candidate));
-                continue;
-            }
-            match hold(&candidate) {
-                Ok(holder) => {
-                    self.held.push((candidate.clone(), holder));
+        for host in self.candidates(wanted.host) {
+            match self.take(owner, Run::single(wanted, host), hold) {
+                Ok(()) => {
                     if wanted.host == (0, 0) {
-                        self.next_dynamic = if port == DYNAMIC.1 { DYNAMIC.0 } else { port + 1 };
+                        self.next_dynamic = if host == DYNAMIC.1 { DYNAMIC.0 } else { host + 1 };
                     }
-                    return Ok(candidate);
+                    return Ok(PublishedPort { host: (host, host), ..wanted.clone() });
                 }
-                Err(Refusal::Busy(cause)) => {
-                    refusal.get_or_insert_with(|| busy(&candidate, &cause));
-                }
+                Err(error) => drop(refusal.get_or_insert(error)),
             }
         }
         Err(refusal.unwrap_or_else(|| {
             // COMPAT: dockerd's words.
             Error::PortTaken("all ports are allocated".to_owned())
         }))
+    }
+
+    fn take(
+        &mut self,
+        owner: ContainerId,
+        run: Run,
+        hold: &mut impl FnMut(&Run) -> Result<H, Refusal>,
+    ) -> Result<(), Error> {
+        if let Some(port) = self.held.iter().filter_map(|held| held.run.shared(&run)).min() {
+            return Err(allocated(&run, port));
+        }
+        let held = hold(&run);
+        let holder = held.map_err(|Refusal::Busy(port, cause)| busy(&run, port, &cause))?;
+        self.held.push(Held { owner, run, _holder: holder });
+        Ok(())
     }
 
     fn candidates(&self, host: (u16, u16)) -> impl Iterator<Item = u16> + use<H> {
@@ -82,18 +197,21 @@ impl<H> PortTable<H> {
         first.chain(second.into_iter().flatten())
     }
 
-    fn is_taken(&self, port: &PublishedPort) -> bool {
-        self.held.iter().any(|(held, _)| {
-            held.host.0 == port.host.0
-                && held.protocol == port.protocol
-                && overlap(held.host_ip, port.host_ip)
-        })
+    /// Gives all ports of a container back; what keeps others away is dropped.
+    pub(crate) fn release(&mut self, owner: &ContainerId) {
+        self.held.retain(|held| held.owner != *owner);
     }
+}
 
-    /// Gives ports back; what keeps others away is dropped.
-    pub(crate) fn release(&mut self, ports: &[PublishedPort]) {
-        self.held.retain(|(held, _)| !ports.contains(held));
+fn check(wanted: &PublishedPort) -> Result<(), Error> {
+    let (first, last) = wanted.host;
+    if wanted.container == 0 || first > last || (first == 0 && last != 0) {
+        return Err(Error::InvalidArgument(format!(
+            "invalid port specification: {first}-{last}:{}",
+            wanted.container
+        )));
     }
+    Ok(())
 }
 
 fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
@@ -103,26 +221,25 @@ fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     }
 }
 
-fn shown_ip(port: &PublishedPort) -> IpAddr {
-    port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+fn shown_ip(run: &Run) -> IpAddr {
+    run.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 // COMPAT: clients look for these two texts.
-fn allocated(port: &PublishedPort) -> Error {
-    let (ip, number) = (shown_ip(port), port.host.0);
-    Error::PortTaken(format!("Bind for {ip}:{number} failed: port is already allocated"))
+fn allocated(run: &Run, port: u16) -> Error {
+    Error::PortTaken(format!("Bind for {}:{port} failed: port is already allocated", shown_ip(run)))
 }
 
-fn busy(port: &PublishedPort, cause: &std::io::Error) -> Error {
-    let (ip, number) = (shown_ip(port), port.host.0);
+fn busy(run: &Run, port: u16, cause: &std::io::Error) -> Error {
+    let ip = shown_ip(run);
     let cause = match cause.raw_os_error() {
         Some(code) if code == rustix::io::Errno::ADDRINUSE.raw_os_error() => {
             "address already in use".to_owned()
         }
         _ => cause.to_string(),
     };
-    let protocol = protocol_name(port.protocol);
-    Error::PortTaken(format!("failed to bind host port {ip}:{number}/{protocol}: {cause}"))
+    let protocol = protocol_name(run.protocol);
+    Error::PortTaken(format!("failed to bind host port {ip}:{port}/{protocol}: {cause}"))
 }
 
 /// Returns `tcp`, `udp` or `sctp`.
@@ -140,6 +257,37 @@ pub(crate) const fn protocol_number(protocol: PortProtocol) -> u8 {
         PortProtocol::Tcp => 6,
         PortProtocol::Udp => 17,
         PortProtocol::Sctp => 132,
+    }
+}
+
+/// How a record keeps ports: a run as one entry with the first port inside and both ends of the host's.
+pub(crate) mod recorded {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::{PublishedPort, Run, runs};
+
+    pub(crate) fn serialize<S: Serializer>(
+        ports: &[PublishedPort],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let each = runs(ports.iter()).into_iter().map(|run| {
+            let Run { protocol, host_ip, host, last, container } = run;
+            PublishedPort { container, protocol, host_ip, host: (host, last) }
+        });
+        each.collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PublishedPort>, D::Error> {
+        let kept = Vec::<PublishedPort>::deserialize(deserializer)?;
+        let each = kept.into_iter().flat_map(|port| {
+            let PublishedPort { container, protocol, host_ip, host: (host, last) } = port;
+            // LIMIT: a damaged record must not lead beyond the last port there is.
+            let last = last.min(host.saturating_add(u16::MAX - container));
+            Run { protocol, host_ip, host, last, container }.ports()
+        });
+        Ok(each.collect())
     }
 }
 

@@ -32,6 +32,7 @@ pub async fn all(networks: &dyn Networks, directory: &Path) {
     chosen_addresses_are_kept(networks, directory).await;
     connect_and_disconnect(networks, directory).await;
     a_new_name_is_known(networks, directory).await;
+    networks_are_made_of_configurations(networks, directory).await;
 }
 
 fn network(name: &str, subnet: &str) -> NetworkRequest {
@@ -64,6 +65,40 @@ async fn networks_come_and_go(networks: &dyn Networks) {
     }
     let error = networks.remove(&first.id).await.expect_err("it is gone");
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+async fn networks_are_made_of_configurations(networks: &dyn Networks, directory: &Path) {
+    let config = NetworkRequest { config_only: true, ..network("config", "10.125.0.0/24") };
+    let config = must_create(networks, config).await;
+    assert!(config.config_only);
+    assert_eq!(
+        attach_error(networks, &request("config", 9, directory)).await,
+        ErrorKind::Forbidden
+    );
+    let of = |name: &str, from: &str| NetworkRequest {
+        config_from: from.to_owned(),
+        ..network(name, "")
+    };
+    let made = must_create(networks, of("made", "config")).await;
+    assert_eq!((made.driver.as_str(), made.config_from.as_str()), ("bridge", "config"));
+    assert_eq!(made.subnets[0].subnet, "10.125.0.0/24");
+    let both = NetworkRequest { config_only: true, ..of("bad", "config") };
+    let own =
+        NetworkRequest { config_from: "config".to_owned(), ..network("bad", "10.126.0.0/24") };
+    for (request, kind) in [
+        (both, ErrorKind::Forbidden),
+        (own, ErrorKind::Forbidden),
+        (of("bad", "nothing"), ErrorKind::NotFound),
+        (of("bad", "made"), ErrorKind::NotFound),
+    ] {
+        let error = networks.create(request.clone()).await.expect_err("it cannot be made");
+        assert_eq!(error.kind(), kind, "{request:?}: {error}");
+    }
+    let used = networks.remove(&config.id).await.expect_err("it is used");
+    assert_eq!(used.to_string(), "configuration network \"config\" is in use");
+    for record in [made, config] {
+        networks.remove(&record.id).await.expect("nobody uses it");
+    }
 }
 
 async fn bad_networks_are_refused(networks: &dyn Networks) {
@@ -355,7 +390,8 @@ async fn published_ports_are_exclusive(networks: &dyn Networks, directory: &Path
     let mut first = request("bridge", 4, directory);
     first.ports = vec![port.clone()];
     let sandbox = must_attach(networks, &first).await;
-    assert_eq!(sandbox.ports, first.ports);
+    let hosts = sandbox.ports.iter().map(|port| port.host).collect::<Vec<_>>();
+    assert_eq!(hosts, [port.host]);
 
     let mut second = request("bridge", 5, directory);
     second.ports = vec![port.clone()];

@@ -43,5 +43,7 @@ pub(crate) fn endpoint(address: Ipv4Addr) -> Endpoint {
         gateway6: None,
         aliases: Vec::new(),
         gateway_priority: 0,
+        direct: false,
+        links: Vec::new(),
     }
 }

@@ -13,14 +13,17 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rorqual_sys::net::{
-    self, Address, Batch, Change, LinkRef, NetlinkError, Protocol, Route, Socket, Veth,
+    self, Address, Batch, Change, LinkRef, NetlinkError, Protocol, Route, Socket, StackedLink, Veth,
 };
+use rustix::io::Errno;
 
 use crate::Error;
 use crate::bridge::failed;
+use crate::design::Stacked;
 use crate::ipam::{Pools, mac_of};
 use crate::names::{Tag, random};
 
+const DEFAULT_MTU: u32 = 1500;
 /// Interface inside.
 pub(crate) const INSIDE: &str = "eth0";
 /// After this long without an attachment, a pool gives back all but one of its members.
@@ -33,15 +36,27 @@ const QUIET: Duration = Duration::from_millis(10);
 /// LIMIT: a bridge with spanning tree takes half a minute to let frames pass; its containers wait no longer than this.
 const BRIDGE_PATIENCE: Duration = Duration::from_millis(250);
 
-/// What all namespaces of a bridge have in common.
+/// How containers are linked to a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    /// By a pair of links, one of them a port of the bridge of this number.
+    Bridge {
+        /// Its number.
+        index: u32,
+        /// Its ports do not talk to each other.
+        isolated: bool,
+    },
+    /// By a link on the interface of this number.
+    Stacked(Stacked, u32),
+}
+
+/// What all namespaces of a network have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Number of the bridge.
-    pub(crate) bridge: u32,
-    /// Largest packet.
-    pub(crate) mtu: u32,
-    /// Ports of the bridge do not talk to each other.
-    pub(crate) isolated: bool,
+    /// What links are made of.
+    pub(crate) kind: LinkKind,
+    /// Largest packet; `None`: that of what the link is on.
+    pub(crate) mtu: Option<u32>,
     /// Whose they are.
     pub(crate) tag: Tag,
     /// Length of the IPv4 subnet's prefix.
@@ -59,20 +74,26 @@ pub(crate) struct Plan {
 pub(crate) struct Slot {
     /// Its name.
     pub(crate) interface: String,
-    /// Its hardware address.
-    pub(crate) mac: [u8; 6],
+    /// Its hardware address; `None`: the one it has.
+    pub(crate) mac: Option<[u8; 6]>,
     /// Its addresses.
     pub(crate) ipv4: Option<Ipv4Addr>,
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Further ones, known on the link only.
+    pub(crate) link_local: Vec<IpAddr>,
+    /// Kernel settings, without `net.`, and their values.
+    pub(crate) settings: Vec<(Vec<String>, String)>,
 }
 
 /// A link that is there.
 #[derive(Clone, Debug)]
 pub(crate) struct Wired {
-    /// The host's end.
+    /// The host's end; empty where there is none.
     pub(crate) link: String,
     /// Number of the inner end.
     pub(crate) inner: u32,
+    /// Its hardware address.
+    pub(crate) mac: [u8; 6],
 }
 
 /// A namespace with a link to the bridge, ready for use. Its address is the holder's to give back.
@@ -136,9 +157,11 @@ fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Error> {
 fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepared, Error> {
     let slot = Slot {
         interface: INSIDE.to_owned(),
-        mac: mac_of(address),
+        mac: Some(mac_of(address)),
         ipv4: Some(address),
         ipv6: None,
+        link_local: Vec::new(),
+        settings: Vec::new(),
     };
     let made = net::new_namespace(|namespace| {
         let mut socket = Socket::open(Protocol::Route)?;
@@ -167,11 +190,34 @@ pub(crate) fn join(
     let joined = net::run_in_namespace(namespace, || {
         let mut socket = Socket::open(Protocol::Route)?;
         let wired = wire(plan, host, namespace, &mut socket, slot)?;
-        wait_for_bridge(host, &wired.link)?;
+        if !wired.link.is_empty() {
+            wait_for_bridge(host, &wired.link)?;
+        }
         Ok(wired)
     });
-    joined.map_err(|source| Error::Os {
-        action: format!("add interface {} to a container", slot.interface),
+    joined.map_err(|source| match (source.raw_os_error(), plan.kind) {
+        (Some(code), LinkKind::Stacked(kind, _)) if code == Errno::OPNOTSUPP.raw_os_error() => {
+            Error::Unsupported(format!("the kernel has no {} links", kind.name()))
+        }
+        _ => Error::Os {
+            action: format!("add interface {} to a container", slot.interface),
+            source: source.into(),
+        },
+    })
+}
+
+/// Takes an interface without an end on the host out of a namespace.
+pub(crate) fn unplug(namespace: BorrowedFd<'_>, interface: &str) -> Result<(), Error> {
+    let gone = net::run_in_namespace(namespace, || {
+        let mut batch = Batch::new();
+        net::delete_link(&mut batch, LinkRef::Name(interface));
+        match Socket::open(Protocol::Route)?.transact(&batch) {
+            Err(error) if error.is(Errno::NODEV) => Ok(()),
+            other => other.map_err(io_error),
+        }
+    });
+    gone.map_err(|source| Error::Os {
+        action: format!("take interface {interface} out of a container"),
         source: source.into(),
     })
 }
@@ -184,24 +230,30 @@ fn wire(
     socket: &mut Socket,
     slot: &Slot,
 ) -> io::Result<Wired> {
+    let (index, isolated) = match plan.kind {
+        LinkKind::Bridge { index, isolated } => (index, isolated),
+        LinkKind::Stacked(kind, parent) => {
+            return stack(plan, host, (kind, parent), namespace, socket, slot);
+        }
+    };
     let link = plan.tag.link(u64::from_ne_bytes(random()));
     let mut batch = Batch::new();
     let veth = Veth {
         name: &link,
-        master: plan.bridge,
-        mtu: plan.mtu,
+        master: index,
+        mtu: plan.mtu.unwrap_or(DEFAULT_MTU),
         peer_name: &slot.interface,
         peer_namespace: namespace,
     };
     net::add_veth(&mut batch, &veth);
     // Where bridged frames pass the firewall too, a container that asks for its own published port is answered
     // through the port it came by.
-    let change = Change { isolated: Some(plan.isolated), hairpin: Some(true), ..Change::default() };
+    let change = Change { isolated: Some(isolated), hairpin: Some(true), ..Change::default() };
     net::change_link(&mut batch, LinkRef::Name(&link), &change);
     let on_host = || host.lock().unwrap_or_else(PoisonError::into_inner);
     let made = on_host().transact(&batch).map_err(io_error);
     made.and_then(|()| set_up_inside(plan, socket, slot))
-        .map(|inner| Wired { link: link.clone(), inner })
+        .map(|(inner, mac)| Wired { link: link.clone(), inner, mac })
         .inspect_err(|_| {
             let mut batch = Batch::new();
             net::delete_link(&mut batch, LinkRef::Name(&link));
@@ -212,44 +264,98 @@ fn wire(
         })
 }
 
-fn set_up_inside(plan: &Plan, socket: &mut Socket, slot: &Slot) -> io::Result<u32> {
+/// Makes a link on an interface of the host, with all but its routes.
+fn stack(
+    plan: &Plan,
+    host: &Mutex<Socket>,
+    (kind, parent): (Stacked, u32),
+    namespace: BorrowedFd<'_>,
+    socket: &mut Socket,
+    slot: &Slot,
+) -> io::Result<Wired> {
+    let kind = match kind {
+        Stacked::Macvlan(mode) => net::Stacked::Macvlan(mode),
+        Stacked::Ipvlan(mode, flags) => net::Stacked::Ipvlan(mode, flags),
+    };
+    let (name, namespace) = (slot.interface.as_str(), Some(namespace));
+    let mut batch = Batch::new();
+    let link = StackedLink { name, parent, mtu: plan.mtu, namespace, kind };
+    net::add_stacked(&mut batch, &link);
+    host.lock().unwrap_or_else(PoisonError::into_inner).transact(&batch).map_err(io_error)?;
+    let made = set_up_inside(plan, socket, slot).inspect_err(|_| {
+        let mut batch = Batch::new();
+        net::delete_link(&mut batch, LinkRef::Name(name));
+        if let Err(error) = socket.transact(&batch) {
+            tracing::debug!(%error, name, "a half-made link is not there to be deleted");
+        }
+    });
+    made.map(|(inner, mac)| Wired { link: String::new(), inner, mac })
+}
+
+fn set_up_inside(plan: &Plan, socket: &mut Socket, slot: &Slot) -> io::Result<(u32, [u8; 6])> {
     // ORDER: before the link is up, or it would get a link-local address at once.
     // COMPAT: only the links of networks without IPv6 lose it, the loopback keeps ::1.
-    let disabled = if slot.ipv6.is_some() { "0" } else { "1" };
+    let six = slot.ipv6.is_some() || slot.link_local.iter().any(IpAddr::is_ipv6);
+    let disabled = if six { "0" } else { "1" };
     match net::set_sysctl(&["ipv6", "conf", &slot.interface, "disable_ipv6"], disabled) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && slot.ipv6.is_none() => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !six => {}
         other => other?,
     }
     let inner = net::find_link(socket, &slot.interface).map_err(io_error)?;
-    let inner = inner.ok_or(io::ErrorKind::NotFound)?.index;
+    let inner = inner.ok_or(io::ErrorKind::NotFound)?;
+    let mac = slot.mac.or(inner.mac.as_slice().try_into().ok()).unwrap_or_default();
+    let inner = inner.index;
+    for (key, value) in &slot.settings {
+        let parts = key.iter().map(String::as_str).collect::<Vec<_>>();
+        // ORDER: before the link is up, as settings for how it comes up mean it.
+        net::set_sysctl(&parts, value).map_err(|error| {
+            io::Error::new(error.kind(), format!("net.{}={value}: {error}", key.join(".")))
+        })?;
+    }
     let mut batch = Batch::new();
-    let change = Change { up: Some(true), mac: Some(slot.mac), ..Change::default() };
+    let change = Change { up: Some(true), mac: slot.mac, ..Change::default() };
     net::change_link(&mut batch, LinkRef::Index(inner), &change);
     let v4 = slot.ipv4.map(|address| (IpAddr::V4(address), plan.prefix));
     let v6 = slot.ipv6.map(|address| (IpAddr::V6(address), plan.prefix6));
-    for (address, prefix) in v4.into_iter().chain(v6) {
+    let further = slot.link_local.iter().map(|address| {
+        // The prefixes of link-local addresses.
+        (*address, if address.is_ipv4() { 16 } else { 64 })
+    });
+    for (address, prefix) in v4.into_iter().chain(v6).chain(further) {
         net::add_address(&mut batch, &Address { link: inner, address, prefix });
     }
     socket.transact(&batch).map_err(io_error)?;
-    Ok(inner)
+    Ok((inner, mac))
 }
 
-/// Makes these the default routes of a namespace, one per family, as `(interface, gateway)`; the others go.
+/// Of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// Makes these the default routes of a namespace, one per family, as `(interface, gateway, family)`; the others go.
 pub(crate) fn set_default_routes(
     namespace: BorrowedFd<'_>,
-    wanted: &[(String, IpAddr)],
+    wanted: &[(String, Option<IpAddr>, Family)],
 ) -> Result<(), Error> {
     let changed = net::run_in_namespace(namespace, || {
         let mut socket = Socket::open(Protocol::Route)?;
         let present = net::routes(&mut socket).map_err(io_error)?;
         let mut batch = Batch::new();
-        let defaults =
-            present.iter().filter(|route| route.destination.is_none() && route.gateway.is_some());
-        defaults.for_each(|route| net::delete_route(&mut batch, route));
-        for (interface, gateway) in wanted {
+        let everywhere = |route: &&Route| route.destination.is_none_or(|(_, prefix)| prefix == 0);
+        present.iter().filter(everywhere).for_each(|route| net::delete_route(&mut batch, route));
+        for (interface, gateway, family) in wanted {
             let link = net::find_link(&mut socket, interface).map_err(io_error)?;
             let link = link.ok_or(io::ErrorKind::NotFound)?.index;
-            let route = Route { destination: None, gateway: Some(*gateway), link };
+            let everywhere = match family {
+                Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            // Without a gateway, what is meant is written out, since nothing else says which family it is.
+            let destination = gateway.is_none().then_some((everywhere, 0));
+            let route = Route { destination, gateway: *gateway, link };
             net::add_route(&mut batch, &route);
         }
         if batch.is_empty() { Ok(()) } else { socket.transact(&batch).map_err(io_error) }

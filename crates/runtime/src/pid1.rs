@@ -9,6 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
 
 use rorqual_sys::poll::{Interest, Poller, Signals};
+use rorqual_sys::process::with_fresh_signals;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 
 /// Signals that concern the process that gets them and are not handed on.
@@ -46,7 +47,7 @@ fn supervise(mut command: Command) -> io::Result<u8> {
         .filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33))
         .collect();
     let signals = Signals::block(&all)?;
-    let child = command.spawn()?;
+    let child = with_fresh_signals(&mut command).spawn()?;
     let pid =
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     if rustix::termios::isatty(io::stdin()) {

@@ -107,6 +107,13 @@ pub(crate) enum SourcePlan {
         /// Id mapping.
         idmap: Option<IdmapPlan>,
     },
+    /// A part of a file system made of layers.
+    Part {
+        /// The whole.
+        whole: RootfsPlan,
+        /// What is mounted of it; no link leads out of the whole.
+        subpath: PathBuf,
+    },
     /// A namespace by path.
     Namespace(PathBuf),
     /// A namespace the caller gave: index into the request.

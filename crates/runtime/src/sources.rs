@@ -42,7 +42,7 @@ pub(crate) fn open_all(
     let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
     let late = |plan: &SourcePlan| match plan {
         SourcePlan::Bind { .. } => opening != Opening::AtOnce,
-        SourcePlan::Rootfs(_) => opening == Opening::ByChild,
+        SourcePlan::Rootfs(_) | SourcePlan::Part { .. } => opening == Opening::ByChild,
         SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
     };
     plans
@@ -72,6 +72,8 @@ fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Err
                 },
             )
         }
+        SourcePlan::Part { whole, subpath } => open_part(whole, subpath)
+            .map_err(|source| failed(format!("mount {subpath:?} of an image"), source)),
         SourcePlan::Namespace(path) => {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
@@ -102,12 +104,44 @@ fn open_bind(
     }?;
     if let Some(map) = idmap {
         let namespace = user_namespace(&map.uids, &map.gids)?;
-        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive)?;
+        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive).map_err(unmappable)?;
     }
     for (attributes, recursive) in [(attributes, false), (recursive_attributes, true)] {
         if *attributes != MountAttributes::default() {
             mount::set_attributes(tree.as_fd(), attributes, recursive)?;
         }
+    }
+    Ok(tree)
+}
+
+/// The kernel says no more than "invalid argument" of a file system that cannot do it.
+fn unmappable(error: io::Error) -> io::Error {
+    match mount::errno(&error) {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => io::Error::other(
+            "the file system it lies on cannot map ids (an id-mapped mount); bind it without idmap",
+        ),
+        _ => error,
+    }
+}
+
+/// Puts layers together, and opens a part of them that no link leads out of.
+///
+/// Kernels before 6.15 copy no part of a mount that is in no namespace, so it gets one for a while.
+fn open_part(whole: &RootfsPlan, subpath: &Path) -> io::Result<OwnedFd> {
+    let plan = match whole {
+        RootfsPlan::Directory { path } => return clone_below(path, Some(subpath), false),
+        RootfsPlan::Overlay(plan) => plan,
+    };
+    let tree = aside(Namespaces::MOUNT, || {
+        mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+        let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let whole = open_overlay(plan)?;
+        mount::attach_at(whole.as_fd(), at)?;
+        clone_below(at, Some(subpath), false)
+    })?;
+    if plan.upper.is_none() {
+        let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+        mount::set_attributes(tree.as_fd(), &attributes, false)?;
     }
     Ok(tree)
 }

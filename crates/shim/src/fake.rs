@@ -378,6 +378,14 @@ impl Tasks for FakeTasks {
         })
     }
 
+    async fn put_down(&self, container: ContainerId, _init: Option<i32>) -> Result<(), Error> {
+        let running = self.inner().running.get(&container).cloned();
+        if let Some(task) = running {
+            task.end(Exit { code: 137, oom_killed: false, at: now(), witnessed: false });
+        }
+        Ok(())
+    }
+
     async fn forget(&self, container: ContainerId) -> Result<(), Error> {
         self.inner().records.remove(&container);
         Ok(())

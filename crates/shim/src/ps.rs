@@ -67,7 +67,7 @@ impl Options {
                 continue;
             }
             let column = Column::find(name).ok_or_else(|| {
-                invalid(format!("unknown user-defined format specifier \"{name}\" for ps"))
+                invalid(format!("ps: error: unknown user-defined format specifier \"{name}\""))
             })?;
             self.listed.push((column, title.unwrap_or_else(|| column.title().to_owned())));
         }

@@ -225,7 +225,7 @@ fn hung_up(error: &Error) -> bool {
     })
 }
 
-fn nobody_listens(error: &io::Error) -> bool {
+pub(crate) fn nobody_listens(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
@@ -287,6 +287,15 @@ impl Tasks for Shims {
             })
         })
         .await
+    }
+
+    async fn put_down(&self, container: ContainerId, init: Option<i32>) -> Result<(), Error> {
+        let run_dir = self.run_dir.clone();
+        let work = move || match init {
+            Some(init) if !takedown::has_ended(init) => Ok(()),
+            _ => takedown::put_down(&run_dir, container).map_err(unreachable),
+        };
+        blocking(work).await
     }
 
     async fn forget(&self, container: ContainerId) -> Result<(), Error> {

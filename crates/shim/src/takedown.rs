@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rorqual_core::ContainerId;
 use rorqual_sys::poll::{Interest, Poller};
+use rorqual_sys::seqpacket;
 
-use crate::record::{ExitRecord, ShimDirectory};
+use crate::record::{ExitRecord, SOCKET, ShimDirectory};
 use crate::running::{assumed_exit, blocking, io_refused};
+use crate::shims::nobody_listens;
 use crate::task::{Exit, TaskId};
 use crate::{Error, cgroups};
 
@@ -68,6 +70,30 @@ pub(crate) fn after_lost_launch(
     if let Err(error) = remove() {
         tracing::warn!(%container, %error, "cannot remove the records of a failed launch");
     }
+}
+
+/// Tells whether a process has ended, reaped or not.
+pub(crate) fn has_ended(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Kills the shim of a container, whatever it is doing; the container's init goes with it. Blocks.
+pub(crate) fn put_down(run_dir: &Path, container: ContainerId) -> io::Result<()> {
+    let Some(directory) = ShimDirectory::open(run_dir, container)? else { return Ok(()) };
+    // Whoever made the socket listens at it: a shim that hangs accepts nobody, but the kernel knows it all the same.
+    let socket = match seqpacket::connect(directory.fd(), SOCKET) {
+        Err(error) if nobody_listens(&error) => return Ok(()),
+        other => other?,
+    };
+    let shim = rustix::net::sockopt::socket_peercred(&socket)?.pid;
+    let shim = rorqual_sys::process::pidfd_open(shim.as_raw_nonzero().get())?;
+    tracing::warn!(%container, "its shim does not answer and is killed");
+    rorqual_sys::pidfd::send_signal(shim.as_fd(), libc::SIGKILL)?;
+    wait_for_death(shim.as_fd());
+    Ok(())
 }
 
 fn wait_for_death(pidfd: BorrowedFd<'_>) {

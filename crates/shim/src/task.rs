@@ -185,6 +185,11 @@ pub trait Tasks: Send + Sync + 'static {
     /// Drops the exit record of an adopted task that had ended.
     async fn forget(&self, container: ContainerId) -> Result<(), Error>;
 
+    /// Ends the shim of a container that does not answer, and the container with it; what became of the task is found
+    /// by its records. With `init`, the shim of a container whose first process is still there is left alone: it has
+    /// nothing to tell. Nothing to do is no failure.
+    async fn put_down(&self, container: ContainerId, init: Option<i32>) -> Result<(), Error>;
+
     /// Ends every shim and container whose id is not in `known`; returns their ids.
     async fn sweep(&self, known: &[ContainerId]) -> Result<Vec<ContainerId>, Error>;
 }

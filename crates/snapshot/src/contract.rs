@@ -116,6 +116,8 @@ pub trait Snapshotter: Send + Sync + 'static {
     /// Removes container directories that are not listed, and layers that are neither listed nor below a listed container;
     /// returns the bytes freed.
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error>;
+    /// Returns the trees of layers (given bottom first), the top one first, as an overlay takes them.
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf>;
     /// Returns the directory that holds a container's own files (`log`, `hosts`, …).
     fn container_dir(&self, container: &ContainerId) -> PathBuf;
 }

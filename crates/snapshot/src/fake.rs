@@ -196,6 +196,10 @@ impl Snapshotter for FakeSnapshotter {
         Ok(Arc::new(FakeTree { files: state.image_files.clone(), name: String::new() }))
     }
 
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        layers.iter().rev().map(|id| PathBuf::from(format!("/layers/{id}"))).collect()
+    }
+
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {
         let layers = layers.iter().collect::<BTreeSet<_>>();
         let mut freed = 0;

@@ -4,15 +4,15 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rorqual_core::mount::UpperPlan;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
 };
 use rustix::thread::UnshareFlags;
 
@@ -100,6 +100,29 @@ fn mount_alone(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<Owned
 pub(crate) fn process_root(pid: i32) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
     Ok(rustix::fs::open(Path::new(&path), DIRECTORY, Mode::empty())?)
+}
+
+/// Opens the root file system of a running process without what is mounted below it.
+pub(crate) fn process_root_alone(pid: i32) -> io::Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace =
+        rustix::fs::open(Path::new(&path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let clone = move || -> io::Result<OwnedFd> {
+        #[expect(
+            deprecated,
+            reason = "safe here: the thread shares its root with nobody afterwards"
+        )]
+        rustix::thread::unshare(UnshareFlags::FS)?;
+        // The kernel copies mounts of the caller's own namespace only; joining makes the container's root ours, too.
+        let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(rustix::fs::CWD, "/", flags)?;
+        Ok(rustix::fs::openat(&mount, ".", DIRECTORY, Mode::empty())?)
+    };
+    // On a thread of its own, whose namespace nobody else has.
+    let joined = std::thread::scope(|scope| scope.spawn(clone).join());
+    joined.map_err(|_| io::Error::other("the thread that clones a mount panicked"))?
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use rorqual_core::mount::{OverlayPlan, RootfsPlan, UpperPlan};
 use rorqual_core::{ContainerId, DiffId};
 use rorqual_store::{KeyedLocks, blocking};
 use rorqual_sys::path::{Dir, Root};
+use rorqual_sys::quota::{ProjectQuotas, join_project, project_of};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{self, Options, io_failed};
@@ -45,6 +46,8 @@ struct Inner {
     known: Mutex<HashMap<DiffId, LayerInfo>>,
     locks: KeyedLocks<DiffId>,
     syncer: Syncer,
+    /// Bounds on containers' writable parts, where the file system keeps any; looked for once.
+    quotas: OnceLock<Option<ProjectQuotas>>,
     sweeper: Mutex<SyncSender<()>>,
 }
 
@@ -81,6 +84,7 @@ impl Overlay {
             known: Mutex::default(),
             locks: KeyedLocks::default(),
             syncer: Syncer::new(syncer),
+            quotas: OnceLock::new(),
             sweeper: Mutex::new(sweeper),
         };
         let overlay = Self(Arc::new(inner));
@@ -191,6 +195,12 @@ fn sweeper(trash: PathBuf) -> io::Result<SyncSender<()>> {
     Ok(sender)
 }
 
+/// A number out of an id, to begin the search for a free project at.
+fn draw(container: &ContainerId) -> u32 {
+    let hex = container.to_string();
+    u32::from_str_radix(hex.get(..8).unwrap_or_default(), 16).unwrap_or_default()
+}
+
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
 }
@@ -259,9 +269,49 @@ impl Overlay {
         Ok(info)
     }
 
+    fn quotas(&self) -> Option<&ProjectQuotas> {
+        let look = || {
+            ProjectQuotas::of(&self.0.containers).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no project quotas for containers");
+                None
+            })
+        };
+        self.0.quotas.get_or_init(look).as_ref()
+    }
+
+    /// Bounds what a container's directory may hold. ORDER: before anything is made in it.
+    fn bound(&self, dir: &Path, container: &ContainerId, size: u64) -> io::Result<()> {
+        let Some(quotas) = self.quotas() else { return Ok(()) };
+        let directory = Dir::open(dir)?;
+        let project = match project_of(&directory)? {
+            0 => quotas.unused_project(draw(container))?,
+            known => known,
+        };
+        quotas.limit(project, size)?;
+        join_project(&directory, project)
+    }
+
+    /// Gives the project of a container's directory back.
+    fn unbound(&self, dir: &Path) {
+        let free = || -> io::Result<()> {
+            let project = project_of(Dir::open(dir)?)?;
+            match self.quotas().filter(|_| project != 0) {
+                Some(quotas) => quotas.limit(project, 0),
+                None => Ok(()),
+            }
+        };
+        // A bound on files that are gone does no harm.
+        if let Err(error) = free() {
+            tracing::debug!(%error, "cannot take a bound away");
+        }
+    }
+
     fn make_snapshot(&self, request: &SnapshotRequest) -> io::Result<()> {
         let dir = self.container_dir(&request.container);
         make_dir(&dir, 0o710)?;
+        if let Some(size) = request.size {
+            self.bound(&dir, &request.container, size)?;
+        }
         for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
             match std::fs::create_dir(dir.join(name)) {
                 Ok(()) => {}
@@ -297,10 +347,9 @@ impl Snapshotter for Overlay {
         if request.layers.len() > MAX_LAYERS {
             return Err(Error::InvalidArgument("max depth exceeded".to_owned()));
         }
-        if request.size.is_some() {
-            // COMPAT: dockerd's text.
-            let text =
-                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+        if request.size.is_some() && self.quotas().is_none() {
+            // COMPAT: dockerd's text; ext4 will do here, too.
+            let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option (or ext4 with 'prjquota')";
             return Err(Error::InvalidArgument(text.to_owned()));
         }
         for id in &request.layers {
@@ -315,6 +364,7 @@ impl Snapshotter for Overlay {
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
         let dir = self.container_dir(container);
+        self.unbound(&dir);
         if self.discard(&dir).map_err(io_failed(format!("remove {}", dir.display())))? {
             self.empty_trash();
         }
@@ -375,7 +425,7 @@ impl Snapshotter for Overlay {
         if let Some(pid) = pid {
             let root = mount::process_root(pid).map_err(io_failed("open a container's root"))?;
             let root = Arc::new(Root::from_fd(root));
-            return Ok(Arc::new(OpenTree { root, writes: Writes::Here, name }));
+            return Ok(Arc::new(OpenTree { root, writes: Writes::Here, process: Some(pid), name }));
         }
         // For reading, the writable directory is just one more layer on top: no two mounts share it for writing.
         let upper = self.container_dir(container).join("upper");
@@ -383,7 +433,12 @@ impl Snapshotter for Overlay {
         let view = blocking(move || mount::view(&lower, None)).await;
         let root = view.map_err(io_failed("mount a container's files"))?;
         let root = Arc::new(Root::from_fd(root));
-        Ok(Arc::new(OpenTree { root, writes: Writes::Overlay(Box::new(plan)), name }))
+        Ok(Arc::new(OpenTree {
+            root,
+            writes: Writes::Overlay(Box::new(plan)),
+            process: None,
+            name,
+        }))
     }
 
     async fn view(&self, layers: &[DiffId]) -> Result<Arc<dyn Tree>, Error> {
@@ -405,7 +460,16 @@ impl Snapshotter for Overlay {
                 Root::from_fd(blocking(move || mount::view(&lower, None)).await.map_err(failed())?)
             }
         };
-        Ok(Arc::new(OpenTree { root: Arc::new(root), writes: Writes::Refused, name }))
+        Ok(Arc::new(OpenTree {
+            root: Arc::new(root),
+            writes: Writes::Refused,
+            process: None,
+            name,
+        }))
+    }
+
+    fn layer_trees(&self, layers: &[DiffId]) -> Vec<PathBuf> {
+        self.lower(layers, false)
     }
 
     async fn retain(&self, layers: &[DiffId], containers: &[ContainerId]) -> Result<u64, Error> {

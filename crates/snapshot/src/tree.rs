@@ -42,6 +42,8 @@ pub(crate) enum Writes {
 pub(crate) struct OpenTree {
     pub(crate) root: Arc<Root>,
     pub(crate) writes: Writes,
+    /// The process whose root it is, with everything mounted there.
+    pub(crate) process: Option<i32>,
     /// Whose it is, for messages.
     pub(crate) name: String,
 }
@@ -185,7 +187,14 @@ impl Tree for OpenTree {
     }
 
     async fn export(&self) -> Result<Archive, Error> {
-        let root = Arc::clone(&self.root);
+        let root = match self.process {
+            // COMPAT: of a running container, too, only its own files are exported.
+            Some(pid) => {
+                let alone = blocking(move || mount::process_root_alone(pid)).await;
+                Arc::new(Root::from_fd(alone.map_err(io_failed("open a container's own files"))?))
+            }
+            None => Arc::clone(&self.root),
+        };
         let feed = feed::produce(move |sink| {
             let mut packer = Packer::new(sink);
             packer.contents(root.dir(), b"", 0)?;

@@ -15,6 +15,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod pty;
+pub mod quota;
 pub mod rlimit;
 pub mod seccomp;
 pub mod seqpacket;

@@ -5,6 +5,7 @@
 //! can serve many namespaces. Decides nothing about names, addresses or who gets what.
 
 mod address;
+mod diagnosis;
 mod link;
 mod message;
 mod namespace;
@@ -15,9 +16,10 @@ pub use address::{
     Address, Neighbour, Route, add_address, add_neighbour, add_route, addresses, delete_address,
     delete_route, lasting_addresses, routes,
 };
+pub use diagnosis::{Bound, bound_ports};
 pub use link::{
-    Change, Link, LinkRef, Veth, add_bridge, add_dummy, add_veth, change_link, delete_link,
-    find_link, links,
+    Change, Link, LinkRef, Stacked, StackedLink, Veth, add_bridge, add_dummy, add_stacked,
+    add_veth, change_link, delete_link, find_link, links,
 };
 pub use message::Batch;
 pub(crate) use message::{attributes, text};

@@ -75,6 +75,15 @@ pub enum DataType {
 }
 
 impl DataType {
+    /// Bytes without padding.
+    const fn bytes(self) -> u32 {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            other => other.length(),
+        }
+    }
+
     const fn length(self) -> u32 {
         match self {
             Self::Ipv4 => 4,
@@ -102,7 +111,8 @@ pub struct Set<'a> {
     pub key: &'static [DataType],
     /// What elements lead to; `None` for a plain set.
     pub to: Option<MapTo>,
-    /// Elements are ranges: each is a start and an [`Element::end`].
+    /// Elements are ranges: of a key with one part, a start and an [`Element::end`]; of several, one element with its
+    /// [`Element::last`].
     pub interval: bool,
 }
 
@@ -124,6 +134,8 @@ pub enum ElementData {
 pub struct Element {
     /// Key; each part is padded to a multiple of four bytes.
     pub key: Vec<u8>,
+    /// Of a set of ranges with keys of several parts: the last values of all parts.
+    pub last: Option<Vec<u8>>,
     /// What it leads to.
     pub data: ElementData,
 }
@@ -131,7 +143,12 @@ pub struct Element {
 impl Element {
     /// Makes the mark behind a range.
     pub const fn end(key: Vec<u8>) -> Self {
-        Self { key, data: ElementData::End }
+        Self::new(key, ElementData::End)
+    }
+
+    /// Makes an element of a single key.
+    pub const fn new(key: Vec<u8>, data: ElementData) -> Self {
+        Self { key, last: None, data }
     }
 }
 
@@ -173,11 +190,34 @@ impl Transaction {
         self.batch.message(NEW_TABLE, CREATE, &INET, |batch| batch.attr_str(1, name));
     }
 
+    /// Makes a table that only the socket which commits this may change, as long as it is open, and that stays when it
+    /// is closed; or takes over one that was left so. A flush of everything by others passes it over.
+    ///
+    /// Needs Linux 6.9; older kernels refuse the transaction.
+    pub fn add_owned_table(&mut self, name: &str) {
+        const OWNER: u32 = 2;
+        const PERSIST: u32 = 4;
+        self.batch.message(NEW_TABLE, CREATE, &INET, |batch| {
+            batch.attr_str(1, name);
+            batch.attr_be32(2, OWNER | PERSIST);
+        });
+    }
+
+    /// Deletes a table that is known to be there.
+    pub fn delete_present_table(&mut self, name: &str) {
+        self.batch.message(DEL_TABLE, REQUEST, &INET, |batch| batch.attr_str(1, name));
+    }
+
+    /// Deletes every table of every family that others may delete, as `nft flush ruleset` does.
+    pub fn delete_all_tables(&mut self) {
+        self.batch.message(DEL_TABLE, REQUEST, &[0; 4], |_| {});
+    }
+
     /// Deletes a table with all that is in it, whether it exists or not.
     pub fn delete_table(&mut self, name: &str) {
         // Deleting what does not exist fails, so it is made first; nobody sees that.
         self.add_table(name);
-        self.batch.message(DEL_TABLE, REQUEST, &INET, |batch| batch.attr_str(1, name));
+        self.delete_present_table(name);
     }
 
     /// Makes a chain; a base chain accepts what no rule decides.
@@ -212,13 +252,16 @@ impl Transaction {
     pub fn add_set(&mut self, table: &str, set: &Set<'_>) {
         const INTERVAL: u32 = 4;
         const MAP: u32 = 8;
+        const CONCATENATED: u32 = 0x80;
         const VERDICTS: u32 = 0xffff_ff00;
         let interval = if set.interval { INTERVAL } else { 0 };
         let map = if set.to.is_some() { MAP } else { 0 };
+        let ranges_of_parts = set.interval && set.key.len() > 1;
+        let parts = if ranges_of_parts { CONCATENATED } else { 0 };
         self.batch.message(NEW_SET, CREATE, &INET, |batch| {
             batch.attr_str(1, table);
             batch.attr_str(2, set.name);
-            batch.attr_be32(3, interval | map);
+            batch.attr_be32(3, interval | map | parts);
             batch.attr_be32(4, type_number(set.key));
             batch.attr_be32(5, total_length(set.key));
             match set.to {
@@ -228,6 +271,16 @@ impl Transaction {
                     batch.attr_be32(6, type_number(types));
                     batch.attr_be32(7, total_length(types));
                 }
+            }
+            if ranges_of_parts {
+                // The kernel compares part by part, so it has to know how long each is.
+                batch.nest(9, |batch| {
+                    batch.nest(2, |batch| {
+                        for part in set.key {
+                            batch.nest(1, |batch| batch.attr_be32(1, part.bytes()));
+                        }
+                    });
+                });
             }
             // The number would name the set within the transaction; its name does as well, but the kernel asks for one.
             batch.attr_be32(10, 1);
@@ -270,6 +323,9 @@ impl Transaction {
 
 fn put_element(batch: &mut Batch, element: &Element) {
     batch.nest(1, |batch| batch.attr(1, &element.key));
+    if let Some(last) = &element.last {
+        batch.nest(10, |batch| batch.attr(1, last));
+    }
     match &element.data {
         ElementData::None => {}
         ElementData::Value(value) => batch.nest(2, |batch| batch.attr(1, value)),

@@ -224,6 +224,16 @@ pub fn reset_signals() {
     }
 }
 
+/// Lets `command` start with every signal at its default action and none blocked, whatever its parent's are.
+pub fn with_fresh_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+    let reset = || {
+        reset_signals();
+        Ok(())
+    };
+    // SAFETY: `reset_signals` makes system calls only, which is allowed between fork and exec.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) }
+}
+
 /// Joins a new session keyring of this name.
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;

@@ -20,12 +20,12 @@ fn handle_path(fd: impl AsFd) -> String {
 
 /// Sets an attribute on what `fd` (any descriptor, `O_PATH` too) refers to.
 pub fn set(fd: impl AsFd, name: &OsStr, value: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::setxattr(handle_path(fd), name, value, XattrFlags::empty())?)
+    Ok(rustix::fs::setxattr(handle_path(&fd), name, value, XattrFlags::empty())?)
 }
 
 /// Reads an attribute; `None` when it is not set or the file system knows no attributes.
 pub fn get(fd: impl AsFd, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
-    let path = handle_path(fd);
+    let path = handle_path(&fd);
     let mut value = vec![0; 256];
     loop {
         match rustix::fs::getxattr(&path, name, &mut value[..]) {
@@ -42,7 +42,7 @@ pub fn get(fd: impl AsFd, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
 
 /// Lists the names of all attributes.
 pub fn names(fd: impl AsFd) -> io::Result<Vec<OsString>> {
-    let path = handle_path(fd);
+    let path = handle_path(&fd);
     let mut list = vec![0; 1024];
     loop {
         match rustix::fs::listxattr(&path, &mut list[..]) {
@@ -59,7 +59,7 @@ pub fn names(fd: impl AsFd) -> io::Result<Vec<OsString>> {
 
 /// Removes an attribute; one that is not set is fine.
 pub fn remove(fd: impl AsFd, name: &OsStr) -> io::Result<()> {
-    match rustix::fs::removexattr(handle_path(fd), name) {
+    match rustix::fs::removexattr(handle_path(&fd), name) {
         Ok(()) | Err(Errno::NODATA) => Ok(()),
         Err(error) => Err(error.into()),
     }

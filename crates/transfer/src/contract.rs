@@ -30,6 +30,9 @@ pub enum Error {
         /// What happened, with whom.
         message: String,
     },
+    /// A file cannot be read from an address.
+    #[error(transparent)]
+    Remote(#[from] crate::RemoteError),
     /// The content store failed.
     #[error(transparent)]
     Content(#[from] rorqual_content::Error),
@@ -49,12 +52,14 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidArchive(_) => ErrorKind::InvalidArgument,
+            Self::InvalidArchive(_) | Self::Remote(crate::RemoteError::Address(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoPlatform(_) | Self::NoVariant(_) => ErrorKind::NotFound,
             Self::Registry { kind, .. } => *kind,
             Self::Content(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Other { .. } => ErrorKind::Internal,
+            Self::Remote(_) | Self::Other { .. } => ErrorKind::Internal,
         }
     }
 }

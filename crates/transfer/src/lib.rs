@@ -11,6 +11,7 @@ mod load;
 mod local;
 mod platforms;
 mod record;
+mod remote;
 mod save;
 
 pub use contract::{
@@ -19,3 +20,4 @@ pub use contract::{
     RegistryAuth, SearchRequest, SearchResult, Transfer,
 };
 pub use local::{ImageFile, LocalTransfer};
+pub use remote::{RemoteError, open_remote};

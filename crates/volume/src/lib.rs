@@ -1,12 +1,23 @@
-//! Where the data of volumes live: directories of ours, and what their options mount over them.
+//! Where the data of volumes live: directories of ours, what their options mount over them, and plugins; and how they are
+//! copied, exported and imported.
 //!
 //! Knows nothing of containers but their ids, by which it counts who needs a mount.
 
+mod archive;
 mod contract;
+mod drivers;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod feed;
 mod local;
 mod options;
+mod progress;
+mod remote;
+mod tree;
 
-pub use contract::{Error, VolumeDriver, VolumeOptions};
-pub use local::Local;
+pub use archive::{ChunkSet, Header, MAX_DIGESTS};
+pub use contract::{Described, Error, VolumeDriver, VolumeOptions};
+pub use drivers::{Drivers, LOCAL};
+pub use feed::Feed;
+pub use local::{Local, Staged};
+pub use progress::{CancelGuard, Progress};

@@ -6,19 +6,25 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use rorqual_core::{ContainerId, VolumeName};
 use rorqual_store::blocking;
+use rorqual_sys::path::Dir;
+use rorqual_sys::quota::{ProjectQuotas, join_project, project_of};
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
 
-use crate::contract::{Error, VolumeDriver, VolumeOptions};
-use crate::options::MountPlan;
+use crate::contract::{Described, Error, VolumeDriver, VolumeOptions};
+use crate::drivers::LOCAL;
+use crate::options::{MountPlan, quota_size};
 
 pub(crate) mod mounter;
+mod staging;
 
 use mounter::{HostMounter, Mounter};
+
+pub use staging::Staged;
 
 type Users = BTreeSet<ContainerId>;
 
@@ -26,6 +32,8 @@ type Users = BTreeSet<ContainerId>;
 pub struct Local {
     root: PathBuf,
     mounter: Arc<dyn Mounter>,
+    /// Project quotas of the root's file system, looked for once.
+    quotas: OnceLock<Option<ProjectQuotas>>,
     /// Who uses the mount of each volume that has one.
     users: Mutex<BTreeMap<VolumeName, Arc<TurnMutex<Users>>>>,
 }
@@ -37,7 +45,26 @@ impl Local {
     }
 
     pub(crate) fn with(root: PathBuf, mounter: Arc<dyn Mounter>) -> Self {
-        Self { root, mounter, users: Mutex::default() }
+        Self { root, mounter, quotas: OnceLock::new(), users: Mutex::default() }
+    }
+
+    /// Returns the directory that holds the data while the volume is mounted.
+    pub fn mountpoint(&self, name: &VolumeName) -> PathBuf {
+        self.root.join(name.as_str()).join("_data")
+    }
+
+    /// Returns the quotas that bound volumes, if there are any here.
+    fn quotas(&self) -> Option<&ProjectQuotas> {
+        let look = || {
+            // ORDER: quotas belong to the file system, so the directory must be there to look at.
+            let made = DirBuilder::new().recursive(true).mode(0o701).create(&self.root);
+            let found = made.and_then(|()| ProjectQuotas::of(&self.root));
+            found.unwrap_or_else(|error| {
+                tracing::debug!(%error, "no project quotas for volumes");
+                None
+            })
+        };
+        self.quotas.get_or_init(look).as_ref()
     }
 
     async fn turn(&self, name: &VolumeName) -> OwnedMutexGuard<Users> {
@@ -65,26 +92,80 @@ impl Local {
         })
         .await
     }
+
+    /// Makes a volume's directory, bounded if that is asked for. Blocking.
+    fn make(&self, name: &VolumeName, size: Option<u64>) -> Result<(), Error> {
+        let data = self.mountpoint(name);
+        make_directory(&data)?;
+        let Some(size) = size else { return Ok(()) };
+        let quotas = self.quotas().ok_or_else(no_quotas)?;
+        let bound = || {
+            let directory = Dir::open(&data)?;
+            let known = project_of(&directory)?;
+            let project = match known {
+                0 => quotas.unused_project(draw(name.as_str()))?,
+                known => known,
+            };
+            // ORDER: the bound before the first file that it counts.
+            quotas.limit(project, size)?;
+            join_project(&directory, project)
+        };
+        bound().map_err(failed("bound the size of", &data))
+    }
+
+    /// Gives a removed volume's project back. Blocking.
+    fn unbound(&self, name: &VolumeName) {
+        let free = || -> std::io::Result<()> {
+            let Some(quotas) = self.quotas() else { return Ok(()) };
+            match project_of(Dir::open(&self.mountpoint(name))?)? {
+                0 => Ok(()),
+                project => quotas.limit(project, 0),
+            }
+        };
+        // A bound on files that are gone does no harm.
+        if let Err(error) = free() {
+            tracing::debug!(volume = %name, %error, "cannot take a bound away");
+        }
+    }
 }
 
-fn failed(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+/// A number for a name to begin the search for a free project at; FNV-1a.
+fn draw(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn no_quotas() -> Error {
+    // COMPAT: dockerd's text.
+    Error::InvalidArgument("quota size requested but no quota support".to_owned())
+}
+
+pub(crate) fn failed(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let action = format!("{action} {}", path.display());
     move |source| Error::Io { action, source }
 }
 
 #[async_trait]
 impl VolumeDriver for Local {
+    fn name(&self) -> &str {
+        LOCAL
+    }
+
+    async fn scope(&self) -> String {
+        LOCAL.to_owned()
+    }
+
     fn check(&self, options: &VolumeOptions) -> Result<(), Error> {
-        MountPlan::parse(options).map(|_| ())
+        MountPlan::parse(options)?;
+        match quota_size(options)? {
+            Some(_) if self.quotas().is_none() => Err(no_quotas()),
+            _ => Ok(()),
+        }
     }
 
-    fn mountpoint(&self, name: &VolumeName) -> PathBuf {
-        self.root.join(name.as_str()).join("_data")
-    }
-
-    async fn create(&self, name: &VolumeName) -> Result<(), Error> {
-        let data = self.mountpoint(name);
-        blocking(move || make_directory(&data)).await
+    async fn create(&self, name: &VolumeName, options: &VolumeOptions) -> Result<(), Error> {
+        let size = quota_size(options)?;
+        // A few system calls that wait for no disk.
+        self.make(name, size)
     }
 
     async fn remove(&self, name: &VolumeName) -> Result<(), Error> {
@@ -94,16 +175,14 @@ impl VolumeDriver for Local {
         }
         // ORDER: what is mounted belongs to somebody else and must be gone before files are removed.
         self.clear(name).await?;
-        let directory = self.root.join(name.as_str());
-        blocking(move || match std::fs::remove_dir_all(&directory) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed("remove", &directory)(source))
-            }
-            _ => Ok(()),
-        })
-        .await?;
+        self.unbound(name);
+        self.set_aside(name).await?;
         self.users.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
+    }
+
+    async fn forget(&self, name: &VolumeName) {
+        self.empty(name).await;
     }
 
     async fn mount(
@@ -111,37 +190,38 @@ impl VolumeDriver for Local {
         name: &VolumeName,
         options: &VolumeOptions,
         user: ContainerId,
-    ) -> Result<(), Error> {
-        let Some(mut plan) = MountPlan::parse(options)? else { return Ok(()) };
+    ) -> Result<PathBuf, Error> {
+        let data = self.mountpoint(name);
+        let Some(mut plan) = MountPlan::parse(options)? else { return Ok(data) };
         let mut users = self.turn(name).await;
-        if users.is_empty() {
-            let (path, mounter) = (self.mountpoint(name), Arc::clone(&self.mounter));
-            let mount = move || {
-                if mounter.is_mounted(&path).map_err(failed("look at", &path))? {
-                    return Ok(());
-                }
-                let done = plan.resolve_server().and_then(|()| mounter.mount(&plan, &path));
-                done.map_err(|source| {
-                    let target = path.display().to_string();
-                    Error::Mount { mount: plan.words(&target), path: target, source }
-                })
-            };
-            // The turn travels along: whoever is dropped here leaves a mount that `unmount` waits for.
-            let mounted = tokio::spawn(async move {
-                let result = blocking(mount).await;
-                if result.is_ok() {
-                    users.insert(user);
-                }
-                result
-            });
-            return mounted.await.unwrap_or_else(|failure| {
-                Err(failed("mount volume", Path::new(name.as_str()))(std::io::Error::other(
-                    failure,
-                )))
-            });
+        if !users.is_empty() {
+            users.insert(user);
+            return Ok(data);
         }
-        users.insert(user);
-        Ok(())
+        let (path, mounter) = (data.clone(), Arc::clone(&self.mounter));
+        let mount = move || {
+            if mounter.is_mounted(&path).map_err(failed("look at", &path))? {
+                return Ok(());
+            }
+            let done = plan.resolve_server().and_then(|()| mounter.mount(&plan, &path));
+            done.map_err(|source| {
+                let target = path.display().to_string();
+                Error::Mount { mount: plan.words(&target), path: target, source }
+            })
+        };
+        // The turn travels along: whoever is dropped here leaves a mount that `unmount` waits for.
+        let mounted = tokio::spawn(async move {
+            let result = blocking(mount).await;
+            if result.is_ok() {
+                users.insert(user);
+            }
+            result
+        });
+        let mounted = mounted.await.unwrap_or_else(|failure| {
+            let failure = std::io::Error::other(failure);
+            Err(failed("mount volume", Path::new(name.as_str()))(failure))
+        });
+        mounted.map(|()| data)
     }
 
     async fn unmount(&self, name: &VolumeName, user: ContainerId) -> Result<(), Error> {
@@ -159,9 +239,19 @@ impl VolumeDriver for Local {
         Ok(())
     }
 
-    async fn size(&self, name: &VolumeName) -> u64 {
+    async fn describe(&self, name: &VolumeName) -> Result<Option<Described>, Error> {
+        let mountpoint = self.mountpoint(name);
+        Ok(Some(Described { mountpoint, ..Described::default() }))
+    }
+
+    /// None: what is in our directory is known by its records.
+    async fn list(&self) -> Result<Vec<(VolumeName, Described)>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn size(&self, name: &VolumeName) -> Option<u64> {
         let data = self.mountpoint(name);
-        blocking(move || tree_size(&data)).await
+        Some(blocking(move || tree_size(&data)).await)
     }
 
     async fn recover(&self, known: Vec<VolumeName>, users: Vec<(VolumeName, ContainerId)>) {
@@ -179,7 +269,7 @@ impl VolumeDriver for Local {
     }
 }
 
-fn make_directory(data: &Path) -> Result<(), Error> {
+pub(crate) fn make_directory(data: &Path) -> Result<(), Error> {
     // As Docker: others may pass through `volumes/NAME`, not list it.
     let parent = data.parent().unwrap_or(data);
     let make = |mode, path: &Path| {

@@ -41,8 +41,8 @@ impl MountPlan {
         {
             return refused(format!("invalid option: {key:?}"));
         }
-        if options.contains_key("size") {
-            return refused("quota size requested but no quota support".to_owned());
+        if !["type", "device", "o"].iter().any(|key| options.contains_key(*key)) {
+            return Ok(None);
         }
         let required = |key: &str| {
             let value = options.get(key).filter(|value| !value.is_empty());
@@ -108,6 +108,15 @@ impl MountPlan {
         }
         Ok(())
     }
+}
+
+/// Reads the bound on a volume's size; `None` without one.
+pub(crate) fn quota_size(options: &VolumeOptions) -> Result<Option<u64>, Error> {
+    let Some(text) = options.get("size") else { return Ok(None) };
+    // COMPAT: dockerd's text.
+    let invalid = |_| Error::InvalidArgument(format!("invalid size: '{text}'"));
+    let size = rorqual_core::units::parse_size(text).map_err(invalid)?;
+    Ok((size > 0).then_some(size))
 }
 
 /// Returns the `MS_*` bits of a word of mount(8), and whether it clears them.

@@ -21,7 +21,6 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What is made of quotes, escapes and variables that have no value.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct Lexer {
     /// `\`, or what the `escape` directive says.
     pub(super) escape: char,
@@ -60,9 +59,9 @@ impl Lexer {
     }
 
     /// Replaces variables; fails with what is wrong.
-    pub(super) fn expand(&self, source: &str, lookup: Lookup<'_>) -> Result<Expanded, String> {
+    pub(super) fn expand(self, source: &str, lookup: Lookup<'_>) -> Result<Expanded, String> {
         let mut scan = Scan {
-            lexer: *self,
+            lexer: self,
             rest: source.chars().collect::<Vec<_>>(),
             at: 0,
             lookup,

@@ -45,7 +45,8 @@ impl TreeFilter {
             let (matched, below) = include.matches_below(path, parent.include.as_ref());
             state.include = Some(below);
             taken = matched;
-            if !matched && !(is_dir && include.may_match_below(path, false)) {
+            let may_enter = is_dir && include.may_match_below(path, false);
+            if !(matched || may_enter) {
                 return (Verdict::Skip, state);
             }
         }

@@ -86,13 +86,19 @@ pub(super) fn client(cli: &Cli) -> Result<Client, Failure> {
         warn_of_ignored_context(cli);
         (default_host(root, &cli.program), flag_tls(cli))
     } else {
-        ContextStore::new(cli.config.directory())
-            .endpoint(&name)
-            .map_err(|error| Failure::new(format!("unable to resolve docker endpoint: {error}")))?
+        ContextStore::new(cli.config.directory()).endpoint(&name).map_err(|error| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {error}"
+            ))
+        })?
     };
     let host: Host = if address.is_empty() { DOCKER_SOCKET } else { address.as_str() }
         .parse()
-        .map_err(|error: rorqual_client::InvalidHost| Failure::new(error.to_string()))?;
+        .map_err(|error: rorqual_client::InvalidHost| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {error}"
+            ))
+        })?;
     let mut headers = cli.config.headers();
     headers.extend(custom_headers()?);
     let options = Options {

@@ -350,6 +350,9 @@ async fn ls(cli: &Cli, matches: &Matches) -> Outcome {
     let listing =
         Listing::new("{{.Name}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}", HEADERS);
     listing.show(cli, rows, matches.text("format"))?;
+    if std::env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty()) {
+        cli.complain("Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.");
+    }
     Ok(0)
 }
 

@@ -68,6 +68,8 @@ async fn stat(client: &Client, name: &str, path: &str) -> Result<Option<Json>, F
     match client.send(request).await {
         Ok(answer) => Ok(path_stat(&answer)),
         Err(error) if error.is_not_found() => Ok(None),
+        // A path as `file/`: there is a file, but no such directory.
+        Err(_) if path.ends_with('/') => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -253,8 +255,10 @@ async fn upload(cli: &Cli, matches: &Matches, source: &str, name: &str, path: &s
     let follow = matches.on("follow-link");
     let local = Path::new(source);
     let meta = if follow { std::fs::metadata(local) } else { std::fs::symlink_metadata(local) };
-    let meta =
-        meta.map_err(|error| Failure::new(format!("lstat {source}: {}", system_text(&error))))?;
+    let meta = meta.map_err(|error| {
+        let path = std::path::absolute(local).unwrap_or_else(|_| local.to_owned());
+        Failure::new(format!("lstat {}: {}", path.display(), system_text(&error)))
+    })?;
     let (directory, top) = match (into_directory, is_contents(source) && meta.is_dir()) {
         (true, true) => (path.clone(), None),
         (true, false) => (path.clone(), Some(local_name(local)?)),
@@ -262,8 +266,9 @@ async fn upload(cli: &Cli, matches: &Matches, source: &str, name: &str, path: &s
             if target.is_some() && meta.is_dir() {
                 return Err(Failure::new("cannot copy directory"));
             }
-            if target.is_none() && path.ends_with('/') && !meta.is_dir() {
-                return Err(Failure::new(format!("no such directory: {path}")));
+            if path.ends_with('/') && !meta.is_dir() {
+                // COMPAT: docker's text.
+                return Err(Failure::new("no such directory"));
             }
             let parent = Path::new(path.trim_end_matches('/')).parent().unwrap_or(Path::new("/"));
             let parent = if parent.as_os_str().is_empty() { Path::new("/") } else { parent };

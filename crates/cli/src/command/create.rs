@@ -9,6 +9,7 @@ mod values;
 
 use std::io::Write as _;
 
+use rorqual_core::{InvalidReference, Reference};
 use serde_json::{Value as Json, json};
 
 use super::{image, task};
@@ -36,8 +37,9 @@ pub(super) static CREATE: Command = Command {
 };
 
 async fn create(cli: &Cli, matches: &Matches) -> Outcome {
-    let document =
-        request(cli, matches).map_err(|failure| as_own_failure(matches, failure, 125))?;
+    let document = check_pull(matches)
+        .and_then(|()| request(cli, matches))
+        .map_err(|failure| as_own_failure(matches, failure, 125))?;
     // COMPAT: unlike `run`, what the daemon refuses is told as it is, with the code of all other commands.
     let id = new_container(cli, matches, document).await?;
     cli.line(&id)?;
@@ -54,19 +56,27 @@ pub(super) fn as_own_failure(matches: &Matches, failure: Failure, code: u8) -> F
     Failure { code, text }
 }
 
+fn check_pull(matches: &Matches) -> Result<(), Failure> {
+    match matches.text("pull") {
+        "always" | "missing" | "never" => Ok(()),
+        policy => Err(Failure::new(format!(
+            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
+        ))),
+    }
+}
+
 /// Creates a container, fetching its image first when `--pull` says so; returns its id.
 pub(super) async fn new_container(
     cli: &Cli,
     matches: &Matches,
     document: Json,
 ) -> Result<String, Failure> {
+    check_pull(matches)?;
     let policy = matches.text("pull");
-    if !matches!(policy, "always" | "missing" | "never") {
-        return Err(Failure::new(format!(
-            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
-        )));
-    }
     let reference = document["Image"].as_str().unwrap_or_default().to_owned();
+    if let Err(error @ InvalidReference::Uppercase(_)) = reference.parse::<Reference>() {
+        return Err(Failure::new(error.to_string()));
+    }
     let cid_file = matches.text("cidfile");
     if !cid_file.is_empty() && std::fs::exists(cid_file).unwrap_or(false) {
         return Err(Failure::new(format!(

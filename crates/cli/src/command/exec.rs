@@ -227,12 +227,7 @@ impl Connected<'_> {
             let path = format!("/containers/{}/start{query}", self.id);
             if let Err(error) = client.post(path, Json::Null).await {
                 let text = error.to_string();
-                let code = match session::start_failure_code(&text) {
-                    125 => 1,
-                    code => code,
-                };
-                let text = format!("{text}\nfailed to start containers: {}", self.matches.word(0));
-                return Err(Failure { code, text });
+                return Err(Failure::new(text));
             }
         }
         let raw = self.streams.input && self.tty;

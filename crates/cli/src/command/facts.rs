@@ -85,7 +85,15 @@ async fn port(cli: &Cli, matches: &Matches) -> Outcome {
     let state = cli.get(format!("/containers/{}/json", encoded(name))).await?;
     let ports = state["NetworkSettings"]["Ports"].as_object();
     let mut lines = Vec::new();
-    let wanted = match matches.word(1) {
+    let asked = matches.word(1);
+    let number = asked.split('/').next().unwrap_or_default();
+    if !asked.is_empty() && number.parse::<u16>().is_err() {
+        // COMPAT: docker's text.
+        return Err(Failure::new(format!(
+            "Error: invalid port ({number}): strconv.ParseUint: parsing {number:?}: invalid syntax"
+        )));
+    }
+    let wanted = match asked {
         "" => None,
         text if text.contains('/') => Some(text.to_owned()),
         text => Some(format!("{text}/tcp")),
@@ -107,8 +115,8 @@ async fn port(cli: &Cli, matches: &Matches) -> Outcome {
             });
         }
     }
-    if let (Some(wanted), true) = (wanted, lines.is_empty()) {
-        return Err(Failure::new(format!("no public port '{wanted}' published for {name}")));
+    if wanted.is_some() && lines.is_empty() {
+        return Err(Failure::new(format!("Error: No public port '{asked}' published for {name}")));
     }
     lines.sort_by_key(|line| {
         let port = line.split('/').next().and_then(|port| port.parse::<u32>().ok());
@@ -203,10 +211,15 @@ async fn export(cli: &Cli, matches: &Matches) -> Outcome {
 
 /// Writes what the daemon sends to a file, complete or not at all, or to standard output.
 pub(super) async fn download(cli: &Cli, path: String, file: &str, what: &str) -> Outcome {
+    download_of(cli, Request::new(Method::GET, path), file, what).await
+}
+
+/// Like [`download`], of whatever request.
+pub(super) async fn download_of(cli: &Cli, request: Request, file: &str, what: &str) -> Outcome {
     if !file.is_empty() {
         check_output(file).map_err(|reason| Failure::new(format!("{what}: {reason}")))?;
     }
-    let mut answer = cli.client()?.send(Request::new(Method::GET, path)).await?;
+    let mut answer = cli.client()?.send(request).await?;
     if file.is_empty() {
         let mut out = tokio::io::stdout();
         while let Some(bytes) = answer.chunk().await? {
@@ -247,7 +260,7 @@ fn check_output(file: &str) -> Result<(), String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match parent {
         Some(parent) if !parent.is_dir() => Err(format!(
-            "invalid output path: directory {:?} does not exist",
+            "invalid output path: stat {}: no such file or directory",
             parent.display().to_string()
         )),
         _ => Ok(()),

@@ -1,6 +1,6 @@
 //! Images: the commands on them, and what other commands need to know of their names.
 
-mod archive;
+pub(super) mod archive;
 mod list;
 mod manage;
 

@@ -1,6 +1,6 @@
 //! `inspect`: everything the daemon knows of an object, as JSON or through a template.
 
-use rorqual_client::{Client, Error};
+use rorqual_client::Error;
 use serde_json::Value as Json;
 
 use super::task;
@@ -146,10 +146,11 @@ async fn any(cli: &Cli, matches: &Matches) -> Outcome {
             "type is empty: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
         ));
     }
-    let client = cli.client()?;
+    // A daemon that is not there is one error, not one for each name.
+    cli.client()?;
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for name in &matches.words {
-        match find(client, name, kind, matches.on("size")).await {
+        match find(cli, (name, kind), matches.on("size")).await {
             Ok(document) => found.push(document),
             Err(text) => errors.push(text),
         }
@@ -157,7 +158,8 @@ async fn any(cli: &Cli, matches: &Matches) -> Outcome {
     show(cli, matches.text("format"), &found, &errors)
 }
 
-async fn find(client: &Client, name: &str, kind: &str, size: bool) -> Result<Json, String> {
+async fn find(cli: &Cli, (name, kind): (&str, &str), size: bool) -> Result<Json, String> {
+    let client = cli.client().map_err(|failure| failure.text)?;
     if let "secret" | "config" = kind {
         let answer = client.get(format!("/{kind}s/{}", encoded(name))).await;
         return answer.map_err(|error| error.to_string());
@@ -168,7 +170,12 @@ async fn find(client: &Client, name: &str, kind: &str, size: bool) -> Result<Jso
         }
         let query = if own == "container" && size { "?size=1" } else { "" };
         match client.get(format!("/{path}/{}{tail}{query}", encoded(name))).await {
-            Ok(document) => return Ok(document),
+            Ok(document) => {
+                if size && own != "container" {
+                    cli.complain(&format!("WARNING: --size ignored for {own}"));
+                }
+                return Ok(document);
+            }
             Err(error) if kind.is_empty() && is_elsewhere(&error) => {}
             Err(error) => return Err(error.to_string()),
         }

@@ -244,7 +244,8 @@ async fn update(cli: &Cli, matches: &Matches) -> Outcome {
         }
     }
     if !warnings.is_empty() {
-        cli.complain(&warnings.join("\n"));
+        // COMPAT: docker's client prints them like results.
+        cli.line(&warnings.join("\n"))?;
     }
     joined(&errors)
 }

@@ -68,7 +68,7 @@ async fn logs(cli: &Cli, matches: &Matches) -> Outcome {
     Ok(0)
 }
 
-/// Turns an age or a time into seconds since 1970, as the API wants them.
+/// Turns an age or a time into seconds since 1970, as the API wants them. `flag` gets into the error unless it is empty.
 pub(super) fn moment(flag: &str, text: &str) -> Result<String, Failure> {
     if text.is_empty() {
         return Ok(String::new());
@@ -85,9 +85,12 @@ pub(super) fn moment(flag: &str, text: &str) -> Result<String, Failure> {
         return Ok(text.to_owned());
     }
     local_moment(text).map(seconds).ok_or_else(|| {
-        Failure::new(format!(
-            "invalid value for \"{flag}\": failed to parse value as time or duration: {text:?}"
-        ))
+        // COMPAT: docker names the flag in some commands and not in others.
+        let prefix = match flag {
+            "" => String::new(),
+            flag => format!("invalid value for \"{flag}\": "),
+        };
+        Failure::new(format!("{prefix}failed to parse value as time or duration: {text:?}"))
     })
 }
 

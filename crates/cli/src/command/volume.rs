@@ -1,5 +1,7 @@
 //! Commands on volumes.
 
+mod data;
+
 use serde_json::{Value as Json, json};
 
 use super::lifecycle::{prune_filters, pruned};
@@ -16,7 +18,19 @@ pub(super) static GROUP: Command = Command {
     name: "volume",
     usage: "COMMAND",
     about: "Manage volumes",
-    children: &[&CREATE, &inspect::VOLUME, &LS, &PRUNE, &RM],
+    children: &[
+        &data::CHUNKS,
+        &data::CLONE,
+        &CREATE,
+        &data::EXPORT,
+        &data::IMPORT,
+        &inspect::VOLUME,
+        &LS,
+        &PRUNE,
+        &RM,
+        &data::SNAPSHOT,
+        &UPDATE,
+    ],
     ..Command::EMPTY
 };
 
@@ -85,6 +99,39 @@ static RM: Command = Command {
     completes: Completes::Volumes,
     ..Command::EMPTY
 };
+
+static UPDATE: Command = Command {
+    name: "update",
+    usage: "[OPTIONS] VOLUME",
+    about: "Update a volume (cluster volumes only)",
+    flags: &[&[Flag::new(
+        "availability",
+        Kind::Text("string"),
+        "Cluster volume availability (\"active\", \"pause\", \"drain\")",
+    )
+    .default("active")]],
+    args: Args::AtMost(1),
+    run: task!(update),
+    completes: Completes::Volumes,
+    ..Command::EMPTY
+};
+
+async fn update(cli: &Cli, matches: &Matches) -> Outcome {
+    let name = matches.word(0);
+    let answer = cli.get(format!("/volumes/{}", encoded(name))).await?;
+    // COMPAT: docker's text.
+    if answer["ClusterVolume"].is_null() {
+        return Err(Failure::new("Can only update cluster volumes"));
+    }
+    let version = answer["ClusterVolume"]["Version"]["Index"].as_u64().unwrap_or_default();
+    let mut spec = answer["ClusterVolume"]["Spec"].clone();
+    spec["Availability"] = matches.text("availability").into();
+    let path = format!("/volumes/{}?version={version}", encoded(name));
+    let request = rorqual_client::Request::new(rorqual_client::Method::PUT, path);
+    let request = request.with(rorqual_client::Body::Json(json!({ "Spec": spec })));
+    cli.client()?.send(request).await?;
+    Ok(0)
+}
 
 /// `key=value` pairs as an object.
 pub(super) fn object(pairs: &[String]) -> Json {

@@ -60,7 +60,7 @@ fn what_is_not_a_reference_is_refused() {
     let error = "Debian".parse::<Reference>().expect_err("capital");
     assert_eq!(
         error.to_string(),
-        "invalid reference format: repository name (Debian) must be lowercase"
+        "invalid reference format: repository name (library/Debian) must be lowercase"
     );
 }
 

@@ -173,6 +173,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("http-proxy", "http-proxy", Text, Later("nothing is fetched yet")),
     row("https-proxy", "https-proxy", Text, Later("nothing is fetched yet")),
     row("icc", "icc", Bool, Works),
+    row("idmap-binds", "idmap-binds", Bool, Works),
     row("init", "init", Bool, Works),
     row("init-path", "init-path", Text, Meaningless("the init is our own")),
     row("insecure-registries", "insecure-registry", List, Later("registries are not built yet")),

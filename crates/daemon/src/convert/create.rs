@@ -51,7 +51,8 @@ pub(crate) fn container_spec(
         shell,
     } = config;
     if image.is_empty() {
-        return Err(invalid("no image specified"));
+        // COMPAT: dockerd's text.
+        return Err(invalid("no command specified"));
     }
     if hostname.len() > 63 || domainname.len() > 255 {
         return Err(invalid(format!("invalid hostname format: {hostname}")));
@@ -62,8 +63,9 @@ pub(crate) fn container_spec(
         )));
     }
     let env = env.unwrap_or_default();
-    if env.iter().any(|pair| pair.is_empty() || pair.starts_with('=')) {
-        return Err(invalid("invalid environment variable: name must not be empty"));
+    if let Some(pair) = env.iter().find(|pair| pair.is_empty() || pair.starts_with('=')) {
+        // COMPAT: dockerd's text.
+        return Err(invalid(format!("invalid environment variable: {pair}")));
     }
     let host = host_config.unwrap_or_default();
     let HostParts {

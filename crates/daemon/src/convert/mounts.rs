@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rorqual_api::host_config::{self as wire, Mount};
 use rorqual_core::VolumeName;
 use rorqual_engine::spec::{
-    BindOptions, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions, VolumeOptions,
-    VolumesFrom,
+    BindOptions, IdMap, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
+    VolumeOptions, VolumesFrom,
 };
 
 use crate::convert::non_empty;
@@ -65,6 +65,65 @@ struct Mode {
     propagation: Option<Propagation>,
     no_copy: bool,
     consistency: bool,
+    idmap: Option<IdMapMode>,
+}
+
+/// What a bind says of ids. Whose they are on the host is known by who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdMapMode {
+    /// `idmap`, or `idmap=USER` or `idmap=USER.GROUP` of the container.
+    Caller(Option<(u32, u32)>),
+    /// `noidmap`, whatever the daemon's default is.
+    Off,
+}
+
+/// Stands for the caller until that is known.
+pub(crate) const CALLER: (u32, u32) = (u32::MAX, u32::MAX);
+
+fn idmap_mode(word: &str) -> Option<IdMapMode> {
+    let ids = match word {
+        "noidmap" => return Some(IdMapMode::Off),
+        "idmap" => None,
+        word => {
+            let ids = word.strip_prefix("idmap=")?;
+            let (user, group) = ids.split_once('.').unwrap_or((ids, ids));
+            Some((user.parse().ok()?, group.parse().ok()?))
+        }
+    };
+    Some(IdMapMode::Caller(ids))
+}
+
+impl IdMapMode {
+    fn map(self) -> Option<IdMap> {
+        match self {
+            Self::Caller(container) => Some(IdMap { container, host: CALLER }),
+            Self::Off => None,
+        }
+    }
+}
+
+/// Puts the caller into all binds that are to be id-mapped; `default` maps those that say nothing.
+pub(crate) fn settle_idmaps(
+    mounts: &mut [MountSpec],
+    caller: Option<(u32, u32)>,
+    default: bool,
+) -> Result<(), BadRequest> {
+    for mount in mounts {
+        let words = mount.mode.split(',').find_map(idmap_mode);
+        let MountKind::Bind { source, options } = &mut mount.kind else { continue };
+        if default && words.is_none() && options.idmap.is_none() && caller.is_some() {
+            options.idmap = Some(IdMap { container: None, host: CALLER });
+        }
+        let Some(map) = &mut options.idmap else { continue };
+        if map.host == CALLER {
+            map.host = caller.ok_or_else(|| {
+                invalid(format!(
+                    "cannot map ids of the bind of {source}: who asks is known only over a unix socket (or ssh)"
+                ))
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn mode(words: &str) -> Option<Mode> {
@@ -77,6 +136,7 @@ fn mode(words: &str) -> Option<Mode> {
             "consistent" | "cached" | "delegated" | "default" => {
                 !std::mem::replace(&mut mode.consistency, true)
             }
+            word if let Some(idmap) = idmap_mode(word) => mode.idmap.replace(idmap).is_none(),
             word => mode.propagation.replace(propagation(word)?).is_none(),
         };
         if !is_first {
@@ -119,10 +179,11 @@ fn bind(text: &str) -> Result<MountSpec, BadRequest> {
                 non_recursive: false,
                 create_source: true,
                 recursive_read_only: RecursiveReadOnly::IfPossible,
+                idmap: parsed.idmap.and_then(IdMapMode::map),
             },
         }
     } else {
-        if parsed.propagation.is_some() {
+        if parsed.propagation.is_some() || parsed.idmap.is_some() {
             return Err(invalid(format!("{context}: invalid mode: {words}")));
         }
         let name = if source.is_empty() { None } else { Some(volume_name(source)?) };
@@ -162,7 +223,9 @@ fn mount(document: Mount) -> Result<MountSpec, BadRequest> {
         source,
         target,
         read_only,
-        consistency: _, // COMPAT: means nothing on Linux, and dockerd ignores it too.
+        // COMPAT: means nothing on Linux, and dockerd ignores it too. It is the one word of a bind that docker's client
+        // passes on as it is, so it can ask for an id-mapped bind.
+        consistency,
         bind_options,
         volume_options,
         image_options,
@@ -184,22 +247,37 @@ fn mount(document: Mount) -> Result<MountSpec, BadRequest> {
     if let Some((name, _)) = misplaced.iter().find(|(_, is_misplaced)| *is_misplaced) {
         return Err(invalid(format!("{context}: field {name} must not be specified")));
     }
+    let idmap = idmap_mode(&consistency);
     let kind = match kind.as_str() {
-        "bind" => bind_kind(source, bind_options.unwrap_or_default(), &context)?,
+        "bind" => {
+            let options = bind_options.unwrap_or_default();
+            bind_kind(source, options, idmap.and_then(IdMapMode::map), &context)?
+        }
         "volume" => volume_kind(source, volume_options.unwrap_or_default(), &context)?,
         "tmpfs" if source.is_empty() => tmpfs_kind(tmpfs_options.unwrap_or_default(), &context)?,
         "tmpfs" => return Err(invalid(format!("{context}: field Source must not be specified"))),
-        "image" | "cluster" => {
-            return Err(unsupported(format!("{context}: this mount type is not supported yet")));
+        "image" if source.is_empty() => {
+            return Err(invalid(format!("{context}: field Source must not be empty")));
+        }
+        "image" => {
+            let wire::ImageOptions { subpath } = image_options.unwrap_or_default();
+            MountKind::Image { reference: source, subpath: non_empty(subpath) }
+        }
+        "cluster" => {
+            return Err(unsupported(format!(
+                "{context}: cluster volumes need a swarm, which is not supported"
+            )));
         }
         _ => return Err(invalid(format!("{context}: mount type unknown"))),
     };
-    Ok(MountSpec { kind, target, read_only, mode: String::new() })
+    let mode = if idmap.is_some() { consistency } else { String::new() };
+    Ok(MountSpec { kind, target, read_only, mode })
 }
 
 fn bind_kind(
     source: String,
     options: wire::BindOptions,
+    idmap: Option<IdMap>,
     context: &str,
 ) -> Result<MountKind, BadRequest> {
     let wire::BindOptions {
@@ -234,7 +312,8 @@ fn bind_kind(
         }
     };
     let create_source = create_mountpoint;
-    let options = BindOptions { propagation, non_recursive, create_source, recursive_read_only };
+    let options =
+        BindOptions { propagation, non_recursive, create_source, recursive_read_only, idmap };
     Ok(MountKind::Bind { source, options })
 }
 

@@ -161,6 +161,7 @@ pub(crate) fn endpoints(
         ));
     }
     if let Some(mac) = non_empty(mac) {
+        check_mac(main, &mac)?;
         match endpoints.iter_mut().find(|endpoint| endpoint.network == main) {
             Some(endpoint) if endpoint.mac.as_ref().is_some_and(|other| *other != mac) => {
                 return Err(invalid(
@@ -207,20 +208,15 @@ pub(crate) fn endpoint(
     } = settings;
     let EndpointIpamConfig { ipv4_address, ipv6_address, link_local_ips } =
         ipam_config.unwrap_or_default();
-    let refused = [
-        ("Links", links.is_some_and(|list| !list.is_empty())),
-        ("DriverOpts", driver_opts.is_some_and(|options| !options.is_empty())),
-        ("LinkLocalIPs", !link_local_ips.is_empty()),
-    ];
-    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(format!("{field} of network {name} is not supported yet")));
-    }
     let bad = |text: &str| invalid(format!("invalid IP address: {text}"));
     let parse =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
     let parse6 =
         |text: String| non_empty(text).map(|text| text.parse().map_err(|_| bad(&text))).transpose();
     let network = if name == "default" { "bridge".to_owned() } else { name };
+    if !mac_address.is_empty() {
+        check_mac(&network, &mac_address)?;
+    }
     Ok(EndpointRequest {
         network,
         ipv4: parse(ipv4_address)?,
@@ -228,7 +224,27 @@ pub(crate) fn endpoint(
         mac: non_empty(mac_address),
         aliases: aliases.unwrap_or_default(),
         gateway_priority: gw_priority,
+        options: driver_opts.unwrap_or_default(),
+        link_local: addresses_of(link_local_ips)?,
+        links: links.unwrap_or_default().iter().map(|text| link(text)).collect(),
     })
+}
+
+fn addresses_of(texts: Vec<String>) -> Result<Vec<IpAddr>, BadRequest> {
+    let given = texts.into_iter().filter(|text| !text.is_empty());
+    let parse =
+        |text: String| text.parse().map_err(|_| invalid(format!("invalid IP address: {text}")));
+    given.map(parse).collect()
+}
+
+/// Refuses what does not read as `02:42:ac:11:00:02`.
+fn check_mac(network: &str, text: &str) -> Result<(), BadRequest> {
+    let octet = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if text.split([':', '-']).count() == 6 && text.split([':', '-']).all(octet) {
+        return Ok(());
+    }
+    // COMPAT: dockerd's text.
+    Err(invalid(format!("invalid config for network {network}: invalid MAC address {text}")))
 }
 
 /// Reads what a network shall be.
@@ -250,11 +266,21 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         options,
         labels,
     } = request;
-    let from_another = config_from.is_some_and(|from| !from.network.is_empty());
-    let swarm = ingress || matches!(scope.as_str(), "swarm" | "global");
-    let refused = [("Scope", swarm), ("ConfigOnly", config_only), ("ConfigFrom", from_another)];
-    if let Some((field, _)) = refused.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(format!("{field} of networks is not supported yet")));
+    // COMPAT: dockerd's words, in this and the next.
+    if ingress {
+        return Err(BadRequest::Forbidden(
+            "Ingress network can only be global scope network".to_owned(),
+        ));
+    }
+    if scope == "swarm" || driver == "overlay" {
+        return Err(BadRequest::Unavailable(
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
+             swarm and try again."
+                .to_owned(),
+        ));
+    }
+    if !matches!(scope.as_str(), "" | "local") {
+        return Err(unsupported(format!("networks of scope {scope} are not supported: use local")));
     }
     let Ipam { driver: ipam_driver, options: ipam_options, config } = ipam.unwrap_or_default();
     if !matches!(ipam_driver.as_str(), "" | "default") {
@@ -281,6 +307,8 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         subnets: described.collect(),
         options: options.unwrap_or_default(),
         labels: labels.unwrap_or_default(),
+        config_only,
+        config_from: config_from.map(|from| from.network).unwrap_or_default(),
     })
 }
 
@@ -298,6 +326,8 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
         gateway6,
         aliases: _,
         gateway_priority,
+        direct: _,
+        links: _,
     } = endpoint;
     EndpointSettings {
         mac_address: mac.clone(),
@@ -358,8 +388,8 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         internal: record.internal,
         attachable: record.attachable,
         ingress: false,
-        config_from: wire::ConfigReference::default(),
-        config_only: false,
+        config_from: wire::ConfigReference { network: record.config_from.clone() },
+        config_only: record.config_only,
         containers: Some(
             containers
                 .map(|(id, name, endpoint)| (id.to_string(), resource(name, endpoint)))

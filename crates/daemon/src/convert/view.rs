@@ -333,15 +333,20 @@ fn mount_document(mount: &MountPoint) -> MountDocument {
         propagation,
         anonymous: _, // Told by the volume's label.
         subpath: _,   // COMPAT: dockerd shows the volume's root.
+        layers: _,
+        image,
+        idmap: _, // Told by the mode.
     } = mount;
     let kind = match kind {
         MountPointKind::Bind => "bind",
         MountPointKind::Volume => "volume",
         MountPointKind::Tmpfs => "tmpfs",
+        MountPointKind::Image => "image",
     };
     MountDocument {
         kind: kind.to_owned(),
-        name: name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        // COMPAT: the image that was asked for.
+        name: name.as_ref().map_or_else(|| image.clone(), ToString::to_string),
         source: source.to_string_lossy().into_owned(),
         destination: target.clone(),
         driver: driver.clone(),
@@ -387,18 +392,31 @@ fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
 
 /// Writes what was asked of a network.
 fn asked_document(asked: &EndpointRequest) -> EndpointSettings {
-    let EndpointRequest { network: _, ipv4, ipv6, mac: _, aliases, gateway_priority } = asked;
+    let EndpointRequest {
+        network: _,
+        ipv4,
+        ipv6,
+        mac: _,
+        aliases,
+        gateway_priority,
+        options,
+        link_local,
+        links,
+    } = asked;
     let text = |address: Option<std::net::IpAddr>| {
         address.map(|address| address.to_string()).unwrap_or_default()
     };
     let addresses = EndpointIpamConfig {
         ipv4_address: text(ipv4.map(Into::into)),
         ipv6_address: text(ipv6.map(Into::into)),
-        link_local_ips: Vec::new(),
+        link_local_ips: link_local.iter().map(ToString::to_string).collect(),
     };
     EndpointSettings {
         ipam_config: (addresses != EndpointIpamConfig::default()).then_some(addresses),
         aliases: (!aliases.is_empty()).then(|| aliases.clone()),
+        links: (!links.is_empty())
+            .then(|| links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect()),
+        driver_opts: (!options.is_empty()).then(|| options.clone()),
         gw_priority: *gateway_priority,
         ..EndpointSettings::default()
     }

@@ -19,19 +19,18 @@ pub(crate) fn volume_spec(request: CreateRequest) -> Result<VolumeSpec, BadReque
 
 /// Writes a volume.
 pub(crate) fn volume_document(view: &VolumeView) -> Volume {
-    let VolumeView { name, driver, mountpoint, created, labels, options, usage } = view;
-    // COMPAT: whole seconds.
-    let created = rorqual_core::Timestamp::from_nanos(created.secs() * 1_000_000_000);
+    let VolumeView { name, driver, scope, mountpoint, created, labels, options, status, usage } =
+        view;
     Volume {
         cluster_volume: None,
-        created_at: created.to_string(),
+        created_at: created.clone().unwrap_or_default(),
         driver: driver.clone(),
         labels: (!labels.is_empty()).then(|| labels.clone()),
         mountpoint: mountpoint.to_string_lossy().into_owned(),
         name: name.to_string(),
         options: (!options.is_empty()).then(|| options.clone()),
-        scope: "local".to_owned(),
-        status: std::collections::BTreeMap::new(),
+        scope: scope.clone(),
+        status: status.clone(),
         usage_data: usage
             .map(|(size, count)| UsageData { ref_count: count as i64, size: size as i64 }),
     }

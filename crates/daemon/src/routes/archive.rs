@@ -62,9 +62,15 @@ fn with_stat(answer: Answer, stat: &ArchiveStat) -> Answer {
 }
 
 /// An archive that is read by a client, with its slot.
-struct Held<R> {
+pub(super) struct Held<R> {
     archive: R,
     _slot: ArchiveSlot,
+}
+
+impl<R> Held<R> {
+    pub(super) const fn new(archive: R, slot: ArchiveSlot) -> Self {
+        Self { archive, _slot: slot }
+    }
 }
 
 impl<R: Read> Read for Held<R> {

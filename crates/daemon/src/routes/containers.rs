@@ -9,6 +9,7 @@ use rorqual_api::container::{Config, CreateRequest};
 use rorqual_api::image::IdResponse;
 use rorqual_core::{ContainerName, Reference, Repository, Signal, Timestamp};
 use rorqual_engine::{Changed, CommitRequest, ListRequest, RemoveRequest, StopRequest};
+use rorqual_http::Peer;
 use rorqual_shim::WindowSize;
 
 use crate::context::Context;
@@ -42,11 +43,14 @@ pub(super) fn now() -> Timestamp {
 /// `POST /containers/create`
 pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Result {
     let document: CreateRequest = request.json(Some(Document::ContainerCreate)).await?;
-    let spec = convert::create::container_spec(
+    let mut spec = convert::create::container_spec(
         document,
         request.query.text("name"),
         request.query.text("platform"),
     )?;
+    let peer = request.parts.extensions.get::<Peer>().map(|peer| (peer.user, peer.group));
+    let default = context.settings().idmap_binds;
+    convert::mounts::settle_idmaps(&mut spec.storage.mounts, peer, default)?;
     let created = context.engine.containers.create(spec).await?;
     let answer = wire::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     json(StatusCode::CREATED, &answer)
@@ -170,10 +174,12 @@ pub(super) async fn kill(context: Arc<Context>, request: ApiRequest) -> Result {
         error
     };
     let text = request.query.text("signal");
-    let signal = parse_signal(text).map_err(|error| match text.parse::<u32>() {
+    let signal = parse_signal(text).map_err(|error| match text.parse::<i64>() {
         // COMPAT: dockerd's text.
-        Ok(number) => invalid(format!("the linux daemon does not support signal {number}")),
-        Err(_) => error,
+        Ok(number) if number != 0 => {
+            invalid(format!("the linux daemon does not support signal {number}"))
+        }
+        _ => error,
     });
     let signal = signal.map_err(ApiError::from).map_err(prefixed)?;
     let killed = context.engine.containers.kill(id, signal).await;

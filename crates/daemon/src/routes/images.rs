@@ -12,7 +12,7 @@ use crate::convert::create::parse_platform;
 use crate::convert::image::{
     history_document, inspect_document, removal_document, summary_document,
 };
-use crate::error::{invalid, unsupported};
+use crate::error::invalid;
 use crate::request::{ApiRequest, Result, empty, json, refuse};
 use crate::routes::containers::image_name;
 
@@ -68,14 +68,18 @@ pub(super) async fn tag(context: Arc<Context>, request: ApiRequest) -> Result {
 
 /// `DELETE /images/{name}`
 pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
-    if request.query.find("platforms").is_some() {
-        return refuse(unsupported("removing single platforms of an image is not supported yet"));
-    }
+    let platforms = request.query.all("platforms").map(parse_platform);
+    let platforms: Vec<_> = platforms.collect::<std::result::Result<Vec<_>, _>>()?;
+    let platforms: Vec<_> = platforms.into_iter().flatten().collect();
     let how = ImageRemoveRequest {
         force: request.query.flag("force"),
         no_prune: request.query.flag("noprune"),
     };
-    let removed = context.engine.images.remove(request.param("name"), how).await?;
+    let (images, name) = (&context.engine.images, request.param("name"));
+    let removed = match platforms.is_empty() {
+        true => images.remove(name, how).await?,
+        false => images.remove_platforms(name, platforms, how).await?,
+    };
     let documents: Vec<_> = removed.iter().map(removal_document).collect();
     json(StatusCode::OK, &documents)
 }

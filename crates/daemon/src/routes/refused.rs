@@ -24,9 +24,18 @@ pub(super) async fn no_plugins(_: Arc<Context>, _: ApiRequest) -> Result {
     json(StatusCode::OK, &json!([]))
 }
 
-/// Plugins.
-pub(super) async fn plugin(_: Arc<Context>, _: ApiRequest) -> Result {
-    refuse(unsupported("plugins are not supported"))
+/// Managed plugins, which come as images out of registries.
+pub(super) async fn plugin(_: Arc<Context>, request: ApiRequest) -> Result {
+    let name = request.param("name");
+    if request.parts.method == http::Method::GET && name.ends_with("/json") {
+        let name = name.trim_end_matches("/json");
+        // COMPAT: dockerd's text.
+        return refuse(BadRequest::NotFound(format!("plugin \"{name}\" not found")));
+    }
+    refuse(unsupported(
+        "managed plugins are not supported; plugins that run on the host work: they are found by their socket or file in \
+         /run/docker/plugins, /etc/docker/plugins and /usr/lib/docker/plugins",
+    ))
 }
 
 /// Checkpoints.
@@ -42,6 +51,14 @@ pub(super) async fn swarm(_: Arc<Context>, _: ApiRequest) -> Result {
          swarm and try again."
             .to_owned(),
     ))
+}
+
+/// A cluster volume that is to be changed.
+pub(super) fn swarm_of(volume: &str) -> Result {
+    // COMPAT: dockerd's text.
+    refuse(BadRequest::Unavailable(format!(
+        "volume {volume} not found: this node is not part of a swarm"
+    )))
 }
 
 /// `POST /swarm/init` and `/swarm/join`

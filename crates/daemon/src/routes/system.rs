@@ -78,6 +78,7 @@ pub(super) async fn info(context: Arc<Context>, request: ApiRequest) -> Result {
     let census = context.engine.usage.census().await?;
     let settings = context.settings();
     let mut info = about_host(&context.facts, &settings);
+    info.plugins.volume = Some(context.engine.volumes.drivers());
     info.containers = census.containers as i64;
     info.containers_running = census.running as i64;
     info.containers_paused = census.paused as i64;
@@ -98,6 +99,8 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         cpu_shares,
         cpuset,
         pids,
+        disk_weight: _,
+        disk_weight_device: _,
     } = facts.controllers;
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Info {
@@ -105,7 +108,7 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         driver: STORAGE_DRIVER.to_owned(),
         driver_status: vec![["driver-type".to_owned(), "overlay".to_owned()]],
         plugins: Plugins {
-            volume: Some(words(&["local"])),
+            volume: None,
             network: Some(words(&["bridge", "host", "null"])),
             authorization: None,
             log: Some(words(&["journald", "json-file", "local", "none", "syslog"])),

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::convert::create::parse_platform;
-use crate::error::{ApiError, BadRequest, invalid, unsupported};
+use crate::error::{ApiError, BadRequest, invalid};
 use crate::request::{ApiRequest, Result, refuse, typed};
 use crate::routes::attach::Piece;
 use crate::routes::containers::{changes_of, image_name};
@@ -108,10 +108,18 @@ async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -
     let platform = parse_platform(request.query.text("platform"))?;
     for name in &names {
         // What is missing must be a 404, which it cannot be once bytes have been sent.
-        match &platform {
-            Some(platform) => context.engine.images.variant(name, platform).await?,
-            None => context.engine.images.inspect(name).await?,
+        let found = match &platform {
+            Some(platform) => context.engine.images.variant(name, platform).await,
+            None => context.engine.images.inspect(name).await,
         };
+        found.map_err(|error| {
+            let mut error = ApiError::from(error);
+            // COMPAT: here dockerd does not complete the name.
+            if error.message.starts_with("No such image: ") {
+                error.message = format!("No such image: {name}");
+            }
+            error
+        })?;
     }
     let slot = context.archive_slot().await?;
     let (sink, sender, body) = body::writer();
@@ -134,9 +142,7 @@ pub(super) async fn create(context: Arc<Context>, request: ApiRequest) -> Result
     match request.query.text("fromSrc") {
         "-" => import(context, request).await,
         "" => refuse(invalid("need fromImage or fromSrc")),
-        _ => refuse(unsupported(
-            "importing from an address is not supported: send the archive (fromSrc=-)",
-        )),
+        _ => import(context, request).await,
     }
 }
 
@@ -168,18 +174,28 @@ async fn pull(context: &Context, request: &ApiRequest) -> Result {
 }
 
 async fn import(context: Arc<Context>, mut request: ApiRequest) -> Result {
+    let source = request.query.text("fromSrc").to_owned();
     let message = match request.query.text("message") {
         // COMPAT: dockerd's text.
-        "" => "Imported from -".to_owned(),
+        "" => format!("Imported from {source}"),
         message => message.to_owned(),
     };
     let _slot = context.archive_slot().await?;
+    let archive = match source.as_str() {
+        "-" => take_body(&mut request),
+        address => {
+            let opened = rorqual_transfer::open_remote(address).await;
+            opened.map_err(|error| {
+                ApiError::from(rorqual_engine::Error::from(rorqual_transfer::Error::from(error)))
+            })?
+        }
+    };
     let import = ImageImport {
         name: image_name(&request)?,
         message,
         changes: changes_of(&request),
         platform: parse_platform(request.query.text("platform"))?,
-        archive: take_body(&mut request),
+        archive,
     };
     let id = context.engine.images.import(import).await.map_err(ApiError::from)?;
     let line = Bytes::from(Message::status("", id.to_string()).line());

@@ -11,9 +11,10 @@ use crate::request::{ApiRequest, Result, empty, json};
 
 /// `GET /volumes`
 pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
-    let views = context.engine.volumes.list(request.filters()?).await?;
+    let (views, warnings) = context.engine.volumes.list(request.filters()?).await?;
     let volumes = views.iter().map(volume_document).collect();
-    json(StatusCode::OK, &wire::ListResponse { volumes: Some(volumes), warnings: None })
+    let warnings = (!warnings.is_empty()).then_some(warnings);
+    json(StatusCode::OK, &wire::ListResponse { volumes: Some(volumes), warnings })
 }
 
 /// `POST /volumes/create`
@@ -27,6 +28,13 @@ pub(super) async fn create(context: Arc<Context>, mut request: ApiRequest) -> Re
 pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Result {
     let view = context.engine.volumes.inspect(request.param("name")).await?;
     json(StatusCode::OK, &volume_document(&view))
+}
+
+/// `PUT /volumes/{name}`: for cluster volumes, of which there are none without a swarm.
+pub(super) async fn update(context: Arc<Context>, request: ApiRequest) -> Result {
+    // COMPAT: dockerd looks for the volume only in the cluster.
+    let _ = context;
+    super::refused::swarm_of(request.param("name"))
 }
 
 /// `DELETE /volumes/{name}`

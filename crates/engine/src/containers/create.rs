@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::logs;
 use crate::records::{ContainerRecord, State, StateRecord};
 use crate::request::Created;
-use crate::spec::{ContainerSpec, IpcMode, NetworkMode, Ownership, PidMode};
+use crate::spec::{ContainerSpec, IpcMode, NetworkMode, PidMode};
 use crate::undo::{Undo, Undoing};
 use crate::validate;
 use crate::world::World;
@@ -31,16 +31,14 @@ async fn steps(
     operation: &mut Operation<Undoing>,
     mut spec: ContainerSpec,
 ) -> Result<Created> {
-    let warnings = validate::container(&spec, &world.options)?;
+    let warnings = validate::container(&mut spec, &world.options)?;
     by_id(world, &mut spec)?;
     validate::capabilities(&spec, world.capabilities)?;
     world.profiles.of(&spec, world.capabilities)?;
     let image = image(world, &spec).await?;
     let id = ContainerId::from_random(World::random_bits()?);
     let mut effective = effective::merge(&mut spec, &image.document.config, &id)?;
-    let shows_host =
-        spec.network.mode == NetworkMode::Host || spec.namespaces.uts == Ownership::Host;
-    if shows_host && spec.network.hostname.is_none() {
+    if spec.network.mode == NetworkMode::Host && spec.network.hostname.is_none() {
         // COMPAT: whoever shares the host's namespace has the host's name.
         if let Ok(name) = tokio::fs::read_to_string("/proc/sys/kernel/hostname").await {
             name.trim_end().clone_into(&mut effective.hostname);
@@ -126,9 +124,10 @@ async fn image(world: &World, spec: &ContainerSpec) -> Result<ImageRecord> {
     let image = world.parts.images.resolve(&spec.image).await?;
     match &spec.platform {
         Some(wanted) if !wanted.runs(&platform(&image)) => Err(Error::NotFound(format!(
-            "image with reference {} was found but its platform ({}) does not match the specified platform ({wanted})",
+            "image with reference {} was found but its platform ({}) does not match the specified platform ({})",
             spec.image,
-            platform(&image)
+            platform(&image).familiar(),
+            wanted.familiar()
         ))),
         _ => Ok(image),
     }

@@ -6,9 +6,10 @@ use rorqual_core::{ContainerId, DiffId, VolumeName};
 use rorqual_store::{Operation, blocking};
 
 use crate::error::{Error, Result};
-use crate::events::EventKind;
+use crate::ocispec;
+use crate::records::VolumeRecord;
 use crate::request::VolumeSpec;
-use crate::spec::{ContainerSpec, MountKind, MountSpec, Propagation, VolumeOptions};
+use crate::spec::{ContainerSpec, IdMap, MountKind, MountSpec, Propagation, VolumeOptions};
 use crate::undo::{Undo, Undoing};
 use crate::validate::normal;
 use crate::view::{Effective, MountPoint, MountPointKind};
@@ -26,8 +27,12 @@ pub(super) async fn resolve(
     owner: Owner<'_>,
 ) -> Result<Vec<MountPoint>> {
     let mut points: Vec<MountPoint> = Vec::new();
+    let driver = spec.storage.volume_driver.as_deref();
     for mount in &spec.storage.mounts {
-        let point = point(world, operation, mount, owner).await?;
+        let mut point = point(world, operation, (mount, driver), owner).await?;
+        if let Some(map) = &mut point.idmap {
+            map.container = Some(user_of(map, &effective.user, &point.target)?);
+        }
         points.push(point);
     }
     take_over(world, operation, spec, owner, &mut points)?;
@@ -36,10 +41,21 @@ pub(super) async fn resolve(
             continue;
         }
         let options = VolumeOptions::default();
-        let anonymous = volume(world, operation, (None, &options), path, owner).await?;
+        let driver = spec.storage.volume_driver.as_deref();
+        let asked = Asked { name: None, options: &options, target: path, read_only: false, driver };
+        let anonymous = volume(world, operation, asked, owner).await?;
         points.push(anonymous);
     }
     Ok(points)
+}
+
+/// Tells which ids of the container an id-mapped bind is about: the image's names are known to nobody but its own init.
+fn user_of(map: &IdMap, user: &str, target: &str) -> Result<(u32, u32)> {
+    map.container.or_else(|| ocispec::numeric(user)).ok_or_else(|| {
+        Error::Invalid(format!(
+            "cannot map ids of the bind at {target}: the container's user {user:?} is a name; say its ids, as in idmap=999.999"
+        ))
+    })
 }
 
 /// Adds the mounts of `--volumes-from` containers where nothing else is mounted.
@@ -55,7 +71,7 @@ fn take_over(
         let other = world.index.find(&from.container);
         let other = other.map_err(|error| Error::Invalid(error.to_string()))?.definition();
         for mount in &other.mounts {
-            if mount.kind == MountPointKind::Tmpfs
+            if matches!(mount.kind, MountPointKind::Tmpfs | MountPointKind::Image)
                 || points.iter().any(|point| normal(&point.target) == normal(&mount.target))
             {
                 continue;
@@ -67,6 +83,9 @@ fn take_over(
             point.mode.clear();
             // It belongs to the other container, whose removal takes it along.
             point.anonymous = false;
+            if let Some(record) = point.name.as_ref().and_then(|name| world.volumes.find(name)) {
+                refuse_writing(&record, point.writable)?;
+            }
             if let Some(name) = &point.name {
                 let (name, made) = (name.clone(), false);
                 operation.will_need(Undo::ReleaseVolume { name: name.clone(), owner, made })?;
@@ -81,7 +100,7 @@ fn take_over(
 async fn point(
     world: &World,
     operation: &mut Operation<Undoing>,
-    mount: &MountSpec,
+    (mount, driver): (&MountSpec, Option<&str>),
     owner: Owner<'_>,
 ) -> Result<MountPoint> {
     let blank = MountPoint {
@@ -95,21 +114,28 @@ async fn point(
         propagation: None,
         anonymous: false,
         subpath: None,
+        layers: Vec::new(),
+        image: String::new(),
+        idmap: None,
     };
     match &mount.kind {
         MountKind::Tmpfs(_) => Ok(blank),
+        MountKind::Image { reference, subpath } => image(world, blank, reference, subpath).await,
         MountKind::Bind { source, options } => {
-            bind_source(source, options.create_source).await?;
+            let owner = options.idmap.map(|map| map.host);
+            bind_source(source, options.create_source, owner).await?;
             Ok(MountPoint {
                 kind: MountPointKind::Bind,
                 source: PathBuf::from(source),
                 propagation: Some(options.propagation.unwrap_or(Propagation::Rprivate)),
+                idmap: options.idmap,
                 ..blank
             })
         }
         MountKind::Volume { name, options } => {
-            let asked = (name.as_ref(), options);
-            let made = volume(world, operation, asked, &mount.target, owner).await?;
+            let (target, read_only) = (mount.target.as_str(), mount.read_only);
+            let asked = Asked { name: name.as_ref(), options, target, read_only, driver };
+            let made = volume(world, operation, asked, owner).await?;
             // COMPAT: volumes that were named or mounted by the request say `z`, anonymous ones say nothing.
             let mode = if blank.mode.is_empty() { "z".to_owned() } else { blank.mode };
             Ok(MountPoint { mode, writable: blank.writable, ..made })
@@ -117,7 +143,30 @@ async fn point(
     }
 }
 
-async fn bind_source(source: &str, create: bool) -> Result<()> {
+/// Finds the image whose files are mounted; they stay as long as the container.
+async fn image(
+    world: &World,
+    blank: MountPoint,
+    reference: &str,
+    subpath: &Option<String>,
+) -> Result<MountPoint> {
+    let image = world.parts.images.resolve(reference).await?;
+    if let Some(path) = subpath {
+        check_subpath(path)?;
+    }
+    Ok(MountPoint {
+        kind: MountPointKind::Image,
+        image: reference.to_owned(),
+        // COMPAT: whoever wants to write to an image makes a container of it.
+        writable: false,
+        layers: image.document.rootfs.diff_ids.clone(),
+        subpath: subpath.clone(),
+        ..blank
+    })
+}
+
+/// Looks for what is bound and makes it where that is asked for, as a directory of `owner`.
+async fn bind_source(source: &str, create: bool, owner: Option<(u32, u32)>) -> Result<()> {
     let path = PathBuf::from(source);
     let shown = source.to_owned();
     blocking(move || {
@@ -130,61 +179,117 @@ async fn bind_source(source: &str, create: bool) -> Result<()> {
                 "invalid mount config for type \"bind\": bind source path does not exist: {shown}"
             )));
         }
-        std::fs::create_dir_all(&path)
-            .map_err(|source| Error::Io { action: format!("make the bind source {shown}"), source })
+        let made = std::fs::create_dir_all(&path).and_then(|()| match owner {
+            Some((user, group)) => std::os::unix::fs::chown(&path, Some(user), Some(group)),
+            None => Ok(()),
+        });
+        made.map_err(|source| Error::Io { action: format!("make the bind source {shown}"), source })
     })
     .await
+}
+
+/// A volume that a container asks for.
+struct Asked<'a> {
+    name: Option<&'a VolumeName>,
+    options: &'a VolumeOptions,
+    target: &'a str,
+    read_only: bool,
+    /// Of the container, for volumes whose mount names none.
+    driver: Option<&'a str>,
 }
 
 async fn volume(
     world: &World,
     operation: &mut Operation<Undoing>,
-    (name, options): (Option<&VolumeName>, &VolumeOptions),
-    target: &str,
+    asked: Asked<'_>,
     (owner, layers): Owner<'_>,
 ) -> Result<MountPoint> {
+    let Asked { name, options, target, read_only, driver } = asked;
     let wanted = VolumeSpec {
         name: name.cloned(),
-        driver: options.driver.clone(),
+        driver: options.driver.clone().or_else(|| driver.map(str::to_owned)),
         options: options.driver_options.clone(),
         labels: options.labels.clone(),
     };
-    let wanted = volumes::record(&*world.volumes.driver, wanted, world.options.clock.now())?;
+    let wanted = volumes::record(world, wanted).await?;
+    if let Some(path) = &options.subpath {
+        check_subpath(path)?;
+    }
     let known = world.volumes.find(&wanted.name).is_some();
     let undo = Undo::ReleaseVolume { name: wanted.name.clone(), owner, made: !known };
     operation.will_need(undo)?;
     world.index.claim_volumes(owner, std::iter::once(&wanted.name));
     let (record, made) = world.volumes.ensure(wanted).await?;
     if made {
-        let driver = [("driver", "local".to_owned())];
-        world.event(EventKind::Volume, "create", record.name.as_str(), driver);
+        volumes::announce(world, "create", &record);
     }
-    let data = world.volumes.data(&record.name);
-    if !options.no_copy && options.subpath.is_none() {
-        let user = Undo::UnmountVolume { name: record.name.clone(), user: owner };
-        operation.will_need(user)?;
-        world.volumes.mount(&record.name, owner).await?;
-        if is_empty(data.clone()).await {
-            let view = world.parts.snapshots.view(layers).await?;
-            view.copy_out(target, data.clone()).await?;
-        }
-        world.volumes.driver.unmount(&record.name, owner).await?;
-    }
-    if let Some(path) = &options.subpath {
-        check_subpath(path)?;
+    refuse_writing(&record, !read_only)?;
+    if !options.no_copy && options.subpath.is_none() && record.snapshot_of.is_none() {
+        fill(world, operation, &record.name, target, (owner, layers)).await?;
     }
     Ok(MountPoint {
         kind: MountPointKind::Volume,
-        name: Some(record.name.clone()),
-        source: data,
+        source: source(world, &record).await?,
+        name: Some(record.name),
         target: target.to_owned(),
-        driver: "local".to_owned(),
+        driver: record.driver,
         mode: String::new(),
         writable: true,
         propagation: None,
         anonymous: name.is_none(),
         subpath: options.subpath.clone(),
+        layers: Vec::new(),
+        image: String::new(),
+        idmap: None,
     })
+}
+
+/// A snapshot shows what was, and shall go on to do so.
+fn refuse_writing(record: &VolumeRecord, writable: bool) -> Result<()> {
+    match &record.snapshot_of {
+        Some(origin) if writable => Err(Error::Invalid(format!(
+            "volume {} is a snapshot of {origin} and can only be mounted read-only; to write, clone it first",
+            record.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Where a volume's data are, as far as that is known before it is mounted.
+async fn source(world: &World, record: &VolumeRecord) -> Result<PathBuf> {
+    let driver = world.volumes.drivers.named(&record.driver);
+    let described = driver.describe(&record.name).await?;
+    Ok(described.map(|described| described.mountpoint).unwrap_or_default())
+}
+
+/// Copies what the image has at `target` into a volume that is empty.
+async fn fill(
+    world: &World,
+    operation: &mut Operation<Undoing>,
+    name: &VolumeName,
+    target: &str,
+    (owner, layers): Owner<'_>,
+) -> Result<()> {
+    let _turn = world.volumes.filling(name).await;
+    operation.will_need(Undo::UnmountVolume { name: name.clone(), user: owner })?;
+    let data = world.volumes.mount(name, owner).await?;
+    if is_empty(data.clone()).await {
+        let view = world.parts.snapshots.view(layers).await?;
+        let local = world.volumes.drivers.local();
+        let ours = data == local.mountpoint(name);
+        match if ours { local.begin_fill(name).await? } else { None } {
+            Some(beside) => {
+                let copied = view.copy_out(target, beside).await;
+                if let Err(error) = copied {
+                    local.call_fill_off(name).await;
+                    return Err(error.into());
+                }
+                local.end_fill(name).await?;
+            }
+            None => view.copy_out(target, data).await?,
+        }
+    }
+    Ok(world.volumes.unmount(name, owner).await?)
 }
 
 /// Who writes to a volume may plant links there, so the path is resolved inside it when it is mounted; here it is only

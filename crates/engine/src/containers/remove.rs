@@ -1,6 +1,7 @@
 //! `rm`, automatic removal and `container prune`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rorqual_core::{Filters, Timestamp, VolumeName, full_message, units};
 
@@ -14,6 +15,9 @@ use crate::records::ContainerRecord;
 use crate::request::{Pruned, RemoveRequest};
 use crate::undo::Undo;
 use crate::world::World;
+
+/// LIMIT: adoption is tried again every second or so, and tells nobody when it has succeeded.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Removes a container for a user. The caller holds its operation lock.
 pub(super) async fn remove(
@@ -44,6 +48,9 @@ pub(super) async fn remove(
         }
         _ => {}
     }
+    if request.force && container.check_reached().is_err() {
+        put_down(world, container).await?;
+    }
     container.check_reached()?;
     container.change(|state| state.desired = Desired::Removed);
     stop::call_restart_off(world, container).await?;
@@ -51,6 +58,27 @@ pub(super) async fn remove(
         stop::kill_and_wait(world, container, &task).await?;
     }
     take_apart(world, container, request.volumes).await
+}
+
+/// Ends a container whose shim does not answer the daemon that found it, and waits until it is known how that ended.
+async fn put_down(world: &Arc<World>, container: &Arc<Container>) -> Result<()> {
+    let failed = |source| Error::Task {
+        message: format!("cannot end the shim of container {}", container.id.short()),
+        source,
+    };
+    world.parts.tasks.put_down(container.id, None).await.map_err(failed)?;
+    let unknown = || {
+        let runs = matches!(container.phase(), Phase::Running(_) | Phase::Paused(_));
+        container.check_reached().is_err() || runs && container.task().is_none()
+    };
+    let known = async {
+        while unknown() {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    };
+    // Who is still out of reach then is refused by the caller.
+    tokio::time::timeout(stop::AFTER_KILL, known).await.ok();
+    Ok(())
 }
 
 /// Removes a container that asked for it, once its run has ended.
@@ -136,11 +164,9 @@ async fn remove_anonymous(world: &World, definition: &ContainerRecord) {
         if !world.index.users_of_volume(name).is_empty() {
             continue;
         }
-        match world.volumes.discard(name).await {
-            Ok(()) => {
-                let driver = [("driver", "local".to_owned())];
-                world.event(EventKind::Volume, "destroy", name.as_str(), driver);
-            }
+        let Some(record) = world.volumes.find(name) else { continue };
+        match world.volumes.discard(name, &record.driver).await {
+            Ok(()) => crate::volumes::announce(world, "destroy", &record),
             Err(error) => {
                 tracing::warn!(volume = %name, error = full_message(&error), "cannot remove the volume");
             }

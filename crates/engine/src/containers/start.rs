@@ -122,11 +122,7 @@ async fn steps(
     let wanted = attach(world, &definition, &joined, &linked)?;
     let attached = async { world.parts.networks.attach(wanted).await.map_err(Error::Attach) };
     let sandbox = in_time("attach the network", attached).await?;
-    for mount in &definition.mounts {
-        let Some(name) = &mount.name else { continue };
-        operation.will_need(Undo::UnmountVolume { name: name.clone(), user: container.id })?;
-        in_time("mount the volume", world.volumes.mount(name, container.id)).await?;
-    }
+    let definition = mounted(world, operation, definition).await?;
     let rootfs =
         in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
     ensure_profile(world, &definition.spec).await?;
@@ -195,6 +191,25 @@ async fn steps(
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }
     Ok(())
+}
+
+/// Has the container's volumes mounted, and returns its definition with the paths where they are now.
+async fn mounted(
+    world: &World,
+    operation: &mut Operation<Undoing>,
+    mut definition: Arc<ContainerRecord>,
+) -> Result<Arc<ContainerRecord>> {
+    for at in 0..definition.mounts.len() {
+        let Some(name) = definition.mounts[at].name.clone() else { continue };
+        let user = definition.id;
+        operation.will_need(Undo::UnmountVolume { name: name.clone(), user })?;
+        // LIMIT: a plugin has two minutes of its own, and the wait for its socket.
+        let path = world.volumes.mount(&name, user).await?;
+        if path != definition.mounts[at].source {
+            Arc::make_mut(&mut definition).mounts[at].source = path;
+        }
+    }
+    Ok(definition)
 }
 
 /// COMPAT: an unknown user is told without the runtime's words in front.
@@ -329,7 +344,7 @@ fn attach(
         (NetworkMode::Host, None) => SandboxKind::Host,
         (NetworkMode::None | NetworkMode::Container(_), None) => SandboxKind::Own(Vec::new()),
         (NetworkMode::Default, None) => SandboxKind::Own(endpoints(definition, "bridge")),
-        (NetworkMode::Network(name), None) => SandboxKind::Own(endpoints(definition, name)),
+        (NetworkMode::Network(name), None) => SandboxKind::Own(linked_endpoints(definition, name)),
     };
     let or = |own: &[String], default: &[String]| {
         if own.is_empty() { default.to_vec() } else { own.to_vec() }
@@ -359,6 +374,20 @@ fn attach(
         ports,
         directory: world.parts.snapshots.container_dir(&definition.id),
     })
+}
+
+/// The endpoints of a container on a user's network, where its links are names for it alone.
+fn linked_endpoints(definition: &ContainerRecord, mode: &str) -> Vec<EndpointRequest> {
+    let mut all = endpoints(definition, mode);
+    if let Some(first) = all.first_mut() {
+        for link in &definition.spec.network.links {
+            // Clients say the same of the container and of the endpoint.
+            if !first.links.contains(link) {
+                first.links.push(link.clone());
+            }
+        }
+    }
+    all
 }
 
 /// The endpoints asked for, that of the mode first.
@@ -426,6 +455,7 @@ fn specification(
         ipc_of: joined.ipc,
         ipc: &joined.ipc_mode,
         capabilities,
+        layers: &|layers| world.parts.snapshots.layer_trees(layers),
     })
 }
 

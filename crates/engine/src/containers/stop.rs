@@ -15,7 +15,7 @@ use crate::spec::StopTimeout;
 use crate::world::World;
 
 // LIMIT: a killed process that has not ended by then hangs in the kernel.
-const AFTER_KILL: Duration = Duration::from_secs(10);
+pub(super) const AFTER_KILL: Duration = Duration::from_secs(10);
 
 fn task_failed(message: String) -> impl FnOnce(rorqual_shim::Error) -> Error {
     move |source| Error::Task { message, source }
@@ -121,8 +121,15 @@ pub(super) async fn kill_and_wait(
 ) -> Result<()> {
     send(world, container, task, Signal::KILL).await?;
     thaw(container, task).await?;
-    let ended = container.ended(task.id());
-    if tokio::time::timeout(AFTER_KILL, ended).await.is_err() {
+    let ended = || tokio::time::timeout(AFTER_KILL, container.ended(task.id()));
+    if ended().await.is_ok() {
+        return Ok(());
+    }
+    // Either the kernel does not let it go, or its shim hangs and tells nobody.
+    if let Err(error) = world.parts.tasks.put_down(container.id, Some(task.pid())).await {
+        tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot end the shim");
+    }
+    if ended().await.is_err() {
         // COMPAT: dockerd's text.
         return Err(Error::Internal(format!(
             "container {} PID {} is zombie and can not be killed. Use the --init option when creating containers to run an init inside the container that forwards signals and reaps processes",

@@ -65,14 +65,15 @@ pub(super) async fn update(
         )));
     }
     let mut new = (*container.definition()).clone();
-    validate::cpu(&request.resources)?;
+    validate::resources(&request.resources)?;
     update_conflicts(&new.spec.resources, &request.resources).map_err(|reason| {
         // COMPAT: dockerd's text.
         Error::Conflict(format!("Cannot update container {}: {reason}", container.id))
     })?;
     validate::cpusets(&request.resources, &world.options)?;
-    let merged = merge(&new.spec.resources, request.resources);
-    let warnings = validate::resources(&merged)?;
+    let mut merged = merge(&new.spec.resources, request.resources);
+    let mut warnings = validate::unsupported_weights(&mut merged, &world.options);
+    warnings.extend(validate::resources(&merged)?);
     if let Some(policy) = request.restart {
         if new.spec.auto_remove && policy != RestartPolicy::No {
             // COMPAT: dockerd's text.

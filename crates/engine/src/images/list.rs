@@ -38,7 +38,11 @@ pub(super) async fn list(world: &World, request: &ImageListRequest) -> Result<Ve
             })
     };
     let mut found = Vec::new();
-    for record in all.into_iter().filter(wanted) {
+    for mut record in all.into_iter().filter(wanted) {
+        // COMPAT: only the names that were looked for are shown.
+        record
+            .tags
+            .retain(|tag| filters.any("reference", |pattern| reference_matches(tag, pattern)));
         let users = || world.index.users_of_image(&record.id).len() as u64;
         found.push(ImageSummary {
             shared_size: shared.as_ref().map(|shared| shared.of(&record)),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rorqual_content::ImageRecord;
-use rorqual_core::{DiffId, Filters, Reference, full_message};
+use rorqual_core::{DiffId, Filters, Platform, Reference, full_message};
+use rorqual_transfer::ManifestKind;
 
 use super::{announce, is_id};
 use crate::container::Container;
@@ -28,6 +29,53 @@ pub(super) async fn remove(
     if done.iter().any(|step| matches!(step, ImageRemoval::Deleted(_))) {
         collect(world).await?;
     }
+    Ok(done)
+}
+
+/// Removes the manifests of some platforms; what only they lead to goes with the next collection.
+pub(super) async fn platforms(
+    world: &Arc<World>,
+    text: &str,
+    wanted: &[Platform],
+    request: ImageRemoveRequest,
+) -> Result<Vec<ImageRemoval>> {
+    let image = world.parts.images.resolve(text).await?;
+    let manifests = super::list::manifests(world, &image).await?;
+    let (chosen, rest): (Vec<_>, Vec<_>) = manifests
+        .into_iter()
+        .filter(|one| one.manifest.available)
+        .filter_map(|one| match &one.manifest.kind {
+            ManifestKind::Image(platform) => Some((platform.clone(), one)),
+            _ => None,
+        })
+        .partition(|(platform, _)| wanted.iter().any(|asked| asked.runs(platform)));
+    let missing = wanted.iter().find(|asked| !chosen.iter().any(|(there, _)| asked.runs(there)));
+    if let Some(platform) = missing {
+        return Err(rorqual_transfer::Error::NoVariant(platform.clone()).into());
+    }
+    if rest.is_empty() {
+        return remove(world, text, request).await;
+    }
+    for (platform, one) in &chosen {
+        if one.manifest.descriptor.digest == image.manifest.digest {
+            let why = format!(
+                "{platform} is what the image is here; remove the image, or load it again for another platform"
+            );
+            return Err(refused(&image, "cannot be forced", &why));
+        }
+        if let Some(user) = one.containers.first() {
+            let why = format!("{platform} is being used by container {}", user.short());
+            return Err(refused(&image, "cannot be forced", &why));
+        }
+    }
+    let mut done = Vec::new();
+    for (_, one) in &chosen {
+        let digest = &one.manifest.descriptor.digest;
+        world.parts.blobs.forget(digest).await?;
+        done.push(ImageRemoval::Deleted(digest.to_string()));
+        announce(world, "delete", &image.id, &digest.to_string());
+    }
+    collect(world).await?;
     Ok(done)
 }
 
@@ -88,8 +136,12 @@ async fn by_name(
     });
     if !others {
         let users = world.index.users_of_image(&image.id);
+        if request.force && users.iter().any(is_running) {
+            // COMPAT: the name goes, the running container keeps the image.
+            return untag(world, image, &name, done).await;
+        }
         if let Some(user) = users.first()
-            && (!request.force || is_running(user))
+            && !request.force
         {
             // COMPAT: clients look for this text.
             return Err(Error::Conflict(format!(
@@ -100,8 +152,17 @@ async fn by_name(
         }
         return delete(world, image, done).await;
     }
-    if !world.parts.images.untag(&image.id, &name).await? {
-        return Err(rorqual_content::Error::NoSuchImage(text.to_owned()).into());
+    untag(world, image, &name, done).await
+}
+
+async fn untag(
+    world: &World,
+    image: &ImageRecord,
+    name: &Reference,
+    done: &mut Vec<ImageRemoval>,
+) -> Result<()> {
+    if !world.parts.images.untag(&image.id, name).await? {
+        return Err(rorqual_content::Error::NoSuchImage(name.familiar()).into());
     }
     done.push(ImageRemoval::Untagged(name.familiar()));
     announce(world, "untag", &image.id, &image.id.to_string());
@@ -133,7 +194,9 @@ pub(crate) async fn collect(world: &World) -> Result<u64> {
     layers.extend(world.parts.blobs.reach(roots.clone()).await?.into_iter().map(DiffId));
     let containers = world.index.all();
     for container in &containers {
-        layers.extend(container.definition().layers.iter().cloned());
+        let definition = container.definition();
+        layers.extend(definition.layers.iter().cloned());
+        layers.extend(definition.mounts.iter().flat_map(|mount| mount.layers.iter().cloned()));
     }
     layers.extend(kept.layers);
     layers.sort();

@@ -1,54 +1,75 @@
 //! The mounts of the specification: Docker's defaults, our files, then the user's, parents before children.
 
+use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use serde_json::{Value, json};
 
 use super::{INIT_PATH, Input};
 use crate::error::{Error, Result};
 use crate::spec::{
-    BindOptions, IpcMode, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
+    BindOptions, IdMap, IpcMode, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
 };
 use crate::view::{MountPoint, MountPointKind};
 
 /// Our runtime's own option for binds: what is bound lies below the source, and nothing leads out of it.
 const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
+/// Our runtime's own option for what is made of layers.
+const LAYERS_OPTION: &str = "x-rorqual.layers=";
 
 /// Returns all mounts.
 pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let mut all = defaults(input);
     let covered = |target: &str| input.mounts.iter().any(|mount| mount.target == target);
-    all.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
-    for (target, source) in [
+    // COMPAT: who brings a `/dev` brings what belongs below it.
+    let own_dev = covered("/dev");
+    all.retain(|mount| {
+        let target = mount["destination"].as_str().unwrap_or_default();
+        !covered(target) && !(own_dev && target.starts_with("/dev/"))
+    });
+    let mut own = files(input);
+    own.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
+    own.extend(init(input)?);
+    own.extend(input.mounts.iter().map(|mount| user_mount(input, mount)));
+    // ORDER: a parent must be mounted before what lies below it, also the user's `/etc` before our files in it.
+    own.sort_by_key(|mount| mount["destination"].as_str().map_or(0, depth));
+    all.append(&mut own);
+    Ok(Value::Array(all))
+}
+
+/// The files that we write for the container.
+fn files(input: &Input<'_>) -> Vec<Value> {
+    let options = if input.spec.storage.read_only {
+        json!(["rbind", "ro", "rprivate"])
+    } else {
+        json!(["rbind", "rprivate"])
+    };
+    let all = [
         ("/etc/resolv.conf", &input.files.resolv_conf),
         ("/etc/hostname", &input.files.hostname),
         ("/etc/hosts", &input.files.hosts),
-    ] {
-        if !source.as_os_str().is_empty() && !covered(target) {
-            let options = if input.spec.storage.read_only {
-                json!(["rbind", "ro", "rprivate"])
-            } else {
-                json!(["rbind", "rprivate"])
-            };
-            all.push(json!({
-                "destination": target, "type": "bind", "source": source, "options": options,
-            }));
-        }
+    ];
+    let given = all.into_iter().filter(|(_, source)| !source.as_os_str().is_empty());
+    given
+        .map(|(target, source)| {
+            json!({ "destination": target, "type": "bind", "source": source, "options": options })
+        })
+        .collect()
+}
+
+fn init(input: &Input<'_>) -> Result<Option<Value>> {
+    if !input.init() {
+        return Ok(None);
     }
-    if input.init() {
-        let Some(binary) = &input.host.init_binary else {
-            return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
-        };
-        all.push(json!({
-            "destination": INIT_PATH, "type": "bind", "source": binary,
-            "options": ["bind", "ro", "rprivate"],
-        }));
-    }
-    let mut own: Vec<&MountPoint> = input.mounts.iter().collect();
-    // ORDER: a parent must be mounted before what lies below it.
-    own.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
-    for mount in own {
-        all.push(user_mount(input, mount));
-    }
-    Ok(Value::Array(all))
+    let Some(binary) = &input.host.init_binary else {
+        return Err(Error::Unsupported("this daemon has no init binary for --init".to_owned()));
+    };
+    Ok(Some(json!({
+        "destination": INIT_PATH, "type": "bind", "source": binary,
+        "options": ["bind", "ro", "rprivate"],
+    })))
+}
+
+fn depth(target: &str) -> usize {
+    target.trim_end_matches('/').matches('/').count()
 }
 
 fn defaults(input: &Input<'_>) -> Vec<Value> {
@@ -109,14 +130,74 @@ fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
             };
             json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options })
         }
+        MountPointKind::Image => image_mount(input, mount),
         MountPointKind::Bind | MountPointKind::Volume => {
             let mut options: Vec<String> =
                 bind_options(asked, mount).into_iter().map(str::to_owned).collect();
             options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
-            json!({ "destination": mount.target, "type": "bind", "source": mount.source,
-                "options": options })
+            let mut document = json!({ "destination": mount.target, "type": "bind",
+                "source": mount.source, "options": options });
+            if let Some(map) = &mount.idmap {
+                idmap(&mut document, map);
+            }
+            document
         }
     }
+}
+
+/// The files of an image, put together by our runtime out of its layers.
+fn image_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
+    let lower = (input.layers)(&mount.layers);
+    let plan = RootfsPlan::Overlay(OverlayPlan { lower, upper: None, options: Vec::new() });
+    // INVARIANT: paths of our own below the data root are texts.
+    let plan = serde_json::to_string(&plan).unwrap_or_default();
+    let mut options = vec!["ro".to_owned(), format!("{LAYERS_OPTION}{plan}")];
+    options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
+    json!({ "destination": mount.target, "type": "bind", "source": mount.image,
+        "options": options })
+}
+
+/// Adds the maps of an id-mapped bind, unless both sides are the same.
+fn idmap(document: &mut Value, map: &IdMap) {
+    let container = map.container.unwrap_or_default();
+    if container == map.host {
+        return;
+    }
+    document["uidMappings"] = mappings(map.host.0, container.0);
+    document["gidMappings"] = mappings(map.host.1, container.1);
+    if let Some(options) = document["options"].as_array_mut() {
+        let recursive = options.iter().any(|option| option == "rbind");
+        options.push(if recursive { "ridmap" } else { "idmap" }.into());
+    }
+}
+
+/// Reads the ids a container runs as, where they are numbers; a lone user has the group of root.
+pub(crate) fn numeric(user: &str) -> Option<(u32, u32)> {
+    match user.split_once(':') {
+        None if matches!(user, "" | "root") => Some((0, 0)),
+        None => Some((user.parse().ok()?, 0)),
+        Some(("root", "root")) => Some((0, 0)),
+        Some((user, group)) => Some((user.parse().ok()?, group.parse().ok()?)),
+    }
+}
+
+/// Maps one id to another, and all that are neither to themselves.
+fn mappings(host: u32, container: u32) -> Value {
+    // LIMIT: the last id means "none".
+    const END: u64 = u32::MAX as u64;
+    let line =
+        |from: u64, to: u64, size: u64| json!({ "containerID": from, "hostID": to, "size": size });
+    let (host, container) = (u64::from(host), u64::from(container));
+    let mut lines = Vec::new();
+    let mut next = 0;
+    for taken in [host.min(container), host.max(container), END] {
+        if next < taken {
+            lines.push(line(next, next, taken - next));
+        }
+        next = taken + 1;
+    }
+    lines.push(line(host, container, 1));
+    Value::Array(lines)
 }
 
 /// Docker's start set, over which the user's words win.

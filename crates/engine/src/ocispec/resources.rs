@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::spec::{BlkioDevice, Resources, Ulimit};
 
 /// Returns the `linux.resources` section without devices.
-pub(super) fn section(resources: &Resources, unified: bool) -> Value {
+pub(super) fn section(resources: &Resources, unified: bool) -> Result<Value> {
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| {
         if value.as_object().is_some_and(|object| !object.is_empty()) {
@@ -15,11 +15,11 @@ pub(super) fn section(resources: &Resources, unified: bool) -> Value {
     };
     put("memory", memory(resources));
     put("cpu", cpu(resources));
-    put("blockIO", block_io(resources, unified));
+    put("blockIO", block_io(resources, unified)?);
     if let Some(limit) = resources.pids {
         put("pids", json!({ "limit": if limit <= 0 { -1 } else { limit } }));
     }
-    Value::Object(all)
+    Ok(Value::Object(all))
 }
 
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
@@ -58,31 +58,36 @@ fn cpu(resources: &Resources) -> Value {
     ])
 }
 
-fn block_io(resources: &Resources, _unified: bool) -> Value {
-    let weights = resources.blkio_weight_devices.iter().filter_map(|device| {
-        let (major, minor) = super::devices::number_of(&device.path)?;
-        Some(json!({ "major": major, "minor": minor, "weight": device.weight }))
+fn block_io(resources: &Resources, _unified: bool) -> Result<Value> {
+    let weights = resources.blkio_weight_devices.iter().map(|device| {
+        let (major, minor) = block_device(&device.path)?;
+        Ok(json!({ "major": major, "minor": minor, "weight": device.weight }))
     });
-    let weights: Vec<Value> = weights.collect();
-    object([
+    let weights = weights.collect::<Result<Vec<Value>>>()?;
+    Ok(object([
         ("weight", json!(resources.blkio_weight)),
         ("weightDevice", if weights.is_empty() { Value::Null } else { json!(weights) }),
-        ("throttleReadBpsDevice", throttles(&resources.blkio_read_bps)),
-        ("throttleWriteBpsDevice", throttles(&resources.blkio_write_bps)),
-        ("throttleReadIOPSDevice", throttles(&resources.blkio_read_iops)),
-        ("throttleWriteIOPSDevice", throttles(&resources.blkio_write_iops)),
-    ])
+        ("throttleReadBpsDevice", throttles(&resources.blkio_read_bps)?),
+        ("throttleWriteBpsDevice", throttles(&resources.blkio_write_bps)?),
+        ("throttleReadIOPSDevice", throttles(&resources.blkio_read_iops)?),
+        ("throttleWriteIOPSDevice", throttles(&resources.blkio_write_iops)?),
+    ]))
 }
 
-fn throttles(devices: &[BlkioDevice]) -> Value {
-    let all: Vec<Value> = devices
-        .iter()
-        .filter_map(|device| {
-            let (major, minor) = super::devices::number_of(&device.path)?;
-            Some(json!({ "major": major, "minor": minor, "rate": device.rate }))
-        })
-        .collect();
-    if all.is_empty() { Value::Null } else { json!(all) }
+fn throttles(devices: &[BlkioDevice]) -> Result<Value> {
+    let all = devices.iter().map(|device| {
+        let (major, minor) = block_device(&device.path)?;
+        Ok(json!({ "major": major, "minor": minor, "rate": device.rate }))
+    });
+    let all = all.collect::<Result<Vec<Value>>>()?;
+    Ok(if all.is_empty() { Value::Null } else { json!(all) })
+}
+
+/// The numbers of a device that is to be limited: one that is not there cannot be.
+fn block_device(path: &str) -> Result<(i64, i64)> {
+    // COMPAT: dockerd's text.
+    let missing = || Error::Invalid(format!("stat {path}: no such file or directory"));
+    super::devices::number_of(path).ok_or_else(missing)
 }
 
 /// The container's limits per process, then the daemon's that it does not set.

@@ -58,6 +58,7 @@ fn built_on(
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities: Capabilities::DOCKER_DEFAULT,
+        layers: &|layers| layers.iter().map(|id| PathBuf::from(format!("/{id}"))).collect(),
     };
     build(&input).unwrap()
 }

@@ -37,6 +37,13 @@ pub enum MountKind {
     },
     /// Memory.
     Tmpfs(TmpfsOptions),
+    /// The files of an image, to read.
+    Image {
+        /// The image as the user wrote it.
+        reference: String,
+        /// Directory or file inside that is mounted instead of its root.
+        subpath: Option<String>,
+    },
 }
 
 /// How mounts below spread.
@@ -95,6 +102,20 @@ pub struct BindOptions {
     pub create_source: bool,
     /// How far read-only reaches.
     pub recursive_read_only: RecursiveReadOnly,
+    /// Which of the container's ids are whose on the host.
+    pub idmap: Option<IdMap>,
+}
+
+/// A user and group of the container that are somebody else's on the host.
+///
+/// What the container's user makes belongs on the host to `host`, and what belongs to `host` there looks as the
+/// container's user's own. All other ids are the same on both sides, but that nobody has those two any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// User and group in the container; `None`: those it runs as.
+    pub container: Option<(u32, u32)>,
+    /// User and group on the host.
+    pub host: (u32, u32),
 }
 
 /// How a volume is mounted.

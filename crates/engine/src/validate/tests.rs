@@ -11,7 +11,7 @@ use crate::spec::{
 fn check(change: impl FnOnce(&mut ContainerSpec), expected: &str) {
     let mut spec = ContainerSpec::default();
     change(&mut spec);
-    let result = container(&spec, &Options::docker_defaults());
+    let result = container(&mut spec.clone(), &Options::docker_defaults());
     assert_eq!(result.err().map(|error| error.to_string()).unwrap_or_default(), expected);
 }
 

@@ -1,22 +1,25 @@
 //! Attaching and detaching.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
 
 use rorqual_core::ContainerId;
-use rorqual_sys::net::{self, Transport};
+use rorqual_sys::net;
 
+use super::holding::{self, Families};
 use super::{BridgeNetwork, Inner, State, join, lock};
 use crate::book::Attached;
+use crate::design::EndpointOptions;
 use crate::files::{self, HostSide};
+use crate::firewall::{BridgePolicy, Opened};
 use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::names::random;
-use crate::ports::Refusal;
+use crate::ports::runs;
 use crate::warm::{self, WarmPool};
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PortProtocol,
-    PublishedPort, Sandbox, SandboxKind,
+    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PublishedPort, Sandbox,
+    SandboxKind,
 };
 
 impl Inner {
@@ -39,21 +42,27 @@ impl Inner {
     ) -> Result<Vec<(NetworkRecord, &'a EndpointRequest)>, Error> {
         let mut state = lock(&self.state);
         let plan = state.book.plan(attach)?;
-        // COMPAT: nothing is published without a way out.
+        // COMPAT: nothing is published without a way out, nor without a bridge.
         let way_out = way_out(&plan);
-        let wanted = if way_out.is_some() { &attach.ports } else { &[][..] };
-        let bridge = way_out.and_then(|network| state.bridges.get(&network.id));
-        let publish_on = bridge.and_then(|bridge| bridge.publish_on);
-        let ipv6 = plan.iter().any(|(network, _)| network.ipv6 && !network.internal);
-        let ports = self.reserve_ports(&mut state, wanted, publish_on, ipv6)?;
+        let network = way_out.and_then(|network| state.bridges.get(&network.id)).cloned();
+        let bridge = network.as_ref().and_then(|network| Some((network.policy.as_ref()?, network)));
+        let mut taken = Taken::default();
+        if let Some(((policy, network), record)) = bridge.zip(way_out) {
+            let families = (record.ipv4, record.ipv6);
+            let wanted = (attach.container, attach.ports.as_slice());
+            taken = self.reserve_ports(&mut state, wanted, (policy, network), families)?;
+        }
+        let Taken { ports, opened } = taken;
         let attached = Attached {
             name: attach.name.clone(),
             kind: attach.kind.clone(),
             endpoints: Vec::new(),
             ports,
+            opened,
             directory: attach.directory.clone(),
             links: Vec::new(),
-            request: Some(attach.clone()),
+            // The ports are kept as they were published, and once.
+            request: Some(Attach { ports: Vec::new(), ..attach.clone() }),
             resolver: false,
         };
         state.book.attached.insert(attach.container, attached);
@@ -63,29 +72,30 @@ impl Inner {
     fn reserve_ports(
         &self,
         state: &mut State,
-        wanted: &[PublishedPort],
-        publish_on: Option<IpAddr>,
-        ipv6: bool,
-    ) -> Result<Vec<PublishedPort>, Error> {
+        (owner, wanted): (ContainerId, &[PublishedPort]),
+        (policy, network): (&BridgePolicy, &BridgeNetwork),
+        (ipv4, ipv6): (bool, bool),
+    ) -> Result<Taken, Error> {
         if !wanted.is_empty() && self.firewall.is_none() {
             return Err(Error::Unsupported(
                 "ports cannot be published while the firewall is switched off".to_owned(),
             ));
         }
-        let mut ports = Vec::new();
-        for port in wanted {
-            let host_ip = port.host_ip.or(publish_on);
-            let port = PublishedPort { host_ip, ..port.clone() };
-            let usable = check_port(&port, ipv6);
-            match usable.and_then(|()| state.ports.acquire(&port, |port| hold(port, ipv6))) {
-                Ok(port) => ports.push(port),
-                Err(error) => {
-                    state.ports.release(&ports);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(ports)
+        let placed = wanted.iter().map(|port| {
+            let host_ip = port.host_ip.or(network.publish_on);
+            PublishedPort { host_ip, ..port.clone() }
+        });
+        let placed = placed.collect::<Vec<_>>();
+        placed.iter().try_for_each(|port| check_port(port, ipv6))?;
+        let (translates4, translates6) = policy.translates();
+        let families = Families { v4: ipv4 && translates4, v6: ipv6 && translates6 };
+        let open = policy.opens();
+        let opened = if open == (false, false) { Vec::new() } else { opened(&placed) };
+        // Where nothing is translated, no port of the host is asked for.
+        let leads = |port: &&PublishedPort| !families.of(port.host_ip).is_none();
+        let led = placed.iter().filter(leads).cloned().collect::<Vec<_>>();
+        let ports = state.ports.acquire(owner, &led, |run| holding::hold(run, families))?;
+        Ok(Taken { ports, opened })
     }
 
     /// Makes what was decided real.
@@ -112,15 +122,31 @@ impl Inner {
         let files = self.write_files(attach, &attached.endpoints)?;
         // ORDER: on disk before the container can run, so that a new daemon knows whose link this is.
         self.records.save(&attach.container, &attached)?;
-        for link in &attached.links {
+        for link in attached.links.iter().filter(|link| !link.is_empty()) {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
-            lock(firewall).publish(&attached.ports, join::target(&attached.endpoints))?;
+            let published = join::published(&lock(&self.state).bridges, &attached);
+            lock(firewall).publish(attach.container, published)?;
         }
-        let (endpoints, ports) = (attached.endpoints, attached.ports);
-        Ok(Sandbox { namespace, endpoints, ports, files, warnings: Vec::new() })
+        let ports = self.shown_ports(&attached);
+        let warnings = unpublished(attach, plan, &attached);
+        Ok(Sandbox { namespace, endpoints: attached.endpoints, ports, files, warnings })
+    }
+
+    /// Lists published ports with the addresses that they are reached at.
+    fn shown_ports(&self, attached: &Attached) -> Vec<PublishedPort> {
+        let to = join::target(&lock(&self.state).bridges, &attached.endpoints);
+        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
+        let each = attached.ports.iter().flat_map(|port| {
+            let on = match port.host_ip {
+                Some(address) => vec![address],
+                None => families.of(None).addresses(),
+            };
+            on.into_iter().map(|address| PublishedPort { host_ip: Some(address), ..port.clone() })
+        });
+        each.collect()
     }
 
     /// Makes a namespace with all its links and routes.
@@ -131,15 +157,16 @@ impl Inner {
     ) -> Result<OwnedFd, Error> {
         let [first, others @ ..] = plan else { return warm::lonely() };
         let bridge = self.bridge_of(&first.0)?;
+        let plain = EndpointOptions::read(&first.1.options)?.is_plain();
         let (namespace, others) = match &bridge.pool {
-            Some(pool) => {
+            Some(pool) if plain && first.1.link_local.is_empty() => {
                 let namespace = self.take_warm(container, &bridge, pool, first)?;
                 if others.is_empty() {
                     return Ok(namespace);
                 }
                 (namespace, others)
             }
-            None => (warm::lonely()?, plan),
+            _ => (warm::lonely()?, plan),
         };
         for (network, request) in others {
             self.join(container, namespace.as_fd(), network, request)?;
@@ -175,9 +202,12 @@ impl Inner {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: request.gateway_priority,
+            direct: false,
+            links: request.links.clone(),
         };
         // ORDER: noted before anything can fail, so that `detach` takes it back.
-        self.note(container, endpoint, prepared.link.clone(), bridge)?;
+        let namespace = prepared.namespace.as_fd();
+        self.note(container, namespace, endpoint, prepared.link.clone(), bridge)?;
         if let Some(mac) = mac {
             prepared.set_mac(mac)?;
         }
@@ -224,10 +254,10 @@ impl Inner {
         // ORDER: traffic stops before the ports are free for others, and the record goes last: until then, the next daemon
         // would sweep what is left.
         let unpublished = match &self.firewall {
-            Some(firewall) => lock(firewall).unpublish(&attached.ports),
+            Some(firewall) => lock(firewall).unpublish(container),
             None => Ok(()),
         };
-        lock(&self.state).ports.release(&attached.ports);
+        lock(&self.state).ports.release(container);
         if attached.resolver {
             self.serve_no_more(container);
         }
@@ -245,6 +275,47 @@ fn way_out<'a>(plan: &'a [(NetworkRecord, &EndpointRequest)]) -> Option<&'a Netw
     best.map(|(network, _)| network)
 }
 
+/// What an attachment has of ports.
+#[derive(Default)]
+struct Taken {
+    /// Of the host, each with a single port.
+    ports: Vec<PublishedPort>,
+    /// Of the container, open to who addresses it.
+    opened: Vec<Opened>,
+}
+
+/// Puts the ports inside together that are open to all. One that is for the host alone is not.
+fn opened(ports: &[PublishedPort]) -> Vec<Opened> {
+    let outward = ports.iter().filter(|port| !port.host_ip.is_some_and(|ip| ip.is_loopback()));
+    let inside = outward.map(|port| PublishedPort {
+        host_ip: None,
+        host: (port.container, port.container),
+        ..port.clone()
+    });
+    let mut inside = inside.collect::<Vec<_>>();
+    inside.sort();
+    inside.dedup();
+    runs(inside.iter()).iter().map(|run| (run.protocol, run.host, run.last)).collect()
+}
+
+/// Says so when ports that were asked for are not published.
+fn unpublished(
+    attach: &Attach,
+    plan: &[(NetworkRecord, &EndpointRequest)],
+    attached: &Attached,
+) -> Vec<String> {
+    let nothing = attached.ports.is_empty() && attached.opened.is_empty();
+    match way_out(plan) {
+        Some(network) if nothing && !attach.ports.is_empty() && network.driver != "bridge" => {
+            vec![format!(
+                "no port is published: network {} is reached directly, as its driver is {}",
+                network.name, network.driver
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {
     if matches!(port.host_ip, Some(IpAddr::V6(_))) && !ipv6 {
         return Err(Error::Unsupported(
@@ -253,36 +324,4 @@ fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// Keeps other programs of the host away from a port, in each family that it is published in.
-pub(super) fn hold(port: &PublishedPort, ipv6: bool) -> Result<Vec<OwnedFd>, Refusal> {
-    let any = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let addresses = match port.host_ip {
-        Some(address) => vec![address],
-        None if ipv6 => vec![any.0, any.1],
-        None => vec![any.0],
-    };
-    let held = addresses.into_iter().map(|address| hold_on(port, address));
-    held.filter_map(Result::transpose).collect()
-}
-
-fn hold_on(port: &PublishedPort, address: IpAddr) -> Result<Option<OwnedFd>, Refusal> {
-    let transport = match port.protocol {
-        PortProtocol::Tcp => Transport::Tcp,
-        PortProtocol::Udp => Transport::Udp,
-        PortProtocol::Sctp => Transport::Sctp,
-    };
-    match net::reserve_port(transport, SocketAddr::from((address, port.host.0))) {
-        Ok(socket) => Ok(Some(socket)),
-        // Where the kernel has no such sockets, nobody else can have the port either.
-        Err(error)
-            if transport == Transport::Sctp
-                && error.raw_os_error()
-                    == Some(rustix::io::Errno::PROTONOSUPPORT.raw_os_error()) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(Refusal::Busy(error)),
-    }
 }

@@ -1,6 +1,7 @@
 //! A container's place in one network, while it starts and while it runs.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,29 +10,57 @@ use rorqual_sys::net;
 
 use super::{BridgeNetwork, Inner, lock};
 use crate::book::{Attached, gateway_endpoint};
+use crate::design::{EndpointOptions, Stacked};
 use crate::files;
-use crate::firewall::Target;
+use crate::firewall::{Published, Target};
 use crate::ipam::{Pools, mac_of, mac_text, parse_mac};
 use crate::names::random;
-use crate::warm::{self, Slot};
+use crate::ports::runs;
+use crate::warm::{self, Family, LinkKind, Slot};
 use crate::{Endpoint, EndpointRequest, Error, NetworkRecord};
 
+/// The networks of endpoints.
+pub(super) type Networks = BTreeMap<NetworkId, Arc<BridgeNetwork>>;
+
 /// Finds where published ports of a container lead: to its place in the network of its default gateway.
-pub(super) fn target(endpoints: &[Endpoint]) -> Target {
+pub(super) fn target(networks: &Networks, endpoints: &[Endpoint]) -> Target {
     let of4 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway.is_some());
     let of6 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway6.is_some());
-    Target {
-        ipv4: of4.and_then(|endpoint| endpoint.ipv4).map(|(address, _)| address),
-        ipv6: of6.and_then(|endpoint| endpoint.ipv6).map(|(address, _)| address),
+    let policy = |endpoint: &Endpoint| {
+        networks.get(&endpoint.network).and_then(|network| network.policy.as_ref())
+    };
+    let (mut target, address4) = (Target::default(), |one: &Endpoint| one.ipv4.map(|(ip, _)| ip));
+    if let Some((endpoint, policy)) = of4.and_then(|one| Some((one, policy(one)?))) {
+        target.ipv4 = address4(endpoint).filter(|_| policy.translates().0);
+        target.open4 = address4(endpoint).filter(|_| policy.opens().0);
+    }
+    if let Some((endpoint, policy)) = of6.and_then(|one| Some((one, policy(one)?))) {
+        let address = endpoint.ipv6.map(|(ip, _)| ip);
+        target.ipv6 = address.filter(|_| policy.translates().1);
+        target.open6 = address.filter(|_| policy.opens().1);
+    }
+    target
+}
+
+/// Says what the firewall does for the ports of a container.
+pub(super) fn published(networks: &Networks, attached: &Attached) -> Published {
+    Published {
+        runs: runs(attached.ports.iter()),
+        opened: attached.opened.clone(),
+        to: target(networks, &attached.endpoints),
     }
 }
 
-/// Lists the default routes that a container should have, as `(interface, gateway)`.
-fn default_routes(endpoints: &[Endpoint]) -> Vec<(String, IpAddr)> {
-    let of4 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway.is_some());
-    let of6 = gateway_endpoint(endpoints, |endpoint| endpoint.gateway6.is_some());
-    let v4 = of4.and_then(|one| Some((one.interface.clone(), IpAddr::V4(one.gateway?))));
-    let v6 = of6.and_then(|one| Some((one.interface.clone(), IpAddr::V6(one.gateway6?))));
+/// Lists the default routes that a container should have, as `(interface, gateway, family)`.
+fn default_routes(endpoints: &[Endpoint]) -> Vec<(String, Option<IpAddr>, Family)> {
+    let direct = |endpoint: &Endpoint, has: bool| endpoint.direct && has;
+    let of4 =
+        gateway_endpoint(endpoints, |one| one.gateway.is_some() || direct(one, one.ipv4.is_some()));
+    let of6 = gateway_endpoint(endpoints, |one| {
+        one.gateway6.is_some() || direct(one, one.ipv6.is_some())
+    });
+    let v4 = of4.map(|one| (one.interface.clone(), one.gateway.map(IpAddr::V4), Family::V4));
+    let v6 = of6.map(|one| (one.interface.clone(), one.gateway6.map(IpAddr::V6), Family::V6));
     v4.into_iter().chain(v6).collect()
 }
 
@@ -51,6 +80,45 @@ fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
         }
         number += 1;
     }
+}
+
+/// Says what an interface is to be.
+fn slot(
+    bridge: &BridgeNetwork,
+    request: &EndpointRequest,
+    present: &[Endpoint],
+    (ipv4, ipv6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+) -> Result<Slot, Error> {
+    let options = EndpointOptions::read(&request.options)?;
+    let interface = match &options.interface {
+        Some(name) if present.iter().any(|one| one.interface == *name) => {
+            return Err(Error::Conflict(format!(
+                "the container has an interface of the name {name} already"
+            )));
+        }
+        Some(name) => name.clone(),
+        None => free_interface(&bridge.prefix, present),
+    };
+    let made_up = || {
+        let [a, b, c, d] = random();
+        [0x02, 0x42, a, b, c, d]
+    };
+    let wanted = request.mac.as_deref().map(parse_mac).transpose()?;
+    let mac = match bridge.plan.kind {
+        LinkKind::Stacked(Stacked::Ipvlan(..), _) if wanted.is_some() => {
+            // COMPAT: dockerd's words.
+            return Err(Error::Unsupported(
+                "ipvlan interfaces do not support custom mac address assignment".to_owned(),
+            ));
+        }
+        LinkKind::Stacked(kind, _) if matches!(kind, Stacked::Ipvlan(..)) || kind.takes_all() => {
+            wanted
+        }
+        _ => Some(wanted.or(ipv4.map(mac_of)).unwrap_or_else(made_up)),
+    };
+    let settings = options.settings(&interface);
+    let link_local = request.link_local.clone();
+    Ok(Slot { interface, mac, ipv4, ipv6, link_local, settings })
 }
 
 /// Gives an endpoint's addresses back.
@@ -79,44 +147,41 @@ impl Inner {
         request: &EndpointRequest,
     ) -> Result<(), Error> {
         let bridge = self.bridge_of(network)?;
-        let mac = request.mac.as_deref().map(parse_mac).transpose()?;
         let take = || lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6);
         let (ipv4, ipv6) = match take() {
             // The last addresses may only wait for the links of ended containers to go.
             Err(Error::Conflict(_)) if self.janitor.flush() => take()?,
             other => other?,
         };
-        let made_up = || {
-            let [a, b, c, d] = random();
-            [0x02, 0x42, a, b, c, d]
-        };
-        let mac = mac.or(ipv4.map(mac_of)).unwrap_or_else(made_up);
+        let give_back = || lock(&bridge.plan.addresses).give_back(ipv4, ipv6);
         let known = lock(&self.state).book.attached(container).map(|known| known.endpoints.clone());
-        let endpoint = known.map(|known| Endpoint {
+        let slot = known.and_then(|known| slot(&bridge, request, &known, (ipv4, ipv6)));
+        let slot = slot.inspect_err(|_| give_back())?;
+        let wired = warm::join(&bridge.plan, &self.route, namespace, &slot);
+        let wired = wired.inspect_err(|_| give_back())?;
+        let endpoint = Endpoint {
             network: network.id,
             network_name: network.name.clone(),
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
-            interface: free_interface(&bridge.prefix, &known),
-            mac: mac_text(mac),
+            interface: slot.interface,
+            mac: mac_text(wired.mac),
             ipv4: ipv4.map(|address| (address, bridge.plan.prefix)),
-            gateway: bridge.gateway,
+            gateway: bridge.gateway.filter(|_| ipv4.is_some()),
             ipv6: ipv6.map(|address| (address, bridge.plan.prefix6)),
-            gateway6: bridge.gateway6,
+            gateway6: bridge.gateway6.filter(|_| ipv6.is_some()),
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
-        });
-        let give_back = || lock(&bridge.plan.addresses).give_back(ipv4, ipv6);
-        let endpoint = endpoint.inspect_err(|_| give_back())?;
-        let slot = Slot { interface: endpoint.interface.clone(), mac, ipv4, ipv6 };
-        let wired = warm::join(&bridge.plan, &self.route, namespace, &slot);
-        let wired = wired.inspect_err(|_| give_back())?;
-        self.note(container, endpoint, wired.link, &bridge)
+            direct: bridge.direct,
+            links: request.links.clone(),
+        };
+        self.note(container, namespace, endpoint, wired.link, &bridge)
     }
 
     /// Notes a link; one of a container that has ended meanwhile goes at once.
     pub(super) fn note(
         &self,
         container: &ContainerId,
+        namespace: BorrowedFd<'_>,
         endpoint: Endpoint,
         link: String,
         bridge: &BridgeNetwork,
@@ -129,12 +194,17 @@ impl Inner {
         }
         drop(state);
         let addresses = Arc::clone(&bridge.plan.addresses);
-        self.janitor.remove(link, move || free(&addresses, &endpoint));
+        if link.is_empty() {
+            warm::unplug(namespace, &endpoint.interface)?;
+            free(&addresses, &endpoint);
+        } else {
+            self.janitor.remove(link, move || free(&addresses, &endpoint));
+        }
         Err(Error::Conflict(format!("container {} was detached", container.short())))
     }
 
     /// Makes ports, routes, records and files what the endpoints of a running container say.
-    fn follow(
+    pub(super) fn follow(
         &self,
         container: &ContainerId,
         namespace: BorrowedFd<'_>,
@@ -152,12 +222,14 @@ impl Inner {
         if let Some(request) = &attached.request {
             files::update(request, before, &attached.endpoints, &self.host_side())?;
         }
+        let networks = lock(&self.state).bridges.clone();
+        let published = published(&networks, &attached);
         if let Some(firewall) = &self.firewall
-            && target(before) != target(&attached.endpoints)
+            && target(&networks, before) != published.to
         {
             let mut firewall = lock(firewall);
-            firewall.unpublish(&attached.ports)?;
-            firewall.publish(&attached.ports, target(&attached.endpoints))?;
+            firewall.unpublish(container)?;
+            firewall.publish(*container, published)?;
         }
         Ok(attached.endpoints)
     }
@@ -237,12 +309,17 @@ impl Inner {
             (before, endpoint, link, bridge)
         };
         let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
+        let interface = endpoint.interface.clone();
         let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
         match link {
             // ORDER: gone before anybody is told so.
-            Some(link) => {
+            Some(link) if !link.is_empty() => {
                 self.janitor.remove(link, then);
                 self.janitor.flush();
+            }
+            Some(_) => {
+                warm::unplug(namespace, &interface)?;
+                then();
             }
             None => then(),
         }
@@ -258,10 +335,11 @@ impl Inner {
             let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
             let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
             match links.next() {
-                Some(link) => self.janitor.remove(link, then),
-                None => then(),
+                Some(link) if !link.is_empty() => self.janitor.remove(link, then),
+                // Without an end on the host, the link goes with its namespace.
+                _ => then(),
             }
         }
-        links.for_each(|link| self.janitor.remove(link, || ()));
+        links.filter(|link| !link.is_empty()).for_each(|link| self.janitor.remove(link, || ()));
     }
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rorqual_core::NetworkId;
 use rorqual_sys::net::Socket;
 
-use super::{BridgeNetwork, Inner, lock, policies, records};
+use super::{BridgeNetwork, Inner, lock, parents, policies, records};
 use crate::bridge::{self, BridgeOptions};
-use crate::design::{self, Surroundings};
+use crate::design::{self, Stacked, Surroundings};
 use crate::firewall::{BridgePolicy, Router};
 use crate::names::{Tag, random};
-use crate::warm::Plan;
+use crate::warm::{LinkKind, Plan};
 use crate::{Error, NetworkRecord, NetworkRequest};
 
 /// Sets a network's bridge up, or takes over the one that is there.
@@ -20,36 +20,45 @@ pub(super) fn start_network(
     tag: &Tag,
     route: &mut Socket,
 ) -> Result<(BridgeNetwork, Router), Error> {
+    if let Some(kind) = Stacked::of(record)? {
+        let network = parents::start_network(record, kind, tag, route)?;
+        return Ok((network, Router::AsItWas));
+    }
     let made = bridge::set_up_network(record, options, tag, route)?;
     let router = bridge::tune(&made, options.traffic, &options.run_dir)?;
     let switch = |key| design::switch(&record.options, key);
     let icc = switch(design::ICC)?.unwrap_or(true);
     let masquerade = switch(design::MASQUERADE)?.unwrap_or(options.traffic.ip_masq);
+    let (mode4, mode6) = design::gateway_modes(&record.options)?;
     let out = |exists: bool| exists && !record.internal;
     let gateway = made.own.map(|own| own.address);
     let gateway6 = made.own6.map(|own| own.address);
     let plan = Plan {
-        bridge: made.index,
-        mtu: design::mtu(&record.options)?.unwrap_or(options.mtu),
-        isolated: !icc,
+        kind: LinkKind::Bridge { index: made.index, isolated: !icc },
+        mtu: Some(design::mtu(&record.options)?.unwrap_or(options.mtu)),
         tag: tag.clone(),
-        prefix: made.own.map_or(0, |own| own.prefix),
-        prefix6: made.own6.map_or(0, |own| own.prefix),
+        prefix: made.subnet.map_or(0, |subnet| subnet.prefix),
+        prefix6: made.subnet6.map_or(0, |subnet| subnet.prefix),
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         addresses: Arc::new(Mutex::new(made.addresses)),
     };
     let policy = BridgePolicy {
         name: made.name,
-        subnet: made.own.map(crate::Cidr4::subnet),
-        subnet6: made.own6.map(crate::Cidr6::subnet),
+        subnet: made.subnet,
+        subnet6: made.subnet6,
         internal: record.internal,
         masquerade,
+        leave_as: design::leave_as(&record.options)?,
         icc,
+        mode4,
+        mode6,
+        trusted: design::trusted(&record.options)?,
     };
     let prefix = record.options.get(design::INTERFACE_PREFIX);
     let network = BridgeNetwork {
         plan,
-        policy,
+        policy: Some(policy),
+        direct: false,
         gateway: gateway.filter(|_| out(true)),
         gateway6: gateway6.filter(|_| out(true)),
         prefix: prefix.cloned().unwrap_or_else(|| "eth".to_owned()),
@@ -67,6 +76,7 @@ impl Inner {
         let record = {
             let state = lock(&self.state);
             state.book.check_name(&request.name)?;
+            let request = state.book.configured(request)?;
             let pools = &self.options.pools;
             let around = Surroundings { pools, networks: state.book.subnets(), routes };
             let id = NetworkId::from_random(random());
@@ -86,8 +96,17 @@ impl Inner {
 
     /// Two networks must not share an interface.
     fn check_interface(&self, record: &NetworkRecord) -> Result<(), Error> {
+        if record.config_only {
+            return Ok(());
+        }
+        if let Some(kind) = Stacked::of(record)? {
+            return parents::check_parent(&lock(&self.state).book.networks, record, kind);
+        }
         let wanted = bridge::interface_of(record);
-        let taken = lock(&self.state).bridges.values().any(|bridge| bridge.policy.name == wanted);
+        let taken = lock(&self.state)
+            .bridges
+            .values()
+            .any(|bridge| bridge.policy.as_ref().is_some_and(|policy| policy.name == wanted));
         if taken {
             // COMPAT: dockerd's words.
             return Err(Error::Forbidden(format!("bridge name {wanted} is already in use")));
@@ -96,6 +115,10 @@ impl Inner {
     }
 
     fn make(&self, record: &NetworkRecord) -> Result<(), Error> {
+        if record.config_only {
+            lock(&self.state).book.networks.push(record.clone());
+            return Ok(());
+        }
         let (network, router) =
             start_network(record, &self.options, &self.tag, &mut lock(&self.route))?;
         let policies = {
@@ -117,8 +140,14 @@ impl Inner {
             state.book.networks.retain(|network| network.id != record.id);
             policies(&state)
         };
-        let name = bridge::interface_of(record);
-        let gone = bridge::take_down(&name, &self.tag, &mut lock(&self.route));
+        let gone = if record.config_only {
+            Ok(())
+        } else if Stacked::of(record)?.is_some() {
+            let others = lock(&self.state).book.networks.clone();
+            parents::take_down(record, &others, &self.tag, &mut lock(&self.route))
+        } else {
+            bridge::take_down(&bridge::interface_of(record), &self.tag, &mut lock(&self.route))
+        };
         // ORDER: the rules go when nothing can arrive any more.
         let open = self
             .firewall

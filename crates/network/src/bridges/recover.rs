@@ -9,30 +9,33 @@ use std::sync::Mutex;
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 
-use super::{Inner, State, attach, join, lock};
+use super::holding::{self, Families};
+use super::{Inner, State, join, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
-use crate::firewall::Target;
+use crate::firewall::Published;
 use crate::ipam::{Pools, mac_text};
 use crate::names::{Tag, random};
+use crate::ports::Run;
 use crate::warm;
-use crate::{Endpoint, Error, PublishedPort, SandboxKind};
+use crate::{Endpoint, Error, SandboxKind};
 
 /// LIMIT: deletions of one batch; each takes the kernel some milliseconds.
 const AT_ONCE: usize = 64;
 
-/// Deletes links that an earlier daemon prepared and gave to no container.
+/// Deletes links that an earlier daemon prepared and gave to no container; returns the names of those that are left.
 pub(super) fn delete_unclaimed(
     socket: &mut Socket,
     tag: &Tag,
     recorded: &BTreeMap<ContainerId, Attached>,
-) -> Result<(), Error> {
+) -> Result<BTreeSet<String>, Error> {
     let ours = links(socket, tag)?;
     let claimed = recorded.values().flat_map(|attached| &attached.links).collect::<BTreeSet<_>>();
     let unclaimed = ours
         .iter()
         .filter(|link| !claimed.contains(&link.name) && tag.container_of(&link.alias).is_none());
-    delete(socket, unclaimed)
+    delete(socket, unclaimed)?;
+    Ok(ours.into_iter().map(|link| link.name).collect())
 }
 
 fn links(socket: &mut Socket, tag: &Tag) -> Result<Vec<Link>, Error> {
@@ -75,24 +78,21 @@ pub(super) fn retake_addresses(book: &Book, network: &NetworkId, addresses: &Mut
 /// Takes the ports of recorded attachments again.
 pub(super) fn retake_ports(state: &mut State) {
     for (id, attached) in &state.book.attached {
-        for port in &attached.ports {
-            // The firewall still leads it to the container, so it is held with or without a socket.
-            let ipv6 = join::target(&attached.endpoints).ipv6.is_some();
-            let hold = |port: &PublishedPort| Ok(attach::hold(port, ipv6).unwrap_or_default());
-            if let Err(error) = state.ports.acquire(port, hold) {
-                tracing::warn!(container = id.short(), %error, "published port not retaken");
-            }
+        // The firewall still leads them to the container, so they are held with or without a socket.
+        let to = join::target(&state.bridges, &attached.endpoints);
+        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
+        let hold = |run: &Run| Ok(holding::hold(run, families).unwrap_or_default());
+        if let Err(error) = state.ports.acquire(*id, &attached.ports, hold) {
+            tracing::warn!(container = id.short(), %error, "published ports not retaken");
         }
     }
 }
 
 /// Lists recorded ports with the addresses they lead to.
-pub(super) fn published(book: &Book) -> Vec<(PublishedPort, Target)> {
-    let each = book.attached.values().flat_map(|attached| {
-        let target = join::target(&attached.endpoints);
-        attached.ports.iter().map(move |port| (port.clone(), target))
-    });
-    each.collect()
+pub(super) fn published(state: &State) -> Vec<(ContainerId, Published)> {
+    let all = state.book.attached.iter();
+    let with_ports = all.filter(|(_, one)| !one.ports.is_empty() || !one.opened.is_empty());
+    with_ports.map(|(id, one)| (*id, join::published(&state.bridges, one))).collect()
 }
 
 impl Inner {
@@ -106,7 +106,7 @@ impl Inner {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(container = container.short(), error, "no names for it");
             }
-            return Ok(attached.endpoints);
+            return self.forget_unlinked(container, pid, attached);
         }
         let attached = self.examine(container, pid)?;
         if let Some(pool) = self.bridge.as_ref().and_then(|bridge| bridge.pool.as_ref()) {
@@ -117,6 +117,46 @@ impl Inner {
         lock(&self.state).book.attached.insert(*container, attached.clone());
         self.records.save(container, &attached)?;
         Ok(attached.endpoints)
+    }
+
+    /// Forgets endpoints whose links are gone: an earlier daemon was killed while it took them back.
+    fn forget_unlinked(
+        &self,
+        container: &ContainerId,
+        pid: i32,
+        attached: Attached,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let before = attached.endpoints;
+        let links = attached.links;
+        // One that is adopted late has been looked after by its shim, and nothing is known of its links.
+        let Some(found) = lock(&self.found_links).clone() else { return Ok(before) };
+        let gone = |(place, link): (usize, &String)| {
+            let is_gone = !link.is_empty() && !found.contains(link);
+            is_gone.then(|| before.get(place).cloned()).flatten()
+        };
+        let gone = links.iter().enumerate().filter_map(gone).collect::<Vec<_>>();
+        if gone.is_empty() {
+            return Ok(before);
+        }
+        {
+            let mut state = lock(&self.state);
+            let bridges = state.bridges.clone();
+            for endpoint in &gone {
+                if let Some(bridge) = bridges.get(&endpoint.network) {
+                    join::free(&bridge.plan.addresses, endpoint);
+                }
+            }
+            if let Some(known) = state.book.attached.get_mut(container) {
+                known.endpoints.retain(|endpoint| !gone.contains(endpoint));
+                known.links.retain(|link| link.is_empty() || found.contains(link));
+            }
+        }
+        let failed = |source: io::Error| Error::Os {
+            action: format!("open the network of container {}", container.short()),
+            source: source.into(),
+        };
+        let namespace = net::process_namespace(pid).map_err(failed)?;
+        self.follow(container, namespace.as_fd(), &before)
     }
 
     fn examine(&self, container: &ContainerId, pid: i32) -> Result<Attached, Error> {
@@ -145,6 +185,7 @@ impl Inner {
             kind: SandboxKind::Own(Vec::new()),
             endpoints: endpoint.into_iter().collect(),
             ports: Vec::new(),
+            opened: Vec::new(),
             directory: std::path::PathBuf::new(),
             links: found.into_iter().map(|link| link.name).collect(),
             request: None,
@@ -153,9 +194,11 @@ impl Inner {
     }
 
     fn recognise(&self, inside: &Link, address: Ipv4Addr, prefix: u8) -> Option<Endpoint> {
-        let of_default = |subnet: crate::Cidr4| subnet.contains(address);
-        let bridge =
-            self.bridge.as_ref().filter(|bridge| bridge.policy.subnet.is_some_and(of_default))?;
+        let of_default = |bridge: &&std::sync::Arc<super::BridgeNetwork>| {
+            let subnet = bridge.policy.as_ref().and_then(|policy| policy.subnet);
+            subnet.is_some_and(|subnet| subnet.contains(address))
+        };
+        let bridge = self.bridge.as_ref().filter(of_default)?;
         let network = lock(&self.state).book.find("bridge").ok()?.clone();
         Some(Endpoint {
             network: network.id,
@@ -169,6 +212,8 @@ impl Inner {
             gateway6: None,
             aliases: Vec::new(),
             gateway_priority: 0,
+            direct: false,
+            links: Vec::new(),
         })
     }
 
@@ -182,6 +227,8 @@ impl Inner {
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
         self.keep_served()?;
+        // ORDER: all containers that can be adopted at once have been.
+        *lock(&self.found_links) = None;
         let mut route = lock(&self.route);
         let all = links(&mut route, &self.tag)?;
         let theirs = all.iter().filter(|link| {

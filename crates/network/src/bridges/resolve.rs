@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rorqual_core::ContainerId;
 use rorqual_sys::net;
@@ -23,8 +24,13 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(run_dir: &Path) -> Self {
-        Self { client: Client::new(run_dir.to_owned()), served: BTreeMap::new() }
+    pub(super) fn new(run_dir: &Path, bell: Arc<OwnedFd>) -> Self {
+        Self { client: Client::new(run_dir.to_owned(), bell), served: BTreeMap::new() }
+    }
+
+    /// Returns the connection to the resolver.
+    pub(super) fn connection(&self) -> Option<OwnedFd> {
+        self.client.connection()
     }
 
     /// Has a container served with new sockets.
@@ -56,6 +62,11 @@ impl Inner {
                 network_name: endpoint.network_name.clone(),
                 names: names(container, attached, endpoint),
                 addresses: v4.into_iter().chain(v6).collect(),
+                links: endpoint
+                    .links
+                    .iter()
+                    .map(|(of, alias)| (alias.clone(), of.clone()))
+                    .collect(),
                 subnets: subnets.map(|subnet| subnet.subnet.clone()).collect(),
             }
         };
@@ -101,8 +112,12 @@ impl Inner {
     }
 
     /// Serves everybody anew when the resolver has died.
-    fn replace_lost(&self, resolver: &mut Resolver) {
+    pub(super) fn replace_lost(&self, resolver: &mut Resolver) {
         if !resolver.client.is_lost() {
+            return;
+        }
+        resolver.client.let_go();
+        if resolver.served.is_empty() {
             return;
         }
         tracing::warn!("the resolver has ended; another one takes its place");

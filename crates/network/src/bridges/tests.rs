@@ -1,6 +1,7 @@
 //! The real networks, in namespaces standing for the host and a neighbour of it. Need root.
 
 mod host;
+mod modes;
 mod names;
 mod recovery;
 mod speed;

@@ -1,15 +1,21 @@
-//! Putting the firewall back when somebody else has flushed it.
+//! Putting the firewall back when somebody else has flushed it, and telling of programs that published ports hide.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rorqual_sys::nft::{Watch, WatchEvent};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::time::Timespec;
 
-use super::lock;
+use super::{holding, lock};
 use crate::Error;
 use crate::firewall::Firewall;
+use crate::ports::protocol_name;
+
+/// LIMIT: how often ports that no socket holds are looked up, where there are any: one question to the kernel.
+const LOOK_UP_EVERY: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// A thread that watches the table and restores it.
 #[derive(Debug)]
@@ -52,20 +58,28 @@ impl Drop for Watchman {
 }
 
 fn keep(mut watch: Watch, stop: &OwnedFd, firewall: &Mutex<Firewall>) {
+    let mut told = BTreeSet::new();
     loop {
+        // News of a port that is published wake this thread too, so it is never without a timeout for long.
+        let unheld = lock(firewall).runs().into_iter().any(|(_, run)| holding::is_long(&run));
+        let timeout = unheld.then_some(&LOOK_UP_EVERY);
         let mut ready = [PollFd::new(&watch, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-        let polled = rustix::event::poll(&mut ready, None);
+        let polled = rustix::event::poll(&mut ready, timeout);
         let stopping = !ready[1].revents().is_empty();
         match polled {
             Err(rustix::io::Errno::INTR) => continue,
             Err(_) => return,
             Ok(_) if stopping => return,
+            Ok(0) => {
+                tell_of_hidden(firewall, &mut told);
+                continue;
+            }
             Ok(_) => {}
         }
         match watch.wait() {
             Ok(WatchEvent::Nothing) => {}
             Ok(WatchEvent::Damaged) => match lock(firewall).restore() {
-                Ok(()) => tracing::info!("the firewall was changed by others and put back"),
+                Ok(()) => tracing::warn!("the firewall was changed by others and put back"),
                 Err(error) => {
                     let error = rorqual_core::full_message(&error);
                     tracing::error!(
@@ -80,4 +94,22 @@ fn keep(mut watch: Watch, stop: &OwnedFd, firewall: &Mutex<Firewall>) {
             }
         }
     }
+}
+
+/// Warns once of each program that took a port which leads to a container before it.
+fn tell_of_hidden(firewall: &Mutex<Firewall>, told: &mut BTreeSet<(String, u16)>) {
+    let runs = lock(firewall).runs();
+    for (container, run) in runs.iter().filter(|(_, run)| holding::is_long(run)) {
+        let Some(port) = holding::shadowed(run) else { continue };
+        if told.insert((container.to_string(), port)) {
+            tracing::warn!(
+                port,
+                protocol = protocol_name(run.protocol),
+                container = container.short(),
+                "a program of this host has bound a port that is published: whoever asks for it reaches the container"
+            );
+        }
+    }
+    // LIMIT: those of containers that have gone are forgotten.
+    told.retain(|(container, _)| runs.iter().any(|(id, _)| id.to_string() == *container));
 }

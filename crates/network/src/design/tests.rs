@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rorqual_core::{NetworkId, Timestamp};
 
+use super::{EndpointOptions, Stacked};
 use super::{Surroundings, network};
 use crate::ipam::default_pools;
 use crate::{Error, NetworkRecord, NetworkRequest, SubnetRequest};
@@ -57,7 +58,17 @@ fn options_are_done_or_refused() {
         ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1", true),
         ("com.docker.network.bridge.host_binding_ipv4", "here", false),
         ("com.docker.network.bridge.gateway_mode_ipv4", "nat", true),
-        ("com.docker.network.bridge.gateway_mode_ipv4", "routed", false),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "routed", true),
+        ("com.docker.network.bridge.gateway_mode_ipv6", "nat-unprotected", true),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "isolated", false),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "open", false),
+        ("com.docker.network.bridge.inhibit_ipv4", "true", true),
+        ("com.docker.network.bridge.trusted_host_interfaces", "eth0:wg0", true),
+        ("com.docker.network.bridge.trusted_host_interfaces", "et/h0", false),
+        ("com.docker.network.host_ipv4", "192.0.2.1", true),
+        ("com.docker.network.host_ipv6", "192.0.2.1", false),
+        ("com.docker.network.enable_ipv6", "true", true),
+        ("com.docker.network.enable_ipv4", "perhaps", false),
         ("com.docker.network.container_iface_prefix", "net", true),
         ("com.docker.network.container_iface_prefix", "a/b", false),
         ("com.docker.network.something", "new", false),
@@ -103,5 +114,66 @@ proptest! {
         let subnets = vec![SubnetRequest { subnet, range, gateway, ..SubnetRequest::default() }];
         // Whatever comes, it is an answer and no panic.
         let _answer = design(NetworkRequest { subnets, ipv6: true, ..request() }, &[], &[]);
+    }
+}
+
+#[test]
+fn stacked_drivers_have_options_of_their_own() {
+    let with = |driver: &str, key: &str, value: &str| {
+        let options = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let request = NetworkRequest { driver: driver.to_owned(), options, ..request() };
+        design(request, &[], &[]).and_then(|record| Stacked::of(&record))
+    };
+    for (driver, key, value, wanted) in [
+        ("macvlan", "parent", "eth0.10", Some(Stacked::Macvlan(4))),
+        ("macvlan", "macvlan_mode", "passthru", Some(Stacked::Macvlan(8))),
+        ("ipvlan", "ipvlan_mode", "l3s", Some(Stacked::Ipvlan(2, 0))),
+        ("ipvlan", "ipvlan_flag", "private", Some(Stacked::Ipvlan(0, 1))),
+        ("bridge", "parent", "eth0", None),
+    ] {
+        assert_eq!(with(driver, key, value).unwrap(), wanted, "{driver} {key}={value}");
+    }
+    for (driver, key, value) in [
+        ("macvlan", "parent", "lo"),
+        ("macvlan", "parent", "a/b"),
+        ("macvlan", "macvlan_mode", "l3"),
+        ("ipvlan", "ipvlan_mode", "bridge"),
+        ("ipvlan", "macvlan_mode", "bridge"),
+        ("macvlan", "com.docker.network.bridge.enable_icc", "true"),
+    ] {
+        assert!(with(driver, key, value).is_err(), "{driver} {key}={value}");
+    }
+}
+
+#[test]
+fn an_isolated_network_has_no_gateway() {
+    let key = "com.docker.network.bridge.gateway_mode_ipv4".to_owned();
+    let options = BTreeMap::from([(key, "isolated".to_owned())]);
+    let isolated = NetworkRequest { options, internal: true, ..request() };
+    assert_eq!(design(isolated, &[], &[]).unwrap().subnets[0].gateway, None);
+}
+
+#[test]
+fn settings_of_an_interface_are_of_that_interface() {
+    let read = |key: &str, value: &str| {
+        let key = format!("com.docker.network.endpoint.{key}");
+        EndpointOptions::read(&BTreeMap::from([(key, value.to_owned())]))
+    };
+    let both = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=0";
+    let settings = read("sysctls", both).unwrap().settings("eth3");
+    assert_eq!(settings[0].0, ["ipv4", "conf", "eth3", "log_martians"]);
+    assert_eq!(settings[1].1, "0");
+    assert_eq!(read("ifname", "lan").unwrap().interface.as_deref(), Some("lan"));
+    for (key, value) in [
+        ("sysctls", "net.ipv4.ip_forward=1"),
+        ("sysctls", "net.ipv4.conf.all.forwarding=1"),
+        ("sysctls", "net.ipv4.conf.IFNAME.../../x=1"),
+        ("sysctls", "kernel.conf.x.IFNAME.y=1"),
+        ("sysctls", "net.ipv4.conf.IFNAME.forwarding"),
+        ("ifname", "a/b"),
+        ("ifname", "lo"),
+        ("colour", "red"),
+    ] {
+        assert!(read(key, value).is_err(), "{key}={value}");
     }
 }

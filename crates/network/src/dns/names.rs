@@ -86,7 +86,13 @@ impl Names {
         {
             return self.name_of(guest, address);
         }
-        let Some(mut addresses) = self.addresses(guest, &query.name) else { return Found::Unknown };
+        let Some(mut addresses) = self.addresses(guest, &query.name) else {
+            return if self.is_internal(guest, &query.name) {
+                Found::Nothing
+            } else {
+                Found::Unknown
+            };
+        };
         addresses.retain(|address| query.wants(if address.is_ipv4() { message::A } else { AAAA }));
         if !addresses.is_empty() {
             // Everybody gets a turn at being first.
@@ -110,11 +116,30 @@ impl Names {
                 let bare = name.strip_suffix(&network)?.strip_suffix('.')?;
                 in_network(&place.network, bare)
             };
-            if let Some(found) = in_network(&place.network, name).or_else(suffixed) {
+            let linked = || {
+                let link =
+                    place.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name))?;
+                in_network(&place.network, &link.1.to_ascii_lowercase())
+            };
+            let found = in_network(&place.network, name).or_else(suffixed).or_else(linked);
+            if let Some(found) = found {
                 all.get_or_insert_default().extend(found);
             }
         }
         all
+    }
+
+    /// Tells whether a name can only mean a container, though none that `guest` may know: nobody outside is to learn
+    /// of it.
+    fn is_internal(&self, guest: &Guest, name: &str) -> bool {
+        let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+        let known = |zone: &Zone| zone.names.contains_key(first);
+        if rest.is_empty() {
+            return self.networks.values().any(known);
+        }
+        // A network may be called like a domain of the outside, which is then asked for as before.
+        let own = |network: &str| !network.contains('.') && network.eq_ignore_ascii_case(rest);
+        guest.places.iter().any(|place| own(&place.network_name))
     }
 
     fn name_of(&self, guest: &Guest, address: IpAddr) -> Found {

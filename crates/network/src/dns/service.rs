@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
+use rorqual_sys::capability::{self, Capabilities};
 use rorqual_sys::poll::{Interest, Poller};
 use rorqual_sys::seqpacket;
+use rustix::process::{Gid, Uid};
 
 use super::resolver::Resolver;
 use super::wire::{Answer, LARGEST_DOCUMENT, Request};
@@ -22,7 +24,7 @@ const CONNECTIONS: std::ops::Range<u64> = 1..1000;
 /// Runs the role: standard input is the listening socket, the only argument the run directory, which names the daemon to
 /// whoever lists processes.
 pub fn main(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match take_listener().and_then(serve) {
+    match take_listener().and_then(|listener| confine().and_then(|()| serve(listener))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -34,6 +36,28 @@ fn take_listener() -> io::Result<OwnedFd> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::thread::set_name(c"rq-resolver")?;
     Ok(listener)
+}
+
+/// Gives up all rights but that of entering containers' namespaces, from which name servers are asked.
+fn confine() -> io::Result<()> {
+    const NOBODY: u32 = 65534;
+    let kept = capability::number("SYS_ADMIN").map_or(0, |number| 1_u64 << number);
+    // ORDER: the bounding set and the user while the right to change them is there.
+    capability::limit_bounding_set(kept)?;
+    capability::keep_over_user_change(true)?;
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let changed = rustix::thread::set_thread_groups(&[])
+        .and_then(|()| rustix::thread::set_thread_res_gid(group, group, group))
+        .and_then(|()| rustix::thread::set_thread_res_uid(user, user, user));
+    match changed {
+        // A user namespace without such a user, or one that denies setgroups(2), keeps what it has.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) | Ok(()) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let rights = Capabilities { effective: kept, permitted: kept, ..Capabilities::default() };
+    capability::set(&rights)?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
 }
 
 /// Serves until neither a daemon nor a container needs it.

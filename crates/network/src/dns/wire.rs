@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_sys::seqpacket;
@@ -33,6 +34,9 @@ pub(crate) struct Place {
     pub(crate) names: Vec<String>,
     /// Its addresses there.
     pub(crate) addresses: Vec<IpAddr>,
+    /// `(alias, name)`: names that this container alone has for others.
+    #[serde(default)]
+    pub(crate) links: Vec<(String, String)>,
     /// The network's subnets.
     pub(crate) subnets: Vec<String>,
 }
@@ -91,14 +95,30 @@ fn failed(source: io::Error) -> Error {
 pub(crate) struct Client {
     run_dir: PathBuf,
     connection: Option<OwnedFd>,
+    /// Rung whenever there is another connection.
+    bell: Arc<OwnedFd>,
     /// Kept to be waited for, when it was this daemon that started it.
     child: Option<Child>,
 }
 
 impl Client {
     /// Makes a client that starts a resolver when it is first needed.
-    pub(crate) const fn new(run_dir: PathBuf) -> Self {
-        Self { run_dir, connection: None, child: None }
+    pub(crate) const fn new(run_dir: PathBuf, bell: Arc<OwnedFd>) -> Self {
+        Self { run_dir, connection: None, bell, child: None }
+    }
+
+    /// Returns the connection for somebody who waits for its end.
+    pub(crate) fn connection(&self) -> Option<OwnedFd> {
+        self.connection.as_ref()?.try_clone().ok()
+    }
+
+    /// Lets go of a resolver that has ended, and reaps it.
+    pub(crate) fn let_go(&mut self) {
+        self.connection = None;
+        if let Some(mut child) = self.child.take() {
+            // One that let go of its daemon has ended, or is of no more use.
+            child.kill().and_then(|()| child.wait()).ok();
+        }
     }
 
     /// Serves a container, or changes what is known of it; tells whether it is served.
@@ -177,6 +197,8 @@ impl Client {
             sockopt::set_socket_timeout(&connection, side, Some(PATIENCE))?;
         }
         self.connection = Some(connection);
+        // A counter that is full has been rung already.
+        rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()).ok();
         Ok(true)
     }
 

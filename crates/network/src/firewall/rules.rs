@@ -12,35 +12,66 @@ use rorqual_sys::nft::{
     Set, Transaction, Verdict,
 };
 
+use crate::design::GatewayMode;
+
 use super::{BridgePolicy, Router};
 
-/// Published on all addresses: protocol, port → container's address, port.
-pub(super) const PUBLISHED: Set<'_> = Set {
-    name: "published",
-    key: &[DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
-    interval: false,
+/// The maps of published ports of one family.
+pub(super) struct Maps {
+    /// On all addresses: protocol, port → container's address, port.
+    pub(super) all: Set<'static>,
+    /// On one address.
+    pub(super) one: Set<'static>,
+    /// On all addresses: protocol, ports → container's address, the port kept.
+    pub(super) all_ranges: Set<'static>,
+    /// On one address.
+    pub(super) one_ranges: Set<'static>,
+}
+
+const fn published(
+    name: &'static str,
+    key: &'static [DataType],
+    to: &'static [DataType],
+    interval: bool,
+) -> Set<'static> {
+    Set { name, key, to: Some(MapTo::Values(to)), interval }
+}
+
+pub(super) const MAPS4: Maps = {
+    const ALL: &[DataType] = &[DataType::Protocol, DataType::Port];
+    const ONE: &[DataType] = &[DataType::Ipv4, DataType::Protocol, DataType::Port];
+    const TO: &[DataType] = &[DataType::Ipv4, DataType::Port];
+    Maps {
+        all: published("published", ALL, TO, false),
+        one: published("published-on", ONE, TO, false),
+        all_ranges: published("published-ranges", ALL, &[DataType::Ipv4], true),
+        one_ranges: published("published-ranges-on", ONE, &[DataType::Ipv4], true),
+    }
 };
-/// Published on one address.
-pub(super) const PUBLISHED_ON: Set<'_> = Set {
-    name: "published-on",
+pub(super) const MAPS6: Maps = {
+    const ALL: &[DataType] = &[DataType::Protocol, DataType::Port];
+    const ONE: &[DataType] = &[DataType::Ipv6, DataType::Protocol, DataType::Port];
+    const TO: &[DataType] = &[DataType::Ipv6, DataType::Port];
+    Maps {
+        all: published("published6", ALL, TO, false),
+        one: published("published6-on", ONE, TO, false),
+        all_ranges: published("published6-ranges", ALL, &[DataType::Ipv6], true),
+        one_ranges: published("published6-ranges-on", ONE, &[DataType::Ipv6], true),
+    }
+};
+/// Ports of containers that may be addressed directly.
+pub(super) const OPEN: Set<'_> = Set {
+    name: "open",
     key: &[DataType::Ipv4, DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv4, DataType::Port])),
-    interval: false,
+    to: None,
+    interval: true,
 };
-/// Published on all IPv6 addresses.
-pub(super) const PUBLISHED6: Set<'_> = Set {
-    name: "published6",
-    key: &[DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
-    interval: false,
-};
-/// Published on one IPv6 address.
-pub(super) const PUBLISHED6_ON: Set<'_> = Set {
-    name: "published6-on",
+/// The same for IPv6.
+pub(super) const OPEN6: Set<'_> = Set {
+    name: "open6",
     key: &[DataType::Ipv6, DataType::Protocol, DataType::Port],
-    to: Some(MapTo::Values(&[DataType::Ipv6, DataType::Port])),
-    interval: false,
+    to: None,
+    interval: true,
 };
 /// Our bridges.
 const BRIDGES: Set<'_> =
@@ -148,20 +179,10 @@ pub(super) fn put_skeleton(
     bridges: &[BridgePolicy],
     router: Router,
 ) {
-    all.add_table(table);
-    for set in [
-        PUBLISHED,
-        PUBLISHED_ON,
-        PUBLISHED6,
-        PUBLISHED6_ON,
-        BRIDGES,
-        GUARD,
-        GUARD6,
-        LEAVE,
-        LEAVE6,
-        INTERNAL,
-        ENTER,
-    ] {
+    for Maps { all: any, one, all_ranges, one_ranges } in [MAPS4, MAPS6] {
+        [any, one, all_ranges, one_ranges].iter().for_each(|map| all.add_set(table, map));
+    }
+    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER, OPEN, OPEN6] {
         all.add_set(table, &set);
     }
     for bridge in bridges {
@@ -183,49 +204,40 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
         }
     };
     let from_elsewhere = || interface(Meta::InputName, Compare::NotEqual, name);
-    add(&guard, &[[from_elsewhere(), verdict(Verdict::Drop)].concat()]);
-
-    let to_elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
-    let masquerade = || vec![Expression::Masquerade];
-    // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
-    let back_in = interface(Meta::OutputName, Compare::Equal, name);
-    let mut leaving = vec![[back_in, translated(), masquerade()].concat()];
-    if bridge.masquerade && !bridge.internal {
-        leaving.push([to_elsewhere, masquerade()].concat());
-    }
-    add(&leave, &leaving);
-
-    let mut entering = Vec::new();
-    if !bridge.internal {
-        entering.push([answers(), verdict(Verdict::Accept)].concat());
-        entering.push([translated(), verdict(Verdict::Accept)].concat());
-    }
-    if bridge.icc {
-        let neighbour = interface(Meta::InputName, Compare::Equal, name);
-        entering.push([neighbour, verdict(Verdict::Accept)].concat());
-    }
-    entering.push(verdict(Verdict::Drop));
-    add(&enter, &entering);
+    let trusted = bridge.trusted.iter().filter(|_| !bridge.internal);
+    let mut guarding = trusted
+        .map(|by| {
+            [interface(Meta::InputName, Compare::Equal, by), verdict(Verdict::Return)].concat()
+        })
+        .collect::<Vec<_>>();
+    guarding.push([from_elsewhere(), verdict(Verdict::Drop)].concat());
+    add(&guard, &guarding);
+    add(&leave, &leaving(bridge));
+    add(&enter, &entering(bridge));
 
     let jump = |to: &str| ElementData::Verdict(Verdict::Jump(to.to_owned()));
     let range = |first: Vec<u8>, behind: Option<Vec<u8>>, to: &str| {
         // The last address of all has none behind it; a range without an end reaches to it.
         let end = behind.map(Element::end);
-        [Some(Element { key: first, data: jump(to) }), end]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
+        [Some(Element::new(first, jump(to))), end].into_iter().flatten().collect::<Vec<_>>()
     };
+    // Who is reached directly is not guarded.
+    let guarded =
+        |mode| bridge.internal || matches!(mode, GatewayMode::Nat | GatewayMode::Isolated);
     if let Some(subnet) = bridge.subnet {
         let first = subnet.first().octets().to_vec();
         let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
-        all.add_elements(table, GUARD.name, &range(first.clone(), behind.clone(), &guard));
+        if guarded(bridge.mode4) {
+            all.add_elements(table, GUARD.name, &range(first.clone(), behind.clone(), &guard));
+        }
         all.add_elements(table, LEAVE.name, &range(first, behind, &leave));
     }
     if let Some(subnet) = bridge.subnet6 {
         let first = subnet.first().octets().to_vec();
         let behind = subnet.last().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
-        all.add_elements(table, GUARD6.name, &range(first.clone(), behind.clone(), &guard));
+        if guarded(bridge.mode6) {
+            all.add_elements(table, GUARD6.name, &range(first.clone(), behind.clone(), &guard));
+        }
         all.add_elements(table, LEAVE6.name, &range(first, behind, &leave));
     }
     if bridge.internal {
@@ -233,13 +245,97 @@ fn put_bridge(all: &mut Transaction, table: &str, bridge: &BridgePolicy) {
         let elsewhere = interface(Meta::OutputName, Compare::NotEqual, name);
         all.add_chain(table, &exit, None);
         all.add_rule(table, &exit, &[elsewhere, verdict(Verdict::Drop)].concat());
-        let element = Element { key: name_bytes(name), data: jump(&exit) };
+        let element = Element::new(name_bytes(name), jump(&exit));
         all.add_elements(table, INTERNAL.name, &[element]);
     }
     let key = name_bytes(name);
-    let entrance = Element { key: key.clone(), data: jump(&enter) };
+    let entrance = Element::new(key.clone(), jump(&enter));
     all.add_elements(table, ENTER.name, &[entrance]);
-    all.add_elements(table, BRIDGES.name, &[Element { key, data: ElementData::None }]);
+    all.add_elements(table, BRIDGES.name, &[Element::new(key, ElementData::None)]);
+}
+
+/// How packets of a bridge's containers leave.
+fn leaving<'a>(bridge: &BridgePolicy) -> Vec<Rule<'a>> {
+    let name = bridge.name.as_str();
+    let (back_in, elsewhere) = (Compare::Equal, Compare::NotEqual);
+    let going = |how| interface(Meta::OutputName, how, name);
+    // Without a source of its own, the answer to a neighbour would go there directly, untranslated.
+    let mut rules = vec![[going(back_in), translated(), vec![Expression::Masquerade]].concat()];
+    if !bridge.masquerade || bridge.internal {
+        return rules;
+    }
+    let (translates4, translates6) = bridge.translates();
+    let source = |address: Vec<u8>, ipv6| {
+        vec![Expression::Load(1, address), Expression::SourceNat { address: 1, ipv6 }]
+    };
+    if translates4 {
+        let own = bridge.leave_as.0.map(|own| source(own.octets().to_vec(), false));
+        let how = own.unwrap_or_else(|| vec![Expression::Masquerade]);
+        rules.push([ipv4(), going(elsewhere), how].concat());
+    }
+    if translates6 {
+        let own = bridge.leave_as.1.map(|own| source(own.octets().to_vec(), true));
+        let how = own.unwrap_or_else(|| vec![Expression::Masquerade]);
+        rules.push([ipv6(), going(elsewhere), how].concat());
+    }
+    rules
+}
+
+/// What may be forwarded into a bridge.
+fn entering<'a>(bridge: &BridgePolicy) -> Vec<Rule<'a>> {
+    let accept = || verdict(Verdict::Accept);
+    let mut rules = Vec::new();
+    if !bridge.internal {
+        rules.push([answers(), accept()].concat());
+        rules.push([translated(), accept()].concat());
+    }
+    if bridge.icc {
+        let neighbour = interface(Meta::InputName, Compare::Equal, &bridge.name);
+        rules.push([neighbour, accept()].concat());
+    }
+    if !bridge.internal {
+        let (opens4, opens6) = bridge.opens();
+        rules.extend(open_directly(ipv4(), (bridge.mode4, opens4), false));
+        rules.extend(open_directly(ipv6(), (bridge.mode6, opens6), true));
+    }
+    rules.push(verdict(Verdict::Drop));
+    rules
+}
+
+/// What may enter a bridge without translation.
+fn open_directly<'a>(
+    family: Rule<'a>,
+    (mode, opens): (GatewayMode, bool),
+    ipv6: bool,
+) -> Vec<Rule<'a>> {
+    let accept = || verdict(Verdict::Accept);
+    if mode == GatewayMode::NatUnprotected {
+        return vec![[family, accept()].concat()];
+    }
+    let mut rules = Vec::new();
+    if mode == GatewayMode::Routed {
+        // ICMP or ICMPv6: who is routed to can be looked for.
+        let control = vec![
+            Expression::Meta(Meta::TransportProtocol, 1),
+            Expression::Compare(1, Compare::Equal, vec![if ipv6 { 58 } else { 1 }]),
+        ];
+        rules.push([family.clone(), control, accept()].concat());
+    }
+    if opens {
+        let (set, at, length, first, next) = if ipv6 {
+            (OPEN6.name, DESTINATION6, 16, 1, 12)
+        } else {
+            (OPEN.name, DESTINATION, 4, 8, 9)
+        };
+        let open = vec![
+            Expression::Payload(PayloadBase::Network, at, length, first),
+            Expression::Meta(Meta::TransportProtocol, next),
+            Expression::Payload(PayloadBase::Transport, 2, 2, next + 1),
+            Expression::Lookup(set, 1, None),
+        ];
+        rules.push([family, open, accept()].concat());
+    }
+    rules
 }
 
 fn put_raw(all: &mut Transaction, table: &str) {
@@ -266,47 +362,52 @@ fn put_raw(all: &mut Transaction, table: &str) {
     all.add_rule(table, chain, &[ipv6(), guard].concat());
 }
 
+/// What leads published ports to containers, per map: the family, and how. Single addresses come before all of them.
+fn translations<'a>() -> Vec<(Rule<'a>, Rule<'a>)> {
+    let port = |at, of| {
+        vec![
+            Expression::Meta(Meta::TransportProtocol, at),
+            Expression::Payload(PayloadBase::Transport, 2, 2, of),
+        ]
+    };
+    let to = |map: &Set<'a>, port, ipv6| {
+        vec![
+            Expression::Lookup(map.name, 1, Some(1)),
+            Expression::DestinationNat(Nat { address: 1, port, ipv6 }),
+        ]
+    };
+    let on4 = || vec![Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8)];
+    let on6 = || vec![Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1)];
+    // An IPv6 address fills the first register of sixteen bytes, whose neighbours in parts of four begin at 12.
+    vec![
+        (ipv4(), [on4(), port(9, 10), to(&MAPS4.one, Some(9), false)].concat()),
+        (ipv4(), [on4(), port(9, 10), to(&MAPS4.one_ranges, None, false)].concat()),
+        (ipv4(), [port(8, 9), to(&MAPS4.all, Some(9), false)].concat()),
+        (ipv4(), [port(8, 9), to(&MAPS4.all_ranges, None, false)].concat()),
+        (ipv6(), [on6(), port(12, 13), to(&MAPS6.one, Some(12), true)].concat()),
+        (ipv6(), [on6(), port(12, 13), to(&MAPS6.one_ranges, None, true)].concat()),
+        (ipv6(), [port(8, 9), to(&MAPS6.all, Some(12), true)].concat()),
+        (ipv6(), [port(8, 9), to(&MAPS6.all_ranges, None, true)].concat()),
+    ]
+}
+
 fn put_nat(all: &mut Transaction, table: &str) {
     for (chain, hook) in [("dnat", Hook::Prerouting), ("dnat-output", Hook::Output)] {
         all.add_chain(table, chain, Some(Base { kind: "nat", hook, priority: -100 }));
-        let to_this_host = vec![
-            Expression::DestinationKind(1),
-            Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
-        ];
-        let nat = Expression::DestinationNat(Nat { address: 1, port: 9, ipv6: false });
-        let one = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION, 4, 8),
-            Expression::Meta(Meta::TransportProtocol, 9),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 10),
-            Expression::Lookup(PUBLISHED_ON.name, 1, Some(1)),
-            nat.clone(),
-        ];
-        let any = vec![
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED.name, 1, Some(1)),
-            nat,
-        ];
-        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), one].concat());
-        all.add_rule(table, chain, &[ipv4(), to_this_host.clone(), any].concat());
-
-        // An IPv6 address fills the first register of sixteen bytes, whose neighbours in parts of four begin at 12.
-        let nat = Expression::DestinationNat(Nat { address: 1, port: 12, ipv6: true });
-        let one = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
-            Expression::Meta(Meta::TransportProtocol, 12),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 13),
-            Expression::Lookup(PUBLISHED6_ON.name, 1, Some(1)),
-            nat.clone(),
-        ];
-        let any = vec![
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
-            nat,
-        ];
-        all.add_rule(table, chain, &[ipv6(), to_this_host.clone(), one].concat());
-        all.add_rule(table, chain, &[ipv6(), to_this_host, any].concat());
+        if hook == Hook::Prerouting {
+            // What comes from elsewhere for 127/8 is no business of ours: translated, the kernel would no longer see that it
+            // must not be.
+            let from_elsewhere = interface(Meta::InputName, Compare::NotEqual, "lo");
+            let stray = [ipv4(), address_in_loopback(DESTINATION), from_elsewhere].concat();
+            all.add_rule(table, chain, &[stray, verdict(Verdict::Accept)].concat());
+        }
+        for translation in translations() {
+            let to_this_host = vec![
+                Expression::DestinationKind(1),
+                Expression::Compare(1, Compare::Equal, THIS_HOST.to_ne_bytes().to_vec()),
+            ];
+            all.add_rule(table, chain, &[translation.0, to_this_host, translation.1].concat());
+        }
     }
     put_refusal(all, table);
     let chain = "postrouting";
@@ -333,17 +434,20 @@ fn put_refusal(all: &mut Transaction, table: &str) {
     all.add_chain(table, chain, Some(before_translation));
     for tcp in [true, false] {
         let how = if tcp { Compare::Equal } else { Compare::NotEqual };
-        let rule = vec![
-            Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
-            Expression::Compare(1, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
-            Expression::Meta(Meta::TransportProtocol, 1),
-            Expression::Compare(1, how, vec![6]),
-            Expression::Meta(Meta::TransportProtocol, 8),
-            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-            Expression::Lookup(PUBLISHED6.name, 1, Some(1)),
-            Expression::Refuse(tcp),
-        ];
-        all.add_rule(table, chain, &[ipv6(), rule].concat());
+        for map in [MAPS6.all.name, MAPS6.all_ranges.name] {
+            let loopback = std::net::Ipv6Addr::LOCALHOST.octets().to_vec();
+            let rule = vec![
+                Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+                Expression::Compare(1, Compare::Equal, loopback),
+                Expression::Meta(Meta::TransportProtocol, 1),
+                Expression::Compare(1, how, vec![6]),
+                Expression::Meta(Meta::TransportProtocol, 8),
+                Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+                Expression::Lookup(map, 1, Some(1)),
+                Expression::Refuse(tcp),
+            ];
+            all.add_rule(table, chain, &[ipv6(), rule].concat());
+        }
     }
 }
 

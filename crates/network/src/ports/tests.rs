@@ -3,17 +3,28 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::{PortTable, Refusal};
-use crate::{PortProtocol, PublishedPort};
+use rorqual_core::ContainerId;
+
+use super::{PortTable, Refusal, Run, recorded, runs};
+use crate::{Error, PortProtocol, PublishedPort};
 
 fn port(ip: &str, first: u16, last: u16) -> PublishedPort {
     let host_ip = (!ip.is_empty()).then(|| ip.parse::<IpAddr>().unwrap());
     PublishedPort { container: 80, protocol: PortProtocol::Tcp, host_ip, host: (first, last) }
 }
 
+fn owner(number: u8) -> ContainerId {
+    ContainerId::from_random([number; 32])
+}
+
+/// Takes one port that nobody else has.
+fn take(table: &mut PortTable<()>, wanted: PublishedPort) -> Result<PublishedPort, Error> {
+    table.acquire(owner(1), &[wanted], |_| Ok(())).map(|mut ports| ports.remove(0))
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the shape the table asks for")]
-fn free(_: &PublishedPort) -> Result<(), Refusal> {
-    Ok(())
+fn busy(run: &Run) -> Result<(), Refusal> {
+    Err(Refusal::Busy(run.host, io::Error::from_raw_os_error(98)))
 }
 
 #[test]
@@ -27,24 +38,22 @@ fn an_address_conflicts_with_itself_and_with_all() {
         ("127.0.0.1", "127.0.0.2", true),
     ] {
         let mut table = PortTable::default();
-        table.acquire(&port(first, 80, 80), free).unwrap();
-        assert_eq!(table.acquire(&port(second, 80, 80), free).is_ok(), fine, "{first} {second}");
+        take(&mut table, port(first, 80, 80)).unwrap();
+        assert_eq!(take(&mut table, port(second, 80, 80)).is_ok(), fine, "{first} {second}");
     }
 }
 
 #[test]
 fn texts_are_those_of_docker() {
     let mut table = PortTable::default();
-    table.acquire(&port("", 8080, 8080), free).unwrap();
+    take(&mut table, port("", 8080, 8080)).unwrap();
     assert_eq!(
-        table.acquire(&port("", 8080, 8080), free).unwrap_err().to_string(),
+        take(&mut table, port("", 8080, 8080)).unwrap_err().to_string(),
         "Bind for 0.0.0.0:8080 failed: port is already allocated"
     );
-    let busy = |_: &PublishedPort| -> Result<(), Refusal> {
-        Err(Refusal::Busy(io::Error::from_raw_os_error(98)))
-    };
+    let refused = table.acquire(owner(1), &[port("127.0.0.1", 81, 81)], busy).unwrap_err();
     assert_eq!(
-        table.acquire(&port("127.0.0.1", 81, 81), busy).unwrap_err().to_string(),
+        refused.to_string(),
         "failed to bind host port 127.0.0.1:81/tcp: address already in use"
     );
 }
@@ -52,34 +61,87 @@ fn texts_are_those_of_docker() {
 #[test]
 fn a_range_gives_its_first_free_port() {
     let mut table = PortTable::default();
-    table.acquire(&port("", 9000, 9000), free).unwrap();
-    let not_9001 = |candidate: &PublishedPort| {
-        if candidate.host.0 == 9001 {
-            return Err(Refusal::Busy(io::Error::from_raw_os_error(98)));
-        }
-        Ok(())
-    };
-    assert_eq!(table.acquire(&port("", 9000, 9005), not_9001).unwrap().host, (9002, 9002));
-    assert!(table.acquire(&port("", 9000, 9000), free).is_err());
-    table.release(&[port("", 9000, 9000)]);
-    assert_eq!(table.acquire(&port("", 9000, 9005), free).unwrap().host, (9000, 9000));
+    take(&mut table, port("", 9000, 9000)).unwrap();
+    let not_9001 = |run: &Run| if run.host == 9001 { busy(run) } else { Ok(()) };
+    let chosen = table.acquire(owner(2), &[port("", 9000, 9005)], not_9001).unwrap();
+    assert_eq!(chosen[0].host, (9002, 9002));
+    assert!(take(&mut table, port("", 9000, 9000)).is_err());
+    table.release(&owner(1));
+    assert_eq!(take(&mut table, port("", 9000, 9005)).unwrap().host, (9000, 9000));
 }
 
 #[test]
 fn open_choice_goes_upwards_and_around() {
     let mut table = PortTable::default();
-    assert_eq!(table.acquire(&port("", 0, 0), free).unwrap().host.0, 32768);
-    assert_eq!(table.acquire(&port("", 0, 0), free).unwrap().host.0, 32769);
+    assert_eq!(take(&mut table, port("", 0, 0)).unwrap().host.0, 32768);
+    assert_eq!(take(&mut table, port("", 0, 0)).unwrap().host.0, 32769);
     table.next_dynamic = 60999;
-    assert_eq!(table.acquire(&port("", 0, 0), free).unwrap().host.0, 60999);
-    assert_eq!(table.acquire(&port("", 0, 0), free).unwrap().host.0, 32770);
+    assert_eq!(take(&mut table, port("", 0, 0)).unwrap().host.0, 60999);
+    assert_eq!(take(&mut table, port("", 0, 0)).unwrap().host.0, 32770);
 }
 
 #[test]
 fn nonsense_is_refused() {
     let mut table = PortTable::default();
-    assert!(table.acquire(&port("", 9, 8), free).is_err());
-    assert!(table.acquire(&port("", 0, 8), free).is_err());
+    assert!(take(&mut table, port("", 9, 8)).is_err());
+    assert!(take(&mut table, port("", 0, 8)).is_err());
     let zero = PublishedPort { container: 0, ..port("", 9, 9) };
-    assert!(table.acquire(&zero, free).is_err());
+    assert!(take(&mut table, zero).is_err());
+}
+
+fn range(ip: &str, host: u16, container: u16, count: u16) -> Vec<PublishedPort> {
+    let each = (0..count)
+        .map(|at| PublishedPort { container: container + at, ..port(ip, host + at, host + at) });
+    each.collect()
+}
+
+#[test]
+fn ports_side_by_side_are_one_run() {
+    let shape = |ports: &[PublishedPort]| {
+        let each = runs(ports.iter()).into_iter();
+        each.map(|run| (run.host, run.last, run.container)).collect::<Vec<_>>()
+    };
+    let mut all = range("", 8000, 8000, 10_000);
+    all.reverse();
+    assert_eq!(shape(&all), [(8000, 17_999, 8000)]);
+    assert_eq!(shape(&range("", 65_530, 65_530, 6)), [(65_530, 65_535, 65_530)]);
+    assert_eq!(shape(&range("", 8000, 80, 3)), [(8000, 8002, 80)]);
+    let two = [range("", 8000, 80, 2), range("", 8002, 90, 2)].concat();
+    assert_eq!(shape(&two), [(8000, 8001, 80), (8002, 8003, 90)]);
+    let same = [port("", 8000, 8000), port("", 8001, 8001)];
+    assert_eq!(shape(&same), [(8000, 8000, 80), (8001, 8001, 80)]);
+    let apart = [range("", 8000, 8000, 2), range("127.0.0.1", 8002, 8002, 2)].concat();
+    assert_eq!(shape(&apart).len(), 2);
+}
+
+#[test]
+fn a_run_is_held_once_and_taken_whole() {
+    let mut table = PortTable::default();
+    let mut asked = 0;
+    let all = range("", 8000, 8000, 1000);
+    let taken = table.acquire(owner(1), &all, |_| {
+        asked += 1;
+        Ok(())
+    });
+    assert_eq!((taken.unwrap(), asked), (all, 1));
+    let into = table.acquire(owner(2), &range("", 8999, 80, 2), |_| Ok(())).unwrap_err();
+    assert_eq!(into.to_string(), "Bind for 0.0.0.0:8999 failed: port is already allocated");
+    take(&mut table, port("", 9000, 9000)).unwrap();
+    let wanted = [range("", 7000, 7000, 10), range("", 9000, 1, 1)].concat();
+    assert!(table.acquire(owner(2), &wanted, |_| Ok(())).is_err());
+    table.acquire(owner(3), &range("", 7000, 7000, 10), |_| Ok(())).unwrap();
+}
+
+#[test]
+fn records_keep_runs_and_read_single_ports() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Record(#[serde(with = "recorded")] Vec<PublishedPort>);
+    let all = [range("", 8000, 8000, 1000), range("127.0.0.1", 53, 5353, 1)].concat();
+    let text = serde_json::to_string(&Record(all.clone())).unwrap();
+    assert!(text.len() < 250, "{text}");
+    assert_eq!(serde_json::from_str::<Record>(&text).unwrap().0, all);
+    let single = serde_json::to_string(&[port("", 7, 7)]).unwrap();
+    assert_eq!(serde_json::from_str::<Record>(&single).unwrap().0, [port("", 7, 7)]);
+    let damaged = r#"[{"container":65535,"protocol":"tcp","host_ip":null,"host":[1,65535]}]"#;
+    assert_eq!(serde_json::from_str::<Record>(damaged).unwrap().0.len(), 1);
 }

@@ -189,3 +189,32 @@ fn hundreds_of_containers_are_adopted_at_once() -> TestResult {
         Ok(())
     })
 }
+
+/// Sends a signal to the parent of a container's first process: its shim.
+fn signal_shim(host: &Host, container: &str, signal: &str) -> TestResult {
+    let init = inspect(host, container, "{{.State.Pid}}")?;
+    let status = fs::read_to_string(format!("/proc/{init}/status"))?;
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).ok_or("no parent")?;
+    let sent = Command::new("kill").args([signal, shim.trim()]).status()?;
+    if sent.success() { Ok(()) } else { Err("cannot send the shim a signal".into()) }
+}
+
+#[test]
+fn a_shim_that_hangs_does_not_keep_its_container() -> TestResult {
+    scenario(|host| {
+        for name in ["one", "two"] {
+            host.cli(["run", "-d", "--name", name, "busybox", "sleep", "1000"])?.ok()?;
+            signal_shim(host, name, "-STOP")?;
+        }
+        let pid = inspect(host, "one", "{{.State.Pid}}")?;
+        host.cli(["rm", "-f", "one"])?.ok()?;
+        assert!(!fs::exists(format!("/proc/{pid}"))?, "its process is gone");
+        // A daemon that never heard of the shim puts it down, too.
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        host.cli(["stop", "two"])?.exits_with(1)?.complains("does not answer")?;
+        host.cli(["rm", "-f", "two"])?.ok()?;
+        host.cli(["ps", "-aq"])?.prints("")?;
+        Ok(())
+    })
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rorqual_testkit::TestResult;
+use rorqual_testkit::{TestResult, eventually};
 
 use crate::scenario;
 
@@ -94,6 +94,45 @@ fn binds_and_volumes_keep_data() -> TestResult {
         ])?
         .exits_with(125)?
         .complains("bind source path does not exist: /no/such/dir")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_running_container_is_exported_without_what_is_mounted_in_it() -> TestResult {
+    scenario(|host| {
+        let script = "echo x > /new; mkdir -p /data; echo y > /data/mounted; exec sleep 1000";
+        let run = ["run", "-d", "--name", "cc", "-v", "kept:/data", "busybox", "sh", "-c", script];
+        host.cli(run)?.ok()?;
+        eventually("the container has written", || {
+            host.cli(["exec", "cc", "test", "-e", "/data/mounted"]).ok().filter(|run| run.code == 0)
+        })?;
+        let archive = host.folder().join("export.tar");
+        host.cli(["export", "-o", &archive.display().to_string(), "cc"])?.ok()?;
+        let mut list = host.command("tar");
+        list.arg("-tf").arg(&archive);
+        let names = host.run(list)?.ok()?;
+        let names: Vec<&str> = names.lines().collect();
+        for wanted in ["new", "proc/", "etc/passwd", "etc/hosts"] {
+            assert!(names.contains(&wanted), "{wanted} is missing");
+        }
+        let below =
+            |folder: &str| names.iter().any(|name| name.starts_with(folder) && *name != folder);
+        assert!(!below("proc/") && !below("sys/") && !names.contains(&"data/mounted"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_volume_over_etc_keeps_the_files_that_every_container_gets() -> TestResult {
+    scenario(|host| {
+        let script = "cat /etc/hosts | grep -c localhost; cat /etc/hostname; echo mine > /etc/mine";
+        let first =
+            ["run", "--rm", "--hostname", "hh", "-v", "etc:/etc", "busybox", "sh", "-c", script];
+        let said = host.cli(first)?.ok()?;
+        assert_eq!(said.lines().last(), Some("hh"), "{said}");
+        host.cli(["run", "--rm", "-v", "etc:/etc", "busybox", "cat", "/etc/mine"])?
+            .prints("mine")?;
         Ok(())
     })
 }

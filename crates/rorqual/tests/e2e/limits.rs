@@ -71,3 +71,13 @@ fn a_cpu_quota_shows_in_the_cpu_time() -> TestResult {
         Ok(())
     })
 }
+
+#[test]
+fn limits_of_disks_that_are_not_there_are_refused() -> TestResult {
+    scenario(|host| {
+        let run = ["run", "--rm", "--device-read-bps", "/dev/nothing:1mb", "busybox", "true"];
+        let refused = host.cli(run)?;
+        refused.exits_with(127)?.complains("stat /dev/nothing: no such file or directory")?;
+        Ok(())
+    })
+}

@@ -15,11 +15,16 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod mounts;
 mod nested;
+mod network_faults;
 mod networks;
+mod plugins;
+mod ports;
 mod remote;
 mod run;
 mod volumes;
+mod volumes_data;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 

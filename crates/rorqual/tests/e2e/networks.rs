@@ -1,5 +1,7 @@
 //! Networks of users: who reaches whom, and what the client shows of them.
 
+use std::process::Command;
+
 use rorqual_testkit::{Host, TestResult, eventually};
 
 use crate::{inspect, scenario};
@@ -240,6 +242,145 @@ fn names_are_answered_while_no_daemon_runs() -> TestResult {
         let text = more_than(host, before + 3)?;
         let (asked, answered) = (text.matches("end").count(), text.matches(v4.as_str()).count());
         assert!(answered >= asked, "{asked} queries, {answered} answers");
+        Ok(())
+    })
+}
+
+/// Finds the resolver of this host's daemon.
+fn resolver(host: &Host) -> Option<String> {
+    let run_dir = host.folder().join("run");
+    let run_dir = run_dir.to_string_lossy();
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let words = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let words = words.split('\0').collect::<Vec<_>>();
+        let ours = words.get(1) == Some(&"resolver")
+            && words.get(2).is_some_and(|directory| directory.starts_with(&*run_dir));
+        ours.then(|| entry.file_name().to_string_lossy().into_owned())
+    })
+}
+
+#[test]
+fn a_resolver_that_dies_is_replaced_and_has_no_rights_to_spare() -> TestResult {
+    scenario(|host| {
+        host.cli(["network", "create", "front"])?.ok()?;
+        serve(host, &["--network", "front", "--name", "web"], "hello")?;
+        let v4 = inspect(host, "web", "{{.NetworkSettings.Networks.front.IPAddress}}")?;
+        let asked = |host: &Host| {
+            let found = host.cli(["exec", "web", "sh", "-c", &lookup("web")]).ok()?.ok().ok()?;
+            found.contains(&v4).then_some(())
+        };
+        eventually("names are answered", || asked(host))?;
+        for restarted in [false, true] {
+            if restarted {
+                host.kill_daemon()?;
+                host.start_daemon()?;
+            }
+            let pid = resolver(host).ok_or("there is no resolver")?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let of = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key));
+                line.unwrap_or_default().trim().to_owned()
+            };
+            // CAP_SYS_ADMIN, which setns(2) asks for, and no other.
+            assert_eq!(of("CapEff:"), "0000000000200000", "{status}");
+            assert_eq!(of("CapBnd:"), "0000000000200000", "{status}");
+            assert_eq!(
+                (of("Uid:").split('\t').next(), of("NoNewPrivs:")),
+                (Some("65534"), "1".to_owned())
+            );
+            Command::new("kill").args(["-9", &pid]).status()?;
+            eventually("another one answers", || {
+                resolver(host).filter(|other| *other != pid)?;
+                asked(host)
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn networks_are_made_of_a_configuration() -> TestResult {
+    scenario(|host| {
+        let subnet = ["--subnet", "10.79.0.0/24", "--ip-range", "10.79.0.64/26"];
+        let config = ["network", "create", "--config-only"].iter().chain(&subnet).chain(&["plan"]);
+        host.docker(config)?.ok()?;
+        let shown = "{{.Driver}} {{.ConfigOnly}} <{{.ConfigFrom.Network}}>";
+        assert_eq!(host.docker(["network", "inspect", "-f", shown, "plan"])?.ok()?, "null true <>");
+        host.docker(["run", "--rm", "--network", "plan", "busybox", "true"])?
+            .complains("cannot create endpoint on configuration-only network")?;
+        host.docker(["network", "create", "--config-from", "plan", "made"])?.ok()?;
+        let shown = host.docker(["network", "inspect", "-f", shown, "made"])?.ok()?;
+        assert_eq!(shown, "bridge false <plan>");
+        let seen = run(host, &["--network", "made"], "ip addr show eth0")?;
+        assert!(seen.contains("inet 10.79.0.64/24"), "{seen}");
+        host.docker(["network", "rm", "plan"])?
+            .complains("configuration network \"plan\" is in use")?;
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        host.docker(["network", "rm", "made", "plan"])?.ok()?;
+        host.docker(["network", "create", "--ingress", "way"])?
+            .complains("Ingress network can only be global scope network")?;
+        host.docker(["network", "create", "-d", "overlay", "over"])?
+            .complains("This node is not a swarm manager")?;
+        host.docker(["network", "create", "-d", "nothing", "none-such"])?
+            .complains("plugin \"nothing\" not found")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_container_is_on_the_wire_of_its_host() -> TestResult {
+    scenario(|host| {
+        let wire = "ip link add wire0 type veth peer name wire1 && ip link set wire0 up && ip link set wire1 up && \
+                    ip addr add 192.0.2.1/24 dev wire1";
+        let mut make = host.command("sh");
+        make.args(["-c", wire]);
+        host.run(make)?.ok()?;
+        let options = ["-d", "macvlan", "-o", "parent=wire0", "--subnet", "192.0.2.0/24"];
+        let range = ["--ip-range", "192.0.2.128/25", "--gateway", "192.0.2.1", "lan"];
+        host.docker(["network", "create"].iter().chain(&options).chain(&range))?.ok()?;
+        assert_eq!(
+            host.docker(["network", "inspect", "-f", "{{.Driver}} {{.Options}}", "lan"])?.ok()?,
+            "macvlan map[parent:wire0]"
+        );
+        let seen =
+            run(host, &["--network", "lan"], "ip addr show eth0; ip route; ping -c 1 192.0.2.1")?;
+        assert!(
+            seen.contains("inet 192.0.2.128/24") && seen.contains("1 packets received"),
+            "{seen}"
+        );
+        assert!(seen.contains("default via 192.0.2.1"), "{seen}");
+        serve(host, &["--network", "lan", "--name", "web"], "x")?;
+        assert!(run(host, &["--network", "lan"], &lookup("web"))?.contains("192.0.2.128"));
+        host.docker(["network", "connect", "bridge", "web"])?.ok()?;
+        host.docker(["network", "disconnect", "lan", "web"])?.ok()?;
+        let links = host.cli(["exec", "web", "ip", "-o", "link"])?.ok()?;
+        assert!(!links.contains("eth0") && links.contains("eth1"), "{links}");
+        host.docker(["network", "create", "-d", "macvlan", "-o", "macvlan_mode=odd", "odd"])?
+            .complains("requested macvlan mode 'odd' is not valid")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn endpoints_have_options_and_links_of_their_own() -> TestResult {
+    scenario(|host| {
+        host.docker(["network", "create", "front"])?.ok()?;
+        serve(host, &["--network", "front", "--name", "db"], "hello")?;
+        let v4 = inspect(host, "db", "{{.NetworkSettings.Networks.front.IPAddress}}")?;
+        let network = "name=front,driver-opt=com.docker.network.endpoint.ifname=lan7,\
+                       \"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1\"";
+        let flags = ["run", "--rm", "--network", network, "busybox", "sh", "-c"];
+        let script = "ip -o addr show lan7; cat /proc/sys/net/ipv4/conf/lan7/log_martians";
+        let seen = host.docker(flags.iter().chain(&[script]))?.ok()?;
+        assert!(seen.contains("inet ") && seen.ends_with('1'), "{seen}");
+        let flags =
+            ["run", "--rm", "--network", "front", "--link", "db:store", "busybox", "sh", "-c"];
+        let seen = host.docker(flags.iter().chain(&[lookup("store").as_str()]))?.ok()?;
+        assert!(seen.contains(&v4), "{seen}");
+        assert!(
+            !format!("{:?}", run(host, &["--network", "front"], &lookup("store"))).contains(&v4)
+        );
         Ok(())
     })
 }

@@ -95,6 +95,9 @@ fn settings_reach_the_program() -> TestResult {
             run(&["--init"], &["sh", "-c", "cat /proc/1/comm; echo $$"])?.lines().count(),
             2
         );
+        // The program has no signal blocked, though its init has all.
+        let masks = run(&["--init"], &["grep", "SigBlk", "/proc/self/status"])?;
+        assert_eq!(masks, "SigBlk:\t0000000000000000");
         assert_eq!(
             run(&["--ulimit", "nofile=64:128"], &["sh", "-c", "ulimit -n; ulimit -Hn"])?,
             "64\n128"

@@ -38,6 +38,7 @@ impl Display for SourcePlan {
                 }
                 idmap.as_ref().map_or(Ok(()), |map| write!(f, " idmap {map:?}"))
             }
+            Self::Part { whole, subpath } => write!(f, "part {subpath:?} of {whole:?}"),
             Self::Namespace(path) => write!(f, "namespace {path:?}"),
             Self::Given(index) => write!(f, "given namespace {index}"),
         }

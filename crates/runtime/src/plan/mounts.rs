@@ -46,7 +46,7 @@ pub(super) fn push_mount(
     if options.remount {
         push_remount(plan, &destination, &options);
     } else if let Some(layers) = &options.layers {
-        push_layers(plan, &destination, layers)?;
+        push_layers(plan, &destination, (layers, options.subpath.as_deref()))?;
     } else if options.bind.is_some() || kind == "bind" || kind == "rbind" {
         let recursive = options.bind.unwrap_or(kind == "rbind");
         push_bind(plan, context, mount, (destination, recursive), &options)?;
@@ -80,7 +80,7 @@ fn refuse_misplaced(mount: &Mount, kind: &str, options: &MountOptions) -> Result
             "mount on {destination:?}: ids can only be mapped for bind mounts"
         )));
     }
-    if options.subpath.is_some() && !bind {
+    if options.subpath.is_some() && !bind && options.layers.is_none() {
         return Err(Error::InvalidSpec(format!(
             "mount on {destination:?}: a subpath is only for bind mounts"
         )));
@@ -148,12 +148,19 @@ fn push_bind(
     Ok(())
 }
 
-/// Mounts a file system made of layers, as the root is.
-fn push_layers(plan: &mut InitPlan, destination: &Path, layers: &str) -> Result<(), Error> {
+/// Mounts a file system made of layers, as the root is, or a part of it.
+fn push_layers(
+    plan: &mut InitPlan,
+    destination: &Path,
+    (layers, subpath): (&str, Option<&str>),
+) -> Result<(), Error> {
     let layers = serde_json::from_str(layers).map_err(|error| {
         Error::InvalidSpec(format!("mount on {destination:?}: its layers cannot be read: {error}"))
     })?;
-    let source = plan.add_source(SourcePlan::Rootfs(layers));
+    let source = plan.add_source(match subpath {
+        None => SourcePlan::Rootfs(layers),
+        Some(subpath) => SourcePlan::Part { whole: layers, subpath: subpath.into() },
+    });
     let destination = destination.to_owned();
     plan.steps.push(Step::Bind { source, destination, proc_allowed: false });
     Ok(())

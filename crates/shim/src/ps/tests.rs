@@ -24,7 +24,7 @@ fn arguments_choose_columns() {
         ("axo pid,etime", "PID ELAPSED"),
         ("-o pid,comm=Name", "PID Name"),
         ("-o comm", "error: Couldn't find PID field in ps output"),
-        ("-o pid,nonsense", "error: unknown user-defined format specifier \"nonsense\" for ps"),
+        ("-o pid,nonsense", "error: ps: error: unknown user-defined format specifier \"nonsense\""),
         ("--forest", "error: ps option \"--forest\" is not supported"),
         ("-C sh", "error: ps option 'C' is not supported"),
     ];

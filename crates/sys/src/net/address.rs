@@ -24,7 +24,7 @@ pub struct Address {
 /// A route of the main table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to; `None` for everywhere else.
+    /// Where to; `None` for everywhere else by way of a gateway.
     pub destination: Option<(IpAddr, u8)>,
     /// By way of.
     pub gateway: Option<IpAddr>,
@@ -216,6 +216,13 @@ fn parse_route(payload: &[u8]) -> Option<Route> {
             libc::RTA_OIF => route.link = u32_at(value, 0),
             _ => {}
         }
+    }
+    if route.destination.is_none() && route.gateway.is_none() {
+        // Nothing else would say which family it is.
+        route.destination = Some(match i32::from(*payload.first()?) {
+            libc::AF_INET6 => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+            _ => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        });
     }
     Some(route)
 }

@@ -63,6 +63,32 @@ pub struct Veth<'a> {
     pub peer_namespace: BorrowedFd<'a>,
 }
 
+/// Kinds of links that share the interface they are made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stacked {
+    /// With hardware addresses of their own; the kernel's number of the mode.
+    Macvlan(u32),
+    /// With that of the interface; the kernel's numbers of mode and flags.
+    Ipvlan(u16, u16),
+    /// With the frames of one VLAN.
+    Vlan(u16),
+}
+
+/// A link to be made on an interface of the socket's namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct StackedLink<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Number of the interface below.
+    pub parent: u32,
+    /// Largest packet; `None`: that of the interface.
+    pub mtu: Option<u32>,
+    /// Namespace it is made in; `None`: the socket's.
+    pub namespace: Option<BorrowedFd<'a>>,
+    /// What it is.
+    pub kind: Stacked,
+}
+
 /// What to change on a link; `None` leaves as is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Change<'a> {
@@ -146,6 +172,38 @@ pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
                     put_fd(batch, veth.peer_namespace);
                 });
             });
+        });
+    });
+}
+
+/// Adds a request to make a link on an interface, down at first.
+pub fn add_stacked(batch: &mut Batch, link: &StackedLink<'_>) {
+    let fixed = header(LinkRef::Name(link.name), 0, 0);
+    batch.message(libc::RTM_NEWLINK, CREATE, &fixed, |batch| {
+        batch.attr_str(libc::IFLA_IFNAME, link.name);
+        batch.attr_u32(libc::IFLA_LINK, link.parent);
+        if let Some(mtu) = link.mtu {
+            batch.attr_u32(libc::IFLA_MTU, mtu);
+        }
+        if let Some(namespace) = link.namespace {
+            put_fd(batch, namespace);
+        }
+        batch.nest(libc::IFLA_LINKINFO, |batch| match link.kind {
+            Stacked::Macvlan(mode) => {
+                batch.attr_str(libc::IFLA_INFO_KIND, "macvlan");
+                batch.nest(libc::IFLA_INFO_DATA, |batch| batch.attr_u32(1, mode));
+            }
+            Stacked::Ipvlan(mode, flags) => {
+                batch.attr_str(libc::IFLA_INFO_KIND, "ipvlan");
+                batch.nest(libc::IFLA_INFO_DATA, |batch| {
+                    batch.attr(1, &mode.to_ne_bytes());
+                    batch.attr(2, &flags.to_ne_bytes());
+                });
+            }
+            Stacked::Vlan(id) => {
+                batch.attr_str(libc::IFLA_INFO_KIND, "vlan");
+                batch.nest(libc::IFLA_INFO_DATA, |batch| batch.attr(1, &id.to_ne_bytes()));
+            }
         });
     });
 }

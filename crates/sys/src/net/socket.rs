@@ -17,6 +17,10 @@ const MAX_ACKNOWLEDGED: usize = 128;
 const RECEIVE: usize = 64 * 1024;
 /// LIMIT: answers are ready when the request returns; waiting longer than this means they were lost.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// LIMIT: what a socket sends at once by default, 208 KiB, less the kernel's bookkeeping.
+const SEND: usize = 128 * 1024;
+/// LIMIT: news that wait to be read, some hundred thousand; taken only when they come.
+const MOST_NEWS: usize = 16 * 1024 * 1024;
 const DUMP_RETRIES: usize = 8;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -31,6 +35,8 @@ pub enum Protocol {
     Route,
     /// Firewall.
     Netfilter,
+    /// Who has which port.
+    Diagnosis,
 }
 
 /// Which messages of a batch are acknowledged.
@@ -96,6 +102,7 @@ impl Socket {
         let protocol = match protocol {
             Protocol::Route => None,
             Protocol::Netfilter => Some(netlink::NETFILTER),
+            Protocol::Diagnosis => Some(netlink::SOCK_DIAG),
         };
         let fd = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -106,6 +113,9 @@ impl Socket {
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         if groups == 0 {
             sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE))?;
+        } else {
+            // Somebody who loads a large table must not make the news overflow.
+            make_room(fd.as_fd(), libc::SO_RCVBUFFORCE, MOST_NEWS);
         }
         // Without these two, answers are only longer and less explicit.
         for option in [libc::NETLINK_CAP_ACK, libc::NETLINK_EXT_ACK] {
@@ -134,7 +144,12 @@ impl Socket {
         let Some(awaited) = awaited else { return Ok(()) };
         let first = self.number(batch.len());
         let ack = |index| answers == Answers::Each || index == awaited;
-        rustix::net::send(&self.fd, &batch.numbered(first, ack), SendFlags::empty())?;
+        let bytes = batch.numbered(first, ack);
+        if bytes.len() > SEND {
+            // The kernel counts its own bookkeeping as well.
+            make_room(self.fd.as_fd(), libc::SO_SNDBUFFORCE, bytes.len().saturating_mul(2));
+        }
+        rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
         let mut refused = None;
         let mut done = false;
         while !done {
@@ -262,6 +277,21 @@ fn acknowledgement(message: &Received<'_>, index: usize) -> Result<(), NetlinkEr
         text: words.map(|(_, value)| text(value)).unwrap_or_default(),
         source: io::Error::from_raw_os_error(-code),
     })
+}
+
+/// Enlarges a buffer beyond the common bound; where that is not allowed, what does not fit fails with its own error.
+fn make_room(fd: BorrowedFd<'_>, option: i32, bytes: usize) {
+    let size = i32::try_from(bytes).unwrap_or(i32::MAX);
+    // SAFETY: the descriptor is open, and the pointer and length describe `size`.
+    unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const size).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        );
+    }
 }
 
 fn switch_on(fd: BorrowedFd<'_>, option: i32) {

@@ -74,8 +74,8 @@ pub struct Nat {
     pub address: u32,
     /// The address is an IPv6 one.
     pub ipv6: bool,
-    /// Register of the new destination port.
-    pub port: u32,
+    /// Register of the new destination port; `None` keeps the port.
+    pub port: Option<u32>,
 }
 
 /// One step of a rule; a rule ends at the first step that does not hold.
@@ -107,6 +107,13 @@ pub enum Expression<'a> {
     VerdictMap(&'a str, u32),
     /// Sends the packet to another destination.
     DestinationNat(Nat),
+    /// Gives the packet the address in a register as its source.
+    SourceNat {
+        /// The register.
+        address: u32,
+        /// The address is an IPv6 one.
+        ipv6: bool,
+    },
     /// Gives the packet the address of the interface it leaves by as its source.
     Masquerade,
     /// Tells the sender that nobody is there: by a reset (`true`, TCP only) or by ICMP.
@@ -127,7 +134,7 @@ impl Expression<'_> {
             Self::Mask(..) => "bitwise",
             Self::Compare(..) => "cmp",
             Self::Lookup(..) | Self::LookupNot(..) | Self::VerdictMap(..) => "lookup",
-            Self::DestinationNat(_) => "nat",
+            Self::DestinationNat(_) | Self::SourceNat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Refuse(_) => "reject",
             Self::Load(..) | Self::Verdict(_) => "immediate",
@@ -183,7 +190,14 @@ impl Expression<'_> {
             // To a destination, of the address's family.
             Self::DestinationNat(nat) => {
                 let family = if nat.ipv6 { 10 } else { 2 };
-                put_numbers(batch, &[(1, 1), (2, family), (3, nat.address), (5, nat.port)]);
+                put_numbers(batch, &[(1, 1), (2, family), (3, nat.address)]);
+                if let Some(port) = nat.port {
+                    batch.attr_be32(5, port);
+                }
+            }
+            Self::SourceNat { address, ipv6 } => {
+                let family = if *ipv6 { 10 } else { 2 };
+                put_numbers(batch, &[(1, 0), (2, family), (3, *address)]);
             }
             Self::Masquerade => {}
             Self::Refuse(true) => put_numbers(batch, &[(1, 1)]),

@@ -22,10 +22,44 @@ const SUBNETS: Set<'_> =
     Set { name: "subnets", key: &[DataType::Ipv4], to: Some(MapTo::Verdict), interval: true };
 
 fn element() -> Element {
-    Element {
-        key: vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0],
-        data: ElementData::Value(vec![172, 17, 0, 2, 0, 80, 0, 0]),
-    }
+    Element::new(
+        vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0],
+        ElementData::Value(vec![172, 17, 0, 2, 0, 80, 0, 0]),
+    )
+}
+
+const RANGES: Set<'_> = Set {
+    name: "ranges",
+    key: &[DataType::Ipv4, DataType::Protocol, DataType::Port],
+    to: Some(MapTo::Values(&[DataType::Ipv4])),
+    interval: true,
+};
+
+#[test]
+fn a_range_of_several_parts_is_one_element() {
+    let key = |port: u16| [&[127, 0, 0, 1, 6, 0, 0, 0][..], &port.to_be_bytes(), &[0; 2]].concat();
+    let range = |first: u16, last: u16| Element {
+        key: key(first),
+        last: Some(key(last)),
+        data: ElementData::Value(vec![172, 17, 0, 2]),
+    };
+    net::new_namespace(|_| {
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        let mut all = Transaction::new();
+        all.add_table(TABLE);
+        all.add_set(TABLE, &RANGES);
+        all.add_elements(TABLE, "ranges", &[range(8000, 17999)]);
+        all.commit(&mut socket).map_err(other)?;
+        let mut overlapping = Transaction::new();
+        let elsewhere = ElementData::Value(vec![172, 17, 0, 3]);
+        let inside = Element { data: elsewhere, ..range(9000, 9001) };
+        overlapping.add_elements(TABLE, "ranges", &[inside]);
+        assert!(overlapping.commit(&mut socket).is_err(), "two ranges share a port");
+        let mut gone = Transaction::new();
+        gone.delete_elements(TABLE, "ranges", &[range(8000, 17999)]);
+        gone.commit(&mut socket).map_err(other)
+    })
+    .unwrap();
 }
 
 fn whole() -> Transaction {
@@ -48,13 +82,11 @@ fn whole() -> Transaction {
             Expression::Meta(Meta::TransportProtocol, 8),
             Expression::Payload(PayloadBase::Transport, 2, 2, 9),
             Expression::Lookup("published", 1, Some(1)),
-            Expression::DestinationNat(Nat { address: 1, port: 9, ipv6: false }),
+            Expression::DestinationNat(Nat { address: 1, port: Some(9), ipv6: false }),
         ],
     );
-    let start = Element {
-        key: vec![172, 17, 0, 0],
-        data: ElementData::Verdict(Verdict::Jump("guard".to_owned())),
-    };
+    let start =
+        Element::new(vec![172, 17, 0, 0], ElementData::Verdict(Verdict::Jump("guard".to_owned())));
     all.add_elements(TABLE, "subnets", &[start, Element::end(vec![172, 18, 0, 0])]);
     all.add_elements(TABLE, "published", &[element()]);
     all

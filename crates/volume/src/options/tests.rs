@@ -32,7 +32,10 @@ fn what_makes_no_mount_is_refused() {
     assert_eq!(refusal(&[("device", "tmpfs")]), "missing required option: \"type\"");
     assert_eq!(refusal(&[("device", "")]), "missing required option: \"device\"");
     assert_eq!(refusal(&[("colour", "red")]), "invalid option: \"colour\"");
-    assert_eq!(refusal(&[("size", "1g")]), "quota size requested but no quota support");
+    assert_eq!(quota_size(&options(&[("size", "1g")])).unwrap(), Some(1 << 30));
+    assert_eq!(quota_size(&options(&[("size", "0")])).unwrap(), None);
+    let bad = quota_size(&options(&[("size", "much")])).unwrap_err();
+    assert_eq!(bad.to_string(), "invalid size: 'much'");
     let relative = refusal(&[("type", "none"), ("device", "data"), ("o", "bind")]);
     assert!(relative.contains("absolute"), "{relative}");
     let long = "x".repeat(5000);

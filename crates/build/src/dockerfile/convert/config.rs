@@ -6,7 +6,7 @@ use rorqual_core::{Signal, units};
 use super::Converter;
 use super::dispatch::{NOT_ENVIRONMENT, Scope};
 use super::env;
-use super::label::{Layer, go_list, go_quoted_list, shell_of};
+use super::label::{Layer, go_list, go_quoted_char, go_quoted_list, shell_of};
 use super::stage::ArgRecord;
 use crate::dockerfile::Dialect;
 use crate::dockerfile::fault::invalid;
@@ -112,7 +112,7 @@ impl Converter<'_> {
         let platform = state.platform.clone().unwrap_or_else(|| self.target.clone());
         let env = state.env.clone();
         let ignore_cache = may_ignore_cache && state.mark.ignore_cache;
-        let text = self.shown(code, &env, self.lexer);
+        let text = Self::shown(code, &env, self.lexer);
         let name = self.numbered(scope.number, &text, &platform, Some(&env));
         let location = Some(scope.place.clone());
         self.draft.add(Vertex { op, name, platform, ignore_cache, location })
@@ -175,14 +175,15 @@ impl Converter<'_> {
         let duration = |nanos: i64| {
             units::go_duration(std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
         };
+        // COMPAT: Go's `%q` of a pointer to the whole, numbers as characters.
         let text = format!(
-            "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-            go_list(&health.test),
+            "HEALTHCHECK &{{{} {:?} {:?} {:?} {:?} {}}}",
+            go_quoted_list(&health.test),
             duration(health.interval),
             duration(health.timeout),
             duration(health.start_period),
             duration(health.start_interval),
-            health.retries
+            go_quoted_char(health.retries)
         );
         self.stages[scope.number].image.config.healthcheck = Some(health.clone());
         self.commit(scope.number, &text, Layer::None);
@@ -234,7 +235,8 @@ impl Converter<'_> {
                 // COMPAT: in the classic builder `ENV` wins over `ARG` wherever it stands.
                 let lines = state.image.config.env.iter().flatten();
                 let is_env = lines.into_iter().any(|line| env::split(line).0 == arg.name);
-                if !NOT_ENVIRONMENT.contains(&&*arg.name) && !(classic && is_env) {
+                let hidden = NOT_ENVIRONMENT.contains(&&*arg.name) || (classic && is_env);
+                if !hidden {
                     state.env.set(&arg.name, value);
                 }
             }

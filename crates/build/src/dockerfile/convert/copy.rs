@@ -33,7 +33,7 @@ impl Converter<'_> {
         let state = &self.stages[number];
         let platform = state.platform.clone().unwrap_or_else(|| self.target.clone());
         let env = state.env.clone();
-        let text = self.shown(&planned.command.code, &env, self.lexer);
+        let text = Self::shown(&planned.command.code, &env, self.lexer);
         let before = self.stages[number].progress.done;
         let name = self.numbered(number, &text, &platform, Some(&env));
         let actions = self.copy_actions(scope, &copy, adds, (source, &name))?;
@@ -56,7 +56,9 @@ impl Converter<'_> {
             let name = self.numbered(number, &format!("LINK {text}"), &platform, Some(&env));
             match base {
                 Input::Scratch => files,
-                base => self.draft.add(vertex(Op::Merge(vec![base, files]), name, ignore_cache))?,
+                Input::Output(_) => {
+                    self.draft.add(vertex(Op::Merge(vec![base, files]), name, ignore_cache))?
+                }
             }
         } else {
             self.draft.add(vertex(Op::File(FileOp { base, actions }), name, ignore_cache))?

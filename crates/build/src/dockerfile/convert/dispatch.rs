@@ -214,7 +214,7 @@ impl Converter<'_> {
     }
 
     /// The text of an instruction as people see it: variables replaced, as far as that works.
-    pub(super) fn shown(&self, text: &str, env: &Env, lexer: Lexer) -> String {
+    pub(super) fn shown(text: &str, env: &Env, lexer: Lexer) -> String {
         let done = lexer.expand(text, &|name| env.get(name).map(str::to_owned));
         super::label::upper_first(&done.map_or_else(|_| text.to_owned(), |done| done.text))
     }

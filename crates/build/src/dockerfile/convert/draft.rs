@@ -1,6 +1,9 @@
 //! The graph while it is made: directories of the client become vertices before it is known which of their paths are used.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
+use std::hash::Hasher;
 
 use rorqual_core::Platform;
 
@@ -14,8 +17,20 @@ use crate::{
 /// A graph that is being made.
 pub(super) struct Draft {
     graph: Graph,
+    /// Vertices by a hash of what they do.
+    known: HashMap<u64, Vec<VertexId>>,
     locals: Vec<Local>,
     main: Main,
+}
+
+/// Hashes what is written, without keeping it.
+struct Hashed(DefaultHasher);
+
+impl Write for Hashed {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// A directory of the client.
@@ -59,11 +74,30 @@ impl Draft {
             BuildContext::Git(_) | BuildContext::Archive(_) | BuildContext::Empty => {}
         }
         let main = Main::Wanted(Box::new(wanted));
-        Ok(Self { graph: Graph::default(), locals: Vec::new(), main })
+        Ok(Self { graph: Graph::default(), known: HashMap::new(), locals: Vec::new(), main })
     }
 
+    /// Adds a vertex. The same operation on the same inputs is one vertex, whatever it is called: stages may begin alike, and
+    /// several platforms may share what runs on the builder's own.
     pub(super) fn add(&mut self, vertex: Vertex) -> Result<Input, Error> {
-        self.graph.add(vertex).map(Input::of)
+        let mut hash = Hashed(DefaultHasher::new());
+        let written = write!(hash, "{:?} {} {}", vertex.op, vertex.platform, vertex.ignore_cache);
+        let alike = self.known.entry(hash.0.finish()).or_default();
+        if written.is_ok() {
+            let same = |id: &&VertexId| {
+                self.graph.vertex(**id).is_some_and(|known| {
+                    known.op == vertex.op
+                        && known.platform == vertex.platform
+                        && known.ignore_cache == vertex.ignore_cache
+                })
+            };
+            if let Some(id) = alike.iter().find(same) {
+                return Ok(Input::of(*id));
+            }
+        }
+        let id = self.graph.add(vertex)?;
+        alike.push(id);
+        Ok(Input::of(id))
     }
 
     pub(super) fn import(&mut self, graph: &Graph, state: Input) -> Result<Input, Error> {

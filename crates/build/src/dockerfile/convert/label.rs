@@ -153,6 +153,19 @@ pub(super) fn go_quote(text: &str) -> String {
     quoted
 }
 
+/// Quotes a number as Go's `%q` does: the character of that number.
+pub(super) fn go_quoted_char(number: i64) -> String {
+    let c = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+    match c {
+        '\'' => "'\\''".to_owned(),
+        '"' => "'\"'".to_owned(),
+        c => {
+            let quoted = go_quote(&c.to_string());
+            format!("'{}'", &quoted[1..quoted.len() - 1])
+        }
+    }
+}
+
 /// `["a" "b"]`
 pub(super) fn go_quoted_list(list: &[String]) -> String {
     let quoted: Vec<String> = list.iter().map(|text| go_quote(text)).collect();

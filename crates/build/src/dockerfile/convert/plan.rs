@@ -34,7 +34,7 @@ impl Converter<'_> {
         let mut used = base.used;
         let mut state = StageState::new(Stage { base: base.text, ..stage.clone() });
         if !stage.platform.is_empty() {
-            let (platform, names) = self.from_platform(stage, &scope)?;
+            let (platform, names) = self.platform_of_stage(stage, &scope)?;
             used.extend(names);
             state.platform = Some(platform);
         }
@@ -85,7 +85,7 @@ impl Converter<'_> {
         self.lexer.expand(text, &|name| env.get(name).map(str::to_owned)).map_err(invalid)
     }
 
-    fn from_platform(
+    fn platform_of_stage(
         &mut self,
         stage: &Stage,
         scope: &LintConfig,

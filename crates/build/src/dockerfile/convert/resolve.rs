@@ -167,7 +167,7 @@ impl Converter<'_> {
             label: &label,
         });
         let found = found.await.map_err(|error| self.image_error(name, error))?;
-        self.note_resolved(full, &found.digest, platform);
+        self.note_resolved(full, found.digest.as_ref(), platform);
         Ok((found.document, found.reference))
     }
 
@@ -188,10 +188,10 @@ impl Converter<'_> {
     fn note_resolved(
         &mut self,
         reference: String,
-        digest: &Option<rorqual_core::Digest>,
+        digest: Option<&rorqual_core::Digest>,
         platform: &Platform,
     ) {
-        let base = ResolvedBase { reference, digest: digest.clone(), platform: platform.clone() };
+        let base = ResolvedBase { reference, digest: digest.cloned(), platform: platform.clone() };
         if !self.resolved.contains(&base) {
             self.resolved.push(base);
         }
@@ -348,7 +348,7 @@ impl Converter<'_> {
                 label: &label,
             })
             .await?;
-        self.note_resolved(full, &found.digest, platform);
+        self.note_resolved(full, found.digest.as_ref(), platform);
         let output = self.draft.add(Vertex {
             op: Op::Image(ImageSource { reference: found.reference, layout: None }),
             name: format!("[context {name}] {reference}"),
@@ -389,7 +389,7 @@ impl Converter<'_> {
                 label: &label,
             })
             .await?;
-        self.note_resolved(full.clone(), &found.digest, platform);
+        self.note_resolved(full.clone(), found.digest.as_ref(), platform);
         let output = self.draft.add(Vertex {
             op: Op::Image(ImageSource { reference: full, layout: Some(store.to_owned()) }),
             name: format!("[context {name}] OCI load from client"),

@@ -99,7 +99,7 @@ impl Converter<'_> {
         };
         let input = self.inline(scope.number, make)?;
         mounts.files.push(ExecMount {
-            target: "/dev/pipes/".to_owned(),
+            target: "/dev/pipes".to_owned(),
             input: Some(input),
             selector: "/".to_owned(),
             output: None,
@@ -184,8 +184,8 @@ impl Converter<'_> {
     fn proxy_env(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for name in ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"] {
-            let given = self.request.options.build_args.iter();
-            let given = given.filter(|(key, _)| key.eq_ignore_ascii_case(name)).last();
+            let mut given = self.request.options.build_args.iter();
+            let given = given.rfind(|(key, _)| key.eq_ignore_ascii_case(name));
             if let Some((_, value)) = given {
                 lines.push(format!("{}={value}", name.to_uppercase()));
                 lines.push(format!("{name}={value}"));
@@ -203,7 +203,7 @@ impl Converter<'_> {
         let env = state.env.clone();
         let platform = state.platform.clone().unwrap_or_else(|| self.target.clone());
         let lexer = Lexer { raw_quotes: true, skip_unset: true, ..self.lexer };
-        let text = self.shown(code, &masked, lexer);
+        let text = Self::shown(code, &masked, lexer);
         self.numbered(number, &text, &platform, Some(&env))
     }
 
@@ -396,7 +396,7 @@ fn special(target: String, kind: MountKind) -> ExecMount {
 
 /// The first line of a heredoc, for its name.
 fn summary(body: &str) -> String {
-    let mut lines = body.trim().split('\n').map(|line| line.trim_end_matches('\r'));
+    let mut lines = body.trim().lines();
     let first = lines.next().unwrap_or_default();
     if lines.next().is_some() { format!("{first}...") } else { first.to_owned() }
 }

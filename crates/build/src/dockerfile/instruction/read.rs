@@ -302,7 +302,7 @@ fn on_build(node: &Node) -> Result<Instruction, String> {
         return Err("ONBUILD requires at least one argument".to_owned());
     };
     Flags::read(&node.flags, &[])?;
-    match &*trigger.trim().split_whitespace().next().unwrap_or_default().to_uppercase() {
+    match &*trigger.split_whitespace().next().unwrap_or_default().to_uppercase() {
         "ONBUILD" => {
             return Err("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned());
         }

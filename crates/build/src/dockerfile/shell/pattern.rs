@@ -112,7 +112,7 @@ fn matched(tokens: &[Token], text: &[char], longest: bool) -> Option<usize> {
             let here = text.get(at).copied();
             match token {
                 Token::Literal(wanted) if reached[at] && here == Some(*wanted) => {
-                    next[at + 1] = true
+                    next[at + 1] = true;
                 }
                 Token::One if reached[at] && here.is_some_and(|c| c != '\n') => next[at + 1] = true,
                 Token::Run => {

@@ -59,7 +59,7 @@ fn variables_are_expanded_in_all_forms() {
         ("${PATH%%.*}", "foo/bar/baz"),
         ("${PATH#nothing}", "foo/bar/baz.tar.gz"),
         ("${PATH/bar/x}", "foo/x/baz.tar.gz"),
-        ("${PATH//a?/x}", "foo/bx/bx.tx.gz".replace("bx.tx", "bx.tx").as_str()),
+        ("${PATH//a?/x}", "foo/bx/bx.tx.gz"),
         ("${PATH/*\\//x-}", "x-baz.tar.gz"),
         ("${STAR#a\\*}", "b*c"),
         ("${STAR//\\*/-}", "a-b-c"),

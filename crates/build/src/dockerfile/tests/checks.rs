@@ -7,6 +7,7 @@ fn found(text: &str) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_rule_fires() {
     let table = [
         (
@@ -175,7 +176,45 @@ fn questions_are_described() {
     NAME                 VERSION DESCRIPTION
     outline              1.0.0   List all parameters current build target supports
     targets              1.0.0   List all targets current build supports
-    lint                 1.0.0   Lint a Dockerfile
     subrequests.describe 1.0.0   List available subrequest types
     ");
+}
+
+fn checked(file: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checks");
+    std::fs::read_to_string(folder.join(file)).unwrap()
+}
+
+/// The answers beside that Dockerfile were given by dockerd 28.5.
+#[test]
+fn answers_are_those_of_docker() {
+    let text = checked("Dockerfile");
+    let fake = Fake { files: BTreeMap::from([(".dockerignore", "secret\n")]), ..Fake::default() };
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+
+    let sorted = |answer: &serde_json::Value| {
+        let mut list = answer["warnings"].as_array().unwrap().clone();
+        // This rule was an experiment then.
+        list.retain(|warning| warning["ruleName"] != "CopyIgnoredFile");
+        let mut list: Vec<String> = list.iter().map(ToString::to_string).collect();
+        list.sort();
+        list
+    };
+    let answer = run(lint(&request(&text), &fake)).unwrap();
+    assert_eq!(sorted(&parse(&answer.json)), sorted(&parse(&checked("check.json"))));
+
+    let mut request = request(&text);
+    request.options.target = "app".to_owned();
+    let answer = run(outline(&request, &fake)).unwrap();
+    let by_name = |mut answer: serde_json::Value| {
+        for key in ["args", "secrets", "ssh"] {
+            let list = answer[key].as_array_mut().unwrap();
+            list.sort_by_key(|one| one["name"].to_string());
+        }
+        answer
+    };
+    assert_eq!(by_name(parse(&answer.json)), by_name(parse(&checked("outline.json"))));
+
+    let answer = targets(&request.source).unwrap();
+    assert_eq!(parse(&answer.json), parse(&checked("targets.json")));
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn mistakes_are_named_where_they_are() {
     let table = [
         ("", "the Dockerfile cannot be empty"),
@@ -213,7 +214,6 @@ fn an_error_shows_the_lines() {
        4 | >>> RUN two \
        5 | >>>   three
        6 |     RUN four
-       7 |     
     --------------------
     ");
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use super::*;
 
 fn scenes() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).unwrap().flatten() {
+    for entry in std::fs::read_dir(fixtures()).unwrap().flatten() {
         let file = entry.path().join("Dockerfile");
         if let Ok(text) = std::fs::read_to_string(&file) {
             found.push((entry.file_name().to_string_lossy().into_owned(), text));
@@ -44,6 +43,86 @@ fn another_parser_sees_the_same_instructions() {
             assert_eq!(node.place().first_line as usize, line, "{name}: {}", node.name);
         }
     }
+}
+
+/// The base image of the comparison, as Docker has it.
+struct Recorded(ImageDocument);
+
+#[async_trait]
+impl Resolver for Recorded {
+    async fn image(&self, query: ImageQuery<'_>) -> Result<ResolvedImage, Error> {
+        assert_eq!(query.reference, "docker.io/library/debian:sid");
+        Ok(ResolvedImage {
+            reference: query.reference.to_owned(),
+            digest: None,
+            document: self.0.clone(),
+            config: Vec::new(),
+        })
+    }
+
+    async fn read_files(
+        &self,
+        _: FileSource,
+        names: &[&str],
+        _: &str,
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        Ok(vec![None; names.len()])
+    }
+}
+
+fn fixtures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn recorded(path: &Path) -> ImageDocument {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// `docker.json` and `steps.txt` were written by dockerd 28.5 with buildx 0.29.
+#[test]
+fn configs_histories_and_names_are_docker_s() {
+    let resolver = Recorded(recorded(&fixtures().join("base.json")));
+    let mut compared = 0;
+    for (name, text) in scenes() {
+        let folder = fixtures().join(&name);
+        if !folder.join("docker.json").exists() {
+            continue;
+        }
+        let result = run(build_graph(&request(&text), &resolver)).unwrap();
+        let ours = &result.platforms[0].document;
+        let theirs = recorded(&folder.join("docker.json"));
+        let plain = |document: &ImageDocument| {
+            let config = serde_json::to_value(&document.config).unwrap();
+            (config, document.history.clone(), document.author.clone(), document.os.clone())
+        };
+        pretty_eq(&name, &plain(ours), &plain(&theirs));
+
+        let steps = std::fs::read_to_string(folder.join("steps.txt")).unwrap();
+        let mut theirs: Vec<String> =
+            steps.lines().filter(|name| is_step(name)).map(str::to_owned).collect();
+        let mut ours: Vec<String> = result
+            .graph
+            .vertices()
+            .map(|(_, vertex)| vertex.name.replace('\n', " "))
+            .filter(|name| is_step(name))
+            .collect();
+        theirs.sort();
+        ours.sort();
+        ours.dedup();
+        pretty_eq(&name, &ours, &theirs);
+        compared += 1;
+    }
+    assert!(compared >= 20, "{compared}");
+}
+
+/// What the front end itself names: reading the Dockerfile is named by who reads it, and a client of Docker shows the merge
+/// of `--link` together with its copy, and an image once, by the name of whichever stage was first.
+fn is_step(name: &str) -> bool {
+    !name.starts_with("[internal] load ") && !name.contains("] LINK ") && !name.contains("] FROM ")
+}
+
+fn pretty_eq<T: PartialEq + std::fmt::Debug>(name: &str, ours: &T, theirs: &T) {
+    assert!(ours == theirs, "{name}\nours   {ours:#?}\ntheirs {theirs:#?}");
 }
 
 fn keyword(instruction: &parse_dockerfile::Instruction<'_>) -> std::ops::Range<usize> {

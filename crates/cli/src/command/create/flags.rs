@@ -42,7 +42,8 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     list("attach", "Connect to stdin, stdout or stderr").short('a').checked(request::check_stream),
     Flag::new("blkio-weight", Kind::Uint16, "Relative weight of disk I/O: 10 to 1000, 0 for none")
         .default("0"),
-    list("blkio-weight-device", "Relative weight of I/O of one device (path:weight)"),
+    list("blkio-weight-device", "Relative weight of I/O of one device (path:weight)")
+        .checked(|text| values::weight(text).map(drop)),
     list("cap-add", "Grant a Linux capability"),
     list("cap-drop", "Withhold a Linux capability"),
     text("cgroup-parent", "Cgroup to put the container's into"),
@@ -57,13 +58,18 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     text("cpuset-cpus", "Which CPUs may be used (0-3, 0,1)"),
     text("cpuset-mems", "Which memory nodes may be used (0-3, 0,1)"),
     list("device", "Give a device of the host to the container"),
-    list("device-cgroup-rule", "Add a rule to the devices the container may use"),
-    list("device-read-bps", "Limit bytes read from a device per second (path:rate)"),
-    list("device-read-iops", "Limit reads from a device per second (path:rate)"),
-    list("device-write-bps", "Limit bytes written to a device per second (path:rate)"),
-    list("device-write-iops", "Limit writes to a device per second (path:rate)"),
+    list("device-cgroup-rule", "Add a rule to the devices the container may use")
+        .checked(values::check_device_rule),
+    list("device-read-bps", "Limit bytes read from a device per second (path:rate)")
+        .checked(|text| values::byte_rate(text).map(drop)),
+    list("device-read-iops", "Limit reads from a device per second (path:rate)")
+        .checked(|text| values::plain_rate(text).map(drop)),
+    list("device-write-bps", "Limit bytes written to a device per second (path:rate)")
+        .checked(|text| values::byte_rate(text).map(drop)),
+    list("device-write-iops", "Limit writes to a device per second (path:rate)")
+        .checked(|text| values::plain_rate(text).map(drop)),
     switch("disable-content-trust", "Skip verification of the image").default("true").hidden(),
-    list("dns", "DNS server to ask"),
+    list("dns", "DNS server to ask").checked(values::check_address),
     list("dns-opt", "").alias("dns-option"),
     list("dns-option", "Option for the resolver"),
     list("dns-search", "Domain in which short names are looked up"),
@@ -90,7 +96,7 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     text("isolation", "Isolation technology"),
     bytes("kernel-memory", "Limit of kernel memory")
         .deprecated("and no longer supported by the kernel"),
-    list("label", "Set a label").short('l'),
+    list("label", "Set a label").short('l').checked(values::check_label),
     list("label-file", "Read labels from a file, one per line"),
     list("link", "Link to another container"),
     list("link-local-ip", "Link-local address of the container"),
@@ -134,7 +140,8 @@ pub(in crate::command) const CREATE_FLAGS: &[Flag] = &[
     text("stop-signal", "Signal that stops the container"),
     int("stop-timeout", "Seconds until a stop becomes a kill").default("0"),
     list("storage-opt", "Option of the storage driver"),
-    Flag::new("sysctl", Kind::List("map"), "Set a kernel parameter of the namespaces"),
+    Flag::new("sysctl", Kind::List("map"), "Set a kernel parameter of the namespaces")
+        .checked(values::check_sysctl),
     list("tmpfs", "Mount a tmpfs directory"),
     switch("tty", "Give the container a terminal").short('t'),
     Flag::new("ulimit", Kind::List("ulimit"), "Limit of a process resource")

@@ -34,7 +34,7 @@ impl Parts {
             Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
             None => (field.to_ascii_lowercase(), None),
         };
-        let switches = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive"];
+        let switches = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-idmap"];
         let key = key.as_str();
         if switches.contains(&key) {
             let on = match value {
@@ -53,6 +53,10 @@ impl Parts {
         match key {
             "volume-nocopy" => {
                 self.volume.insert("NoCopy".to_owned(), on.into());
+            }
+            // Travels as the one word of a bind that docker's client passes on as it is.
+            "bind-idmap" => {
+                self.consistency = if on { "idmap" } else { "noidmap" }.to_owned();
             }
             "bind-nonrecursive" => {
                 return Err("bind-nonrecursive is deprecated, use bind-recursive=disabled instead"
@@ -235,6 +239,7 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
             let from = if is_relative { absolute(from) } else { (*from).to_owned() };
             Ok(Volume::Bind(format!("{from}:{}", rest.join(":"))))
         }
-        _ => Err(invalid()),
+        // What has more parts the daemon refuses, as it does for docker's client.
+        _ => Ok(Volume::Bind(text.to_owned())),
     }
 }

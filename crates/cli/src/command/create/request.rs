@@ -105,7 +105,10 @@ fn volumes(matches: &Matches) -> Result<(Vec<String>, Vec<String>), String> {
 
 fn environment(matches: &Matches, proxies: &[(String, String)]) -> Result<Vec<String>, Failure> {
     let own = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
-    let mut all = values::read_variables(matches.list("env-file"), matches.list("env"), own)?;
+    let mut all = values::read_variables(matches.list("env-file"), &[], own)?;
+    // COMPAT: a flag's name that we have no variable of takes the image's variable away.
+    let or_bare = |name: &str| own(name).or_else(|| Some(name.to_owned()));
+    all.extend(values::read_variables(&[], matches.list("env"), or_bare)?);
     for (name, value) in proxies {
         let set = |variable: &String| variable.split('=').next() == Some(name.as_str());
         if !all.iter().any(set) {
@@ -401,15 +404,12 @@ fn tmpfs(values: &[String]) -> Json {
 }
 
 fn resources(matches: &Matches, all: &mut Map<String, Json>) -> Result<(), Failure> {
-    let bytes = |flag, key: &'static str| {
-        each(matches.list(flag), move |text| values::throttle(text, key, values::byte_rate))
-    };
-    let plain = |flag, key: &'static str| {
-        each(matches.list(flag), move |text| values::throttle(text, key, values::plain_rate))
-    };
-    let weights = each(matches.list("blkio-weight-device"), |text| {
-        values::throttle(text, "Weight", values::weight)
-    })?;
+    let bytes = |flag| each(matches.list(flag), values::byte_rate);
+    let plain = |flag| each(matches.list(flag), values::plain_rate);
+    let weights = each(matches.list("blkio-weight-device"), values::weight)?;
+    let mut ulimits = each(matches.list("ulimit"), values::ulimit)?;
+    // COMPAT: docker's client sends them by name.
+    ulimits.sort_by_key(|limit| limit["Name"].as_str().unwrap_or_default().to_owned());
     let (cdi, devices): (Vec<String>, Vec<String>) =
         matches.list("device").iter().cloned().partition(|text| values::is_cdi(text));
     let mut requests = Vec::new();
@@ -430,10 +430,10 @@ fn resources(matches: &Matches, all: &mut Map<String, Json>) -> Result<(), Failu
     put("CgroupParent", matches.text("cgroup-parent").into());
     put("BlkioWeight", matches.int("blkio-weight").into());
     put("BlkioWeightDevice", Json::Array(weights));
-    put("BlkioDeviceReadBps", bytes("device-read-bps", "Rate")?.into());
-    put("BlkioDeviceWriteBps", bytes("device-write-bps", "Rate")?.into());
-    put("BlkioDeviceReadIOps", plain("device-read-iops", "Rate")?.into());
-    put("BlkioDeviceWriteIOps", plain("device-write-iops", "Rate")?.into());
+    put("BlkioDeviceReadBps", bytes("device-read-bps")?.into());
+    put("BlkioDeviceWriteBps", bytes("device-write-bps")?.into());
+    put("BlkioDeviceReadIOps", plain("device-read-iops")?.into());
+    put("BlkioDeviceWriteIOps", plain("device-write-iops")?.into());
     put("CpuPeriod", matches.int("cpu-period").into());
     put("CpuQuota", matches.int("cpu-quota").into());
     put("CpuRealtimePeriod", matches.int("cpu-rt-period").into());
@@ -448,7 +448,7 @@ fn resources(matches: &Matches, all: &mut Map<String, Json>) -> Result<(), Failu
     put("MemorySwappiness", matches.int("memory-swappiness").into());
     put("OomKillDisable", matches.on("oom-kill-disable").into());
     put("PidsLimit", matches.int("pids-limit").into());
-    put("Ulimits", each(matches.list("ulimit"), values::ulimit)?.into());
+    put("Ulimits", ulimits.into());
     for key in ["CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"] {
         // Only of use on Windows; sent because docker's client sends them.
         put(key, 0.into());

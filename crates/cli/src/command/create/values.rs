@@ -151,35 +151,89 @@ pub(super) fn ulimit(text: &str) -> Result<Json, String> {
     Ok(json!({ "Name": name, "Hard": hard, "Soft": soft }))
 }
 
-/// `path:rate` of `--device-read-bps` and its like; `number` reads the rate.
-pub(super) fn throttle(
-    text: &str,
-    key: &str,
-    number: impl Fn(&str) -> Option<u64>,
-) -> Result<Json, String> {
-    let (path, rate) = text.split_once(':').ok_or_else(|| format!("bad format: {text}"))?;
-    if !path.starts_with("/dev/") {
-        return Err(format!("bad format for device path: {text}"));
+/// Reads `path:number` of a device.
+fn of_device<'t>(text: &'t str) -> Result<(&'t str, &'t str), String> {
+    let (path, number) = text.split_once(':').ok_or_else(|| format!("bad format: {text}"))?;
+    if path.starts_with("/dev/") {
+        Ok((path, number))
+    } else {
+        Err(format!("bad format for device path: {text}"))
     }
-    let wanted = "The correct format is <device-path>:<number>";
-    let value = number(rate)
-        .ok_or_else(|| format!("invalid rate for device: {text}. {wanted}[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"))?;
-    Ok(json!({ "Path": path, key: value }))
 }
 
-/// Reads a rate in bytes.
-pub(super) fn byte_rate(text: &str) -> Option<u64> {
-    units::parse_size(text).ok()
+/// `path:rate` of `--device-read-bps`, in bytes.
+pub(super) fn byte_rate(text: &str) -> Result<Json, String> {
+    let (path, rate) = of_device(text)?;
+    let rate = units::parse_size(rate).map_err(|_| {
+        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb")
+    })?;
+    Ok(json!({ "Path": path, "Rate": rate }))
 }
 
-/// Reads a rate in operations.
-pub(super) fn plain_rate(text: &str) -> Option<u64> {
-    text.parse().ok()
+/// `path:rate` of `--device-read-iops`.
+pub(super) fn plain_rate(text: &str) -> Result<Json, String> {
+    let (path, rate) = of_device(text)?;
+    let rate: u64 = rate.parse().map_err(|_| {
+        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer")
+    })?;
+    Ok(json!({ "Path": path, "Rate": rate }))
 }
 
-/// Reads a weight: 0 or 10 to 1000.
-pub(super) fn weight(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|weight| *weight == 0 || (10..=1000).contains(weight))
+/// `path:weight` of `--blkio-weight-device`: 0, or 10 to 1000.
+pub(super) fn weight(text: &str) -> Result<Json, String> {
+    let (path, weight) = of_device(text)?;
+    let weight: u16 = weight
+        .parse()
+        .ok()
+        .filter(|weight| *weight == 0 || (10..=1000).contains(weight))
+        .ok_or_else(|| format!("invalid weight for device: {text}"))?;
+    Ok(json!({ "Path": path, "Weight": weight }))
+}
+
+/// Refuses what is no rule as `c 1:3 mr`.
+pub(super) fn check_device_rule(text: &str) -> Result<(), String> {
+    let number = |text: &str| text == "*" || text.parse::<u32>().is_ok();
+    let parts: Vec<&str> = text.split(' ').collect();
+    let valid = match parts.as_slice() {
+        [kind, numbers, access] => {
+            matches!(*kind, "a" | "b" | "c")
+                && numbers.split_once(':').is_some_and(|(a, b)| number(a) && number(b))
+                && (1..=3).contains(&access.len())
+                && access.bytes().all(|letter| b"rwm".contains(&letter))
+        }
+        _ => false,
+    };
+    if valid { Ok(()) } else { Err(format!("invalid device cgroup format '{text}'")) }
+}
+
+/// Refuses what is no IP address.
+pub(super) fn check_address(text: &str) -> Result<(), String> {
+    let parsed = text.trim().parse::<std::net::IpAddr>();
+    parsed.map(drop).map_err(|_| format!("IP address is not correctly formatted: {text}"))
+}
+
+/// Refuses a label without a name.
+pub(super) fn check_label(text: &str) -> Result<(), String> {
+    let name = text.split('=').next().unwrap_or_default();
+    if name.is_empty() { Err(format!("invalid label '{text}': empty name")) } else { Ok(()) }
+}
+
+/// Refuses kernel parameters that belong to no namespace.
+pub(super) fn check_sysctl(text: &str) -> Result<(), String> {
+    const ALONE: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let allowed = text.split_once('=').is_some_and(|(key, _)| {
+        ALONE.contains(&key) || key.starts_with("net.") || key.starts_with("fs.mqueue.")
+    });
+    if allowed { Ok(()) } else { Err(format!("sysctl '{text}' is not allowed")) }
 }
 
 /// `/dev/host[:/dev/container[:rwm]]`
@@ -195,6 +249,7 @@ pub(super) fn device(text: &str) -> Result<Json, String> {
         [host, mode] if is_mode(mode) => (*host, *host, *mode),
         [host, inside] => (*host, *inside, "rwm"),
         [host, inside, mode] if is_mode(mode) => (*host, *inside, *mode),
+        [_, _, mode] => return Err(format!("bad mode specified: {mode}")),
         _ => return Err(format!("invalid device specification: {text}")),
     };
     if !host.starts_with('/') {

@@ -90,6 +90,9 @@ async fn save(cli: &Cli, matches: &Matches) -> Outcome {
 
 async fn import(cli: &Cli, matches: &Matches) -> Outcome {
     let (source, name) = (matches.word(0), matches.word(1));
+    if !name.is_empty() {
+        super::check_reference(name)?;
+    }
     let is_url = source.starts_with("http://") || source.starts_with("https://");
     let body = match source {
         "-" => input("").await?,
@@ -130,17 +133,21 @@ async fn load(cli: &Cli, matches: &Matches) -> Outcome {
 
 /// Opens a file, or standard input where none is named.
 async fn input(path: &str) -> Result<Body, Failure> {
-    const MEDIA: &str = "application/x-tar";
+    input_as(path, "application/x-tar").await
+}
+
+/// Opens a file, or standard input where none is named, to be sent as something.
+pub(in crate::command) async fn input_as(path: &str, media: &'static str) -> Result<Body, Failure> {
     if path.is_empty() {
         if std::io::stdin().is_terminal() {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));
         }
         let stream = ReaderStream::with_capacity(tokio::io::stdin(), 64 << 10);
-        return Ok(Body::Stream(Box::new(stream.boxed()), MEDIA));
+        return Ok(Body::Stream(Box::new(stream.boxed()), media));
     }
     let file = tokio::fs::File::open(path).await.map_err(|error| open_failure(path, &error))?;
     let stream = ReaderStream::with_capacity(file, 256 << 10);
-    Ok(Body::Stream(Box::new(stream.boxed()), MEDIA))
+    Ok(Body::Stream(Box::new(stream.boxed()), media))
 }
 
 /// `linux/arm64` → the JSON document the API wants.

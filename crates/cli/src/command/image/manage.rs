@@ -190,6 +190,10 @@ async fn tag(cli: &Cli, matches: &Matches) -> Outcome {
             failure.text
         ))
     })?;
+    if target.contains('@') {
+        // COMPAT: docker's text.
+        return Err(Failure::new("refusing to create a tag with a digest reference"));
+    }
     let (repository, tag) = super::split_tag(target);
     let tag = if tag.is_empty() { "latest" } else { tag };
     let query = query(&[("repo", repository), ("tag", tag)]);
@@ -312,6 +316,10 @@ async fn pull(cli: &Cli, matches: &Matches) -> Outcome {
 async fn push(cli: &Cli, matches: &Matches) -> Outcome {
     let name = matches.word(0);
     super::check_reference(name)?;
+    if name.contains('@') {
+        // COMPAT: docker's text.
+        return Err(Failure::new("cannot push a digest reference"));
+    }
     let (repository, tag) = super::split_tag(name);
     if matches.on("all-tags") && !tag.is_empty() {
         return Err(Failure::new("tag can't be used with --all-tags/-a"));

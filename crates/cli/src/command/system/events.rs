@@ -34,15 +34,12 @@ async fn events(cli: &Cli, matches: &Matches) -> Outcome {
     let format = unescaped(matches.text("format"));
     let template = match format.as_str() {
         "" | "json" | "{{json .}}" => None,
-        format => Some(Template::parse("", format).map_err(|error| Failure {
-            code: 64,
-            text: format!("Error parsing format: {error}"),
-        })?),
+        format => Some(Template::parse("", format).map_err(|error| wrong_format(&error))?),
     };
     let query = query(&[
         ("filters", &filters(matches.list("filter")).map_err(Failure::new)?),
-        ("since", &logs::moment("since", matches.text("since"))?),
-        ("until", &logs::moment("until", matches.text("until"))?),
+        ("since", &logs::moment("", matches.text("since"))?),
+        ("until", &logs::moment("", matches.text("until"))?),
     ]);
     let request = Request::new(Method::GET, format!("/events{query}"));
     let mut answer = cli.client()?.send(request).await?;
@@ -56,8 +53,8 @@ async fn events(cli: &Cli, matches: &Matches) -> Outcome {
             match &template {
                 Some(template) => out.push_str(
                     &template
-                        .render(&typed::value(&event), Mode::Rows)
-                        .map_err(|error| Failure::new(error.to_string()))?,
+                        .render(&typed::named(&event, "*events.Message"), Mode::Rows)
+                        .map_err(|error| wrong_format(&error))?,
                 ),
                 None if format.is_empty() => out.push_str(&line(&event)),
                 None => out.push_str(&event.to_string()),
@@ -68,6 +65,10 @@ async fn events(cli: &Cli, matches: &Matches) -> Outcome {
         std::io::stdout().lock().write_all(out.as_bytes())?;
     }
     Ok(0)
+}
+
+fn wrong_format(error: &dyn std::error::Error) -> Failure {
+    Failure { code: 64, text: format!("Error parsing format: {error}") }
 }
 
 /// `2026-11-20T23:14:05.123456789Z container start <id> (image=x, name=y)`

@@ -1,5 +1,7 @@
 //! `system df`, `system prune`, `system dial-stdio`.
 
+use std::rc::Rc;
+
 use rorqual_client::dial;
 use rorqual_core::units;
 use serde_json::Value as Json;
@@ -168,8 +170,10 @@ fn uses(usage: &Json) -> [Use; 4] {
 
 async fn df(cli: &Cli, matches: &Matches) -> Outcome {
     let usage = cli.get("/system/df").await?;
-    if matches.on("verbose") && matches.text("format").is_empty() {
-        return verbose(cli, &usage);
+    match (matches.on("verbose"), matches.text("format")) {
+        (true, "" | "table") => return verbose(cli, &usage),
+        (true, format) => return verbose_rows(cli, &usage, format),
+        (false, _) => {}
     }
     let rows = uses(&usage).iter().map(Use::row).collect();
     let listing = Listing::new(
@@ -183,6 +187,25 @@ async fn df(cli: &Cli, matches: &Matches) -> Outcome {
 /// COMPAT: docker shows one name of each image here.
 fn first_row(image: &Json) -> Option<Record> {
     image::usage_rows(image).into_iter().next()
+}
+
+/// All objects as one record with a list for each kind.
+fn verbose_rows(cli: &Cli, usage: &Json, format: &str) -> Outcome {
+    let images: Vec<_> = items(usage, "Images").into_iter().filter_map(first_row).collect();
+    let containers: Vec<_> = items(usage, "Containers").into_iter().map(list::usage_row).collect();
+    let volumes: Vec<_> = items(usage, "Volumes").into_iter().map(volume::row).collect();
+    let cache: Vec<Value> = items(usage, "BuildCache").into_iter().map(Value::from).collect();
+    let list =
+        |rows: Vec<Record>| Value::List(Rc::new(rows.into_iter().map(Value::from).collect()));
+    let all = vec![
+        ("Images", list(images)),
+        ("Containers", list(containers)),
+        ("Volumes", list(volumes)),
+        ("BuildCache", Value::List(Rc::new(cache))),
+    ];
+    let row = Record::row("formatter.diskUsageContext", all);
+    Listing::new("", HEADERS).show(cli, vec![row], format)?;
+    Ok(0)
 }
 
 fn verbose(cli: &Cli, usage: &Json) -> Outcome {

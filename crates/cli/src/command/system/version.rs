@@ -53,7 +53,7 @@ async fn version(cli: &Cli, matches: &Matches) -> Outcome {
                 Failure { code: 64, text: format!("template parsing error: {error}") }
             })?;
             let text = template
-                .render(&typed::named(&document, "system.versionInfo"), Mode::Rows)
+                .render(&typed::named(&go_names(&document), "system.versionInfo"), Mode::Rows)
                 .map_err(|error| {
                     // COMPAT: docker ends the line it could not write.
                     let _ = cli.line("");
@@ -67,6 +67,22 @@ async fn version(cli: &Cli, matches: &Matches) -> Outcome {
         Some(failure) => Err(failure),
         None => Ok(0),
     }
+}
+
+/// COMPAT: templates call a server's field by its name in Go, which the document does not have.
+fn go_names(document: &Json) -> Json {
+    let mut document = document.clone();
+    if let Some(server) = document["Server"].as_object_mut()
+        && let Some(version) = server.get("ApiVersion").cloned()
+    {
+        server.insert("APIVersion".to_owned(), version);
+    }
+    if let Some(own) = document["Client"].as_object_mut()
+        && let Some(version) = own.get("ApiVersion").cloned()
+    {
+        own.insert("APIVersion".to_owned(), version);
+    }
+    document
 }
 
 fn layout(document: &Json) -> String {

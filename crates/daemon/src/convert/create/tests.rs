@@ -47,7 +47,7 @@ fn values_are_parsed() {
 #[test]
 fn the_impossible_is_refused() {
     for (json, words) in [
-        ("{}", "no image specified"),
+        ("{}", "no command specified"),
         (r#"{"Image":"a","WorkingDir":"x"}"#, "needs to be an absolute path"),
         (r#"{"Image":"a","StopSignal":"SIGWHAT"}"#, "invalid signal: SIGWHAT"),
         (

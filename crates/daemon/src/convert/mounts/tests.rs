@@ -18,6 +18,7 @@ fn short_forms() {
         MountKind::Bind { source, .. } => source.clone(),
         MountKind::Volume { name, .. } => name.as_ref().map_or("?".to_owned(), ToString::to_string),
         MountKind::Tmpfs(_) => "tmpfs".to_owned(),
+        MountKind::Image { reference, .. } => reference.clone(),
     };
     for (text, want) in [
         ("/a:/b", Ok(("/a", "/b", false))),

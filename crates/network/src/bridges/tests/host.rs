@@ -150,7 +150,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    fn new(sandbox: Sandbox) -> Self {
+    pub(super) fn new(sandbox: Sandbox) -> Self {
         let address = sandbox.endpoints[0].ipv4.unwrap().0;
         Self { sandbox, address }
     }

@@ -126,23 +126,99 @@ fn without_icc(bridged_pass: bool) {
 }
 
 #[test]
-fn a_flushed_firewall_is_put_back() {
+fn a_flush_by_others_never_opens_a_container() {
     on_a_host(|host| {
         let networks = host.open();
         let (_, guest) = host.attach(&networks, &[("", 8080, 80)]);
         serve(guest.namespace(), 80);
+        serve(guest.namespace(), 81);
         ask(host.neighbour.as_fd(), HOST, 8080).unwrap();
-
-        let mut stranger = Socket::open(Protocol::Netfilter).unwrap();
-        let mut flush = Transaction::new();
-        flush.delete_table(&networks.0.tag.table());
-        flush.commit(&mut stranger).unwrap();
+        let flush = || {
+            let mut stranger = Socket::open(Protocol::Netfilter).unwrap();
+            let mut flush = Transaction::new();
+            flush.delete_all_tables();
+            flush.commit(&mut stranger).unwrap();
+        };
         let deadline = Instant::now() + Duration::from_secs(1);
         let briefly = Duration::from_millis(100);
+        flush();
         while ask_within(host.neighbour.as_fd(), HOST, 8080, briefly).is_err() {
             assert!(Instant::now() < deadline, "the port is not published again");
         }
+        for _ in 0..20 {
+            flush();
+            let direct = ask_within(host.neighbour.as_fd(), guest.address, 81, briefly / 10);
+            assert!(direct.is_err(), "an unpublished port answered {direct:?}");
+        }
         assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+    });
+}
+
+#[test]
+fn what_was_flushed_without_a_daemon_is_put_back_by_the_next() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let (attach, guest) = host.attach(&networks, &[("", 8080, 80)]);
+        serve(guest.namespace(), 80);
+        drop(networks);
+        ask(host.neighbour.as_fd(), HOST, 8080).unwrap();
+        let mut stranger = Socket::open(Protocol::Netfilter).unwrap();
+        let mut flush = Transaction::new();
+        flush.delete_all_tables();
+        flush.commit(&mut stranger).unwrap();
+        let networks = host.open();
+        ask(host.neighbour.as_fd(), HOST, 8080).unwrap();
+        assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+        let own = std::process::id().cast_signed();
+        host.block_on(networks.adopt(&attach.container, own)).unwrap();
+        host.block_on(networks.sweep(&[attach.container])).unwrap();
+        ask(host.neighbour.as_fd(), HOST, 8080).unwrap();
+    });
+}
+
+#[test]
+fn a_range_of_ports_leads_port_to_port() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let ports =
+            |first: u16, inside: u16| (0..2000).map(move |at| ("", first + at, inside + at));
+        let all = ports(8000, 8000).chain(ports(20_000, 30_000)).collect::<Vec<_>>();
+        let (attach, guest) = host.attach(&networks, &all);
+        assert_eq!(guest.sandbox.ports.len(), 4000, "one address each, as there is no IPv6");
+        for inside in [8000, 9999, 30_000, 31_999] {
+            serve(guest.namespace(), inside);
+        }
+        for outside in [8000, 9999, 20_000, 21_999] {
+            assert_eq!(ask(host.neighbour.as_fd(), HOST, outside).unwrap(), NEIGHBOUR);
+            assert_eq!(ask(host.own.as_fd(), LOCALHOST, outside).unwrap(), GATEWAY);
+        }
+        assert_unreachable(host.neighbour.as_fd(), HOST, 10_000);
+        let busy = host.block_on(networks.attach(host.request(&[("", 9000, 80)]))).unwrap_err();
+        assert_eq!(busy.to_string(), "Bind for 0.0.0.0:9000 failed: port is already allocated");
+        drop(networks);
+        let networks = host.open();
+        ask(host.neighbour.as_fd(), HOST, 21_999).unwrap();
+        let busy = host.block_on(networks.attach(host.request(&[("", 9000, 80)]))).unwrap_err();
+        assert_eq!(busy.to_string(), "Bind for 0.0.0.0:9000 failed: port is already allocated");
+        host.block_on(networks.detach(&attach.container)).unwrap();
+        assert_unreachable(host.own.as_fd(), LOCALHOST, 9999);
+        host.attach(&networks, &[("", 9000, 80)]);
+    });
+}
+
+#[test]
+fn a_range_with_a_port_of_another_program_is_refused() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let other = std::net::TcpListener::bind((LOCALHOST, 8500)).unwrap();
+        let ports = (8000..9000).map(|port| ("", port, port)).collect::<Vec<_>>();
+        let refused = host.block_on(networks.attach(host.request(&ports))).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "failed to bind host port 0.0.0.0:8500/tcp: address already in use"
+        );
+        drop(other);
+        host.attach(&networks, &ports);
     });
 }
 

@@ -12,6 +12,7 @@ fn place(network: &str, names: &[&str], addresses: &[&str]) -> Place {
         network_name: network.to_owned(),
         names: names.iter().map(ToString::to_string).collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        links: Vec::new(),
         subnets: vec!["10.1.0.0/24".to_owned()],
     }
 }
@@ -55,10 +56,30 @@ fn names_are_seen_in_the_networks_one_is_in() {
         addresses(&["10.1.0.3"]),
         "not its other network's"
     );
-    assert_eq!(find(&mut names, &stranger, "web", A), Found::Unknown);
+    assert_eq!(find(&mut names, &stranger, "web", A), Found::Nothing, "nobody else is asked");
+    assert_eq!(
+        find(&mut names, &web, "gone.front", A),
+        Found::Nothing,
+        "nor for one that has gone"
+    );
+    assert_eq!(find(&mut names, &web, "elsewhere", A), Found::Unknown);
+    assert_eq!(find(&mut names, &web, "www.example.org", A), Found::Unknown);
     assert_eq!(find(&mut names, &web, "web.back", A), Found::Unknown);
     names.remove(&web);
     assert_eq!(find(&mut names, &db, "web", A), Found::Unknown);
+}
+
+#[test]
+fn a_link_is_a_name_for_one_container_alone() {
+    let mut names = Names::default();
+    let db = guest("d", vec![place("front", &["db"], &["10.1.0.3"])]);
+    let mut linked = place("front", &["web"], &["10.1.0.2"]);
+    linked.links = vec![("Store".to_owned(), "DB".to_owned())];
+    let web = guest("w", vec![linked]);
+    names.add(&db);
+    names.add(&web);
+    assert_eq!(find(&mut names, &web, "store", A), addresses(&["10.1.0.3"]));
+    assert_eq!(find(&mut names, &db, "store", A), Found::Unknown, "an alias is nobody's name");
 }
 
 #[test]

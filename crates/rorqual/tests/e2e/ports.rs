@@ -1,0 +1,186 @@
+//! Published ports, from the host, from a neighbour of it, and as the client shows them.
+
+use std::process::Command;
+use std::time::Instant;
+
+use rorqual_testkit::{Host, TestResult, eventually};
+
+use crate::{inspect, scenario};
+
+const NEIGHBOUR: &str = "192.0.2.2";
+const HOST: &str = "192.0.2.1";
+
+/// Makes a second host, on a wire to the first, that sends everything by way of it; ends with the returned process.
+struct Neighbour(std::process::Child);
+
+impl Neighbour {
+    fn new(host: &Host) -> TestResult<Self> {
+        let mut command = host.command("unshare");
+        command.args(["-n", "sleep", "600"]);
+        let child = Self(command.spawn()?);
+        let pid = child.0.id().to_string();
+        let own = || std::fs::read_link("/proc/self/ns/net").ok();
+        eventually("the neighbour has a network", || {
+            let theirs = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+            let hosts = std::fs::read_link(format!("/proc/{}/ns/net", host.daemon_pid()?)).ok()?;
+            (Some(theirs.clone()) != own() && theirs != hosts).then_some(())
+        })?;
+        let make = format!(
+            "ip link add wire0 type veth peer name wire0 netns {pid} && ip addr add {HOST}/24 dev wire0 && \
+             ip link set wire0 up"
+        );
+        host.run(sh(host.command("sh"), &make))?.ok()?;
+        let there = format!(
+            "ip link set lo up && ip addr add {NEIGHBOUR}/24 dev wire0 && ip link set wire0 up && \
+             ip route add default via {HOST}"
+        );
+        host.run(child.command(&there))?.ok()?;
+        Ok(child)
+    }
+
+    /// Prepares a shell command on the neighbour.
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "-t", &self.0.id().to_string(), "sh"]);
+        sh(command, script)
+    }
+
+    /// Asks a web server; `None` when it does not answer.
+    fn fetch(&self, host: &Host, address: &str, port: u16) -> Option<String> {
+        host.run(self.command(&fetch(address, port))).ok()?.ok().ok()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sh(mut command: Command, script: &str) -> Command {
+    command.args(["-c", script]);
+    command
+}
+
+/// A script that asks a web server; fails when it does not answer in two seconds.
+fn fetch(address: &str, port: u16) -> String {
+    format!(
+        "timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port} && printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3 && \
+         tail -n 1 <&3 | grep .'"
+    )
+}
+
+fn on_host(host: &Host, address: &str, port: u16) -> Option<String> {
+    host.run(sh(host.command("sh"), &fetch(address, port))).ok()?.ok().ok()
+}
+
+/// Starts a container that answers with `text` on port 80.
+fn serve(host: &Host, flags: &[&str], text: &str) -> TestResult {
+    let script = format!("mkdir /www; echo {text} > /www/index.html; exec httpd -f -p 80 -h /www");
+    let command = ["busybox", "sh", "-c", &script];
+    host.docker(["run", "-d"].iter().chain(flags).chain(&command))?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn a_port_is_reached_where_it_is_published_and_nowhere_else() -> TestResult {
+    scenario(|host| {
+        let neighbour = Neighbour::new(host)?;
+        serve(host, &["--name", "all", "-p", "8080:80"], "all")?;
+        serve(host, &["--name", "home", "-p", "127.0.0.1:8081:80"], "home")?;
+        serve(host, &["--name", "wire", "-p", &format!("{HOST}:8082:80")], "wire")?;
+        eventually("all is served", || neighbour.fetch(host, HOST, 8080))?;
+        eventually("home is served", || on_host(host, "127.0.0.1", 8081))?;
+        eventually("wire is served", || neighbour.fetch(host, HOST, 8082))?;
+        assert_eq!(on_host(host, "127.0.0.1", 8080).as_deref(), Some("all"));
+        assert_eq!(on_host(host, HOST, 8080).as_deref(), Some("all"));
+        assert_eq!(on_host(host, HOST, 8081), None);
+        assert_eq!(on_host(host, "127.0.0.1", 8082), None);
+        assert_eq!(neighbour.fetch(host, HOST, 8081), None);
+        for name in ["all", "home", "wire"] {
+            let address = inspect(host, name, "{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
+            assert_eq!(neighbour.fetch(host, &address, 80), None, "{name} is reached directly");
+        }
+        // A neighbour may send what is for 127/8 by way of us.
+        let route = format!("ip route add 127.0.0.0/16 via {HOST} table local; true");
+        host.run(neighbour.command(&route))?;
+        let lure = "echo 1 > /proc/sys/net/ipv4/conf/wire0/route_localnet; ip addr del 127.0.0.1/8 dev lo; true";
+        host.run(neighbour.command(lure))?;
+        assert_eq!(neighbour.fetch(host, "127.0.0.1", 8081), None);
+
+        assert_eq!(host.docker(["port", "all"])?.ok()?, "80/tcp -> 0.0.0.0:8080");
+        assert_eq!(host.docker(["port", "home", "80"])?.ok()?, "127.0.0.1:8081");
+        host.docker(["run", "--rm", "-p", "8080:80", "busybox", "true"])?
+            .exits_with(125)?
+            .complains("Bind for 0.0.0.0:8080 failed: port is already allocated")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn ten_thousand_ports_are_published_at_once() -> TestResult {
+    scenario(|host| {
+        let range = "20000-29999:20000-29999";
+        let start = Instant::now();
+        host.cli(["run", "-d", "--name", "many", "-p", range, "busybox", "sleep", "600"])?.ok()?;
+        let with_ports = start.elapsed();
+        // LIMIT: a debug build on a busy machine; a socket and an element per port took many seconds.
+        assert!(with_ports.as_secs() < 20, "{with_ports:?}");
+        let script = "mkdir -p /www; echo far > /www/index.html; httpd -p 29999 -h /www";
+        host.cli(["exec", "many", "sh", "-c", script])?.ok()?;
+        eventually("the last port is served", || on_host(host, "127.0.0.1", 29_999))?;
+        let shown = host.docker(["ps", "--format", "{{.Ports}}"])?.ok()?;
+        assert_eq!(shown, "0.0.0.0:20000-29999->20000-29999/tcp");
+        let fds = format!("/proc/{}/fd", host.daemon_pid().unwrap_or_default());
+        assert!(std::fs::read_dir(fds)?.count() < 500, "no socket for each port");
+        host.docker(["run", "--rm", "-p", "25000:80", "busybox", "true"])?
+            .complains("Bind for 0.0.0.0:25000 failed: port is already allocated")?;
+        host.kill_daemon()?;
+        assert_eq!(on_host(host, "127.0.0.1", 29_999).as_deref(), Some("far"));
+        host.start_daemon()?;
+        assert_eq!(on_host(host, "127.0.0.1", 29_999).as_deref(), Some("far"));
+        host.cli(["rm", "-f", "many"])?.ok()?;
+        assert_eq!(on_host(host, "127.0.0.1", 29_999), None);
+        host.cli(["run", "--rm", "-p", "25000:80", "busybox", "true"])?.ok()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn open_choices_of_ports_are_made() -> TestResult {
+    scenario(|host| {
+        serve(host, &["--name", "first", "-p", "18000-18001:80"], "first")?;
+        serve(host, &["--name", "second", "-p", "18000-18001:80"], "second")?;
+        assert_eq!(host.docker(["port", "first"])?.ok()?, "80/tcp -> 0.0.0.0:18000");
+        assert_eq!(host.docker(["port", "second"])?.ok()?, "80/tcp -> 0.0.0.0:18001");
+        host.docker(["run", "--rm", "-p", "18000-18001:80", "busybox", "true"])?
+            .complains("port is already allocated")?;
+        serve(host, &["--name", "any", "--expose", "80", "-P"], "any")?;
+        let port = host.docker(["port", "any", "80/tcp"])?.ok()?;
+        let port = port.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+        assert!(port >= 32768, "{port}");
+        let answer = eventually("it is served", || on_host(host, "127.0.0.1", port))?;
+        assert_eq!(answer, "any");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flush_of_the_hosts_rules_during_traffic_opens_nothing() -> TestResult {
+    scenario(|host| {
+        let neighbour = Neighbour::new(host)?;
+        serve(host, &["--name", "web", "-p", "8080:80"], "web")?;
+        eventually("it is served", || neighbour.fetch(host, HOST, 8080))?;
+        let address = inspect(host, "web", "{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
+        for _ in 0..10 {
+            host.run(sh(host.command("sh"), "nft flush ruleset"))?.ok()?;
+            let direct =
+                neighbour.command(&fetch(&address, 80).replace("timeout 2", "timeout 0.1"));
+            assert!(host.run(direct)?.ok().is_err(), "a container is open after a flush");
+            assert_eq!(neighbour.fetch(host, HOST, 8080).as_deref(), Some("web"));
+        }
+        Ok(())
+    })
+}
