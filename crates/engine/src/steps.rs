@@ -280,6 +280,7 @@ async fn launch_of(
         spec: &definition,
         effective: &effective,
         mounts: &[],
+        layers: &|_| Vec::new(),
         files: &files,
         net: if namespace.is_some() { Net::Joined } else { Net::Host },
         host: &world.facts,

@@ -100,13 +100,14 @@ fn the_builder_is_bounded_as_the_file_says() {
     assert_eq!(bound(r#"{"builder": {"gc": {"enabled": false}}}"#), CacheBound::None);
     let json = r#"{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "2GB"}}}"#;
     assert_eq!(bound(json), CacheBound::Bytes(2 << 30));
-    check(&[], r#"{"builder": {"gc": {"policy": []}}}"#, "gc.policy is not supported");
-    check(&[], r#"{"builder": {"gc": {"defaultKeepStorage": "much"}}}"#, "defaultKeepStorage");
-    check(
-        &[],
-        r#"{"builder": {"entitlements": {"root": true}}}"#,
-        "entitlements.root is not known",
-    );
+    for (json, wanted) in [
+        (r#"{"builder": {"gc": {"policy": []}}}"#, "gc.policy is not supported"),
+        (r#"{"builder": {"gc": {"defaultKeepStorage": "much"}}}"#, "defaultKeepStorage"),
+        (r#"{"builder": {"entitlements": {"root": true}}}"#, "entitlements.root is not known"),
+    ] {
+        let refused = configure(&[], json).unwrap_err();
+        assert!(refused.contains(wanted), "{refused}");
+    }
     let json = r#"{"builder": {"entitlements": {"network-host": false}}}"#;
     assert!(!configure(&[], json).unwrap().builder.network_host);
 }
