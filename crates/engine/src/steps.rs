@@ -288,7 +288,6 @@ async fn launch_of(
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities,
-        layers: &|layers| world.parts.snapshots.layer_trees(layers),
     })?;
     add_mounts(&mut spec, &request.mounts)?;
     let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };
