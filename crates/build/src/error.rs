@@ -123,15 +123,11 @@ impl Error {
 
     /// Says where in the Dockerfile it happened, unless that is known.
     pub(crate) fn at(mut self, place: Option<&Location>) -> Self {
-        match &mut self {
-            Self::Invalid { location, .. }
-            | Self::NotFound { location, .. }
-            | Self::Step { location, .. } => {
-                if location.is_none() {
-                    *location = place.cloned();
-                }
-            }
-            _ => {}
+        if let Self::Invalid { location, .. }
+        | Self::NotFound { location, .. }
+        | Self::Step { location, .. } = &mut self
+        {
+            *location = location.take().or_else(|| place.cloned());
         }
         self
     }

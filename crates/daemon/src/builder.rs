@@ -55,7 +55,7 @@ fn memory(exec_root: &Path) -> Option<PathBuf> {
     let places = [exec_root.to_owned(), PathBuf::from("/run"), PathBuf::from("/dev/shm")];
     let place = places
         .into_iter()
-        .find(|place| rustix::fs::statfs(place).is_ok_and(|found| found.f_type as i64 == TMPFS))?;
+        .find(|place| rustix::fs::statfs(place).is_ok_and(|found| found.f_type == TMPFS))?;
     // Another daemon on this host has another exec root.
     let name = exec_root.to_string_lossy().replace('/', "-");
     let home = place.join(format!("rorqual-lent{name}"));

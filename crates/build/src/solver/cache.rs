@@ -113,6 +113,9 @@ impl Record for Entry {
     }
 }
 
+/// An input: what it is called, its identity, and the entries it had.
+pub(crate) type Seen = (String, String, Vec<(String, u64)>);
+
 /// What the keys of a vertex were made of when it ran last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reasons {
@@ -121,7 +124,7 @@ pub(crate) struct Reasons {
     /// The operation as fields, one a line.
     pub(crate) op: String,
     /// Each input: what it is called, its identity, and the entries it had.
-    pub(crate) inputs: Vec<(String, String, Vec<(String, u64)>)>,
+    pub(crate) inputs: Vec<Seen>,
 }
 
 impl Record for Reasons {

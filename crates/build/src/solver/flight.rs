@@ -16,9 +16,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A build that listens, and its name for the work.
+type Listener = (Arc<dyn ProgressSink>, Digest);
+
 /// Who listens to a piece of work: each build with its own name for it.
 #[derive(Clone, Default)]
-pub(crate) struct Audience(Arc<Mutex<Vec<(Arc<dyn ProgressSink>, Digest)>>>);
+pub(crate) struct Audience(Arc<Mutex<Vec<Listener>>>);
 
 impl Audience {
     /// Tells one build.
@@ -32,7 +35,7 @@ impl Audience {
         lock(&self.0).push((sink, vertex));
     }
 
-    fn all(&self) -> Vec<(Arc<dyn ProgressSink>, Digest)> {
+    fn all(&self) -> Vec<Listener> {
         lock(&self.0).clone()
     }
 

@@ -15,7 +15,7 @@ use rorqual_build::dockerfile::{
 };
 use rorqual_build::solver::{Building, Entitlement, ImageExport, Job, State, vertex_digests};
 use rorqual_build::{Error, Graph, ImageResolver, Input, Progress, ProgressSink, ResolvedImage};
-use rorqual_core::{Digest, ErrorKind, ImageId, Reference, full_message};
+use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Reference, full_message};
 use rorqual_snapshot::FileTree;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -88,13 +88,13 @@ impl Resolver for Questions<'_> {
 
 /// Takes the context and reads the Dockerfile; what fails here is the request's own error.
 pub(crate) async fn build(builder: &Builder, request: ClassicRequest) -> Result<Prepared, Error> {
-    let mut bits = [0; 16];
+    let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(|error| Error::Other {
         action: "draw a random number".to_owned(),
         kind: ErrorKind::Internal,
         source: error.into(),
     })?;
-    let id = bits.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let id = ContainerId::from_random(bits).to_string();
     let token = CancellationToken::new();
     let registered = builder.register(&request.id, &token);
     let context =
