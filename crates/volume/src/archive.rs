@@ -60,7 +60,7 @@ impl ChunkSet {
 
     /// Writes a digest in hexadecimal per line, sorted.
     pub fn text(&self) -> String {
-        let mut lines: Vec<String> = self.0.iter().map(|digest| hex(digest)).collect();
+        let mut lines: Vec<String> = self.0.iter().map(hex).collect();
         lines.sort();
         lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect()
     }
@@ -88,7 +88,7 @@ fn parse_hex(text: &str) -> Option<ChunkDigest> {
 }
 
 pub(crate) fn hex(digest: &ChunkDigest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> ChunkDigest {

@@ -203,8 +203,9 @@ impl VolumeDriver for Remote {
                 Ok(path)
             }
             Ok(path) => Err(Error::Unsupported(format!(
-                "volume plugin {} mounts {name} at {path:?}, which is no absolute path of this host",
-                self.name
+                "volume plugin {} mounts {name} at {}, which is no absolute path of this host",
+                self.name,
+                path.display()
             ))),
             Err(error) => {
                 self.users().remove(&key);

@@ -154,20 +154,20 @@ pub(crate) fn each_file(
     progress: &Progress,
     each: impl FnMut(&[u8], u64, ChunkDigest, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    struct Each<'p, F> {
+    struct Files<'p, F> {
         progress: &'p Progress,
         seen: HashSet<(u64, u64)>,
-        each: F,
+        call: F,
     }
 
-    impl<F: FnMut(&[u8], u64, ChunkDigest, usize) -> Result<(), Error>> Visitor for Each<'_, F> {
+    impl<F: FnMut(&[u8], u64, ChunkDigest, usize) -> Result<(), Error>> Visitor for Files<'_, F> {
         fn entry(&mut self, at: Option<(&Dir, &OsStr)>, entry: Entry) -> Result<(), Error> {
             let (Kind::File(size), Some((dir, name))) = (&entry.kind, at) else { return Ok(()) };
             if entry.inode.is_some_and(|inode| !self.seen.insert(inode)) {
                 return Ok(());
             }
             let Some(file) = present(dir.open_file(name), &entry.path)? else { return Ok(()) };
-            let (each, progress) = (&mut self.each, self.progress);
+            let (each, progress) = (&mut self.call, self.progress);
             chunks(&file, *size, &entry.path, |at, digest, bytes| {
                 each(&entry.path, at, digest, bytes.len())?;
                 progress.add(bytes.len() as u64)
@@ -179,5 +179,5 @@ pub(crate) fn each_file(
         }
     }
 
-    walk(tree, &mut Each { progress, seen: HashSet::new(), each })
+    walk(tree, &mut Files { progress, seen: HashSet::new(), call: each })
 }

@@ -213,7 +213,7 @@ impl Importer<'_> {
         let misplaced = || Error::Archive("a chunk is out of place".to_owned());
         let open = self.open.as_mut().ok_or_else(misplaced)?;
         let end = offset.checked_add(bytes.len() as u64).ok_or_else(misplaced)?;
-        if offset < open.next || offset % CHUNK != 0 || end > open.size {
+        if offset < open.next || !offset.is_multiple_of(CHUNK) || end > open.size {
             return Err(misplaced());
         }
         open.next = end;
