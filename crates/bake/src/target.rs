@@ -95,6 +95,60 @@ impl Target {
         list.into_iter().flatten().filter_map(Value::as_object).collect()
     }
 
+    /// The builds whose results this one takes as contexts, with the name of each context.
+    pub fn links(&self) -> Vec<(&str, &str)> {
+        let contexts = self.map("contexts").into_iter();
+        contexts
+            .filter_map(|(name, context)| Some((name, context.strip_prefix("target:")?)))
+            .collect()
+    }
+
+    /// The flags of `build` that make this build, without its contexts and its Dockerfile.
+    pub fn build_flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        let mut add =
+            |flag: &str, value: &str| flags.extend([format!("--{flag}"), value.to_owned()]);
+        for (name, flag) in
+            [("args", "build-arg"), ("labels", "label"), ("extra-hosts", "add-host")]
+        {
+            for (key, value) in self.map(name) {
+                add(flag, &format!("{key}={value}"));
+            }
+        }
+        for (name, flag) in [
+            ("tags", "tag"),
+            ("platforms", "platform"),
+            ("no-cache-filter", "no-cache-filter"),
+            ("ulimits", "ulimit"),
+            ("entitlements", "allow"),
+            ("annotations", "annotation"),
+        ] {
+            self.list(name).into_iter().for_each(|value| add(flag, value));
+        }
+        for flag in ["target", "network", "shm-size", "call"] {
+            if let Some(value) = self.text(flag) {
+                add(flag, value);
+            }
+        }
+        for flag in ["cache-from", "cache-to", "secret", "attest", "output"] {
+            self.entries(flag).into_iter().for_each(|entry| add(flag, &written(entry)));
+        }
+        for agent in self.entries("ssh") {
+            let id = agent.get("id").and_then(Value::as_str).unwrap_or("default");
+            let paths = agent.get("paths").and_then(Value::as_array);
+            let paths: Vec<&str> = paths.into_iter().flatten().filter_map(Value::as_str).collect();
+            let paths =
+                if paths.is_empty() { String::new() } else { format!("={}", paths.join(",")) };
+            add("ssh", &format!("{id}{paths}"));
+        }
+        for flag in ["pull", "no-cache"] {
+            if self.switch(flag) == Some(true) {
+                flags.push(format!("--{flag}"));
+            }
+        }
+        flags
+    }
+
     /// As `--print` shows it: `${` of values is escaped, so that the output is a bake file again.
     pub(crate) fn document(&self) -> Value {
         let mut document = Map::new();
@@ -295,6 +349,18 @@ impl Target {
 pub(crate) struct Override {
     pub(crate) values: Vec<String>,
     pub(crate) append: bool,
+}
+
+/// An entry as comma-separated `key=value`.
+fn written(entry: &Map<String, Value>) -> String {
+    let fields = entry.iter().map(|(key, value)| {
+        let field = format!("{key}={}", value.as_str().unwrap_or_default());
+        match field.contains([',', '"']) {
+            true => format!("\"{}\"", field.replace('"', "\"\"")),
+            false => field,
+        }
+    });
+    fields.collect::<Vec<_>>().join(",")
 }
 
 fn escaped(value: &Value) -> Value {

@@ -166,6 +166,20 @@ fn overrides_change_what_they_name() {
 }
 
 #[test]
+fn a_target_becomes_flags_of_build() {
+    let text = "target \"default\" {\n  tags = [\"a\", \"b\"]\n  args = { A = \"1 2\" }\n  output = [\"type=local,dest=o\"]\n  no-cache = true\n  \
+        secret = [\"id=s,src=/x\"]\n  ssh = [\"k=/a,/b\"]\n  contexts = { c = \"target:other\", d = \"dir\" }\n}\ntarget \"other\" {}\n";
+    let done = plan(&[file("x.hcl", text)], &Request::default()).unwrap();
+    let target = &done.targets["default"];
+    let flags = target.build_flags().join(" ");
+    assert_eq!(
+        flags,
+        "--build-arg A=1 2 --tag a --tag b --secret id=s,src=/x --output dest=o,type=local --ssh k=/a,/b --no-cache"
+    );
+    assert_eq!(target.links(), [("c", "other")]);
+}
+
+#[test]
 fn mistakes_are_named() {
     let request = Request { targets: vec!["a".into()], ..Request::default() };
     for (text, message) in [
