@@ -68,6 +68,7 @@ pub(crate) static ROOT: Command = Command {
         &run::RUN,
         &exec::EXEC,
         &build::BUILD,
+        &build::BAKE,
         &list::PS,
         &image::PULL,
         &image::PUSH,

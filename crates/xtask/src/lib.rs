@@ -29,7 +29,7 @@ pub const ALLOWED: &[(&str, &str)] = &[
     ("engine", "core store content snapshot network volume transfer shim"),
     ("build", "core store content snapshot transfer"),
     ("buildkit", "core sys build"),
-    ("cli", "core sys api client content transfer build buildkit"),
+    ("cli", "core bake sys api client content transfer build buildkit"),
     (
         "daemon",
         "core api http sys store content snapshot network volume plugin shim transfer engine build buildkit",

@@ -1,5 +1,6 @@
 //! `build`: hands a directory and a Dockerfile to the daemon's builder and shows what it does.
 
+mod bake;
 mod context;
 mod csv;
 mod options;
@@ -19,6 +20,7 @@ use crate::cli::{Cli, complain};
 use crate::failure::{Failure, Outcome};
 use crate::flag::{Args, Command, Flag, Kind, Matches};
 
+pub(super) use bake::BAKE;
 use options::Plan;
 pub(super) use outcome::size;
 use progress::{Mode, Screen};
