@@ -154,7 +154,7 @@ async fn refusals_have_their_kinds_and_texts() {
     containers.unpause("web").await.unwrap();
     let error = engine
         .images
-        .remove("app", ImageRemoveRequest { force: true, no_prune: false })
+        .remove("app", ImageRemoveRequest { force: false, no_prune: false })
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
