@@ -1,23 +1,18 @@
-//! Reading a file from an address, as `import http://…` does: one GET over HTTP or HTTPS, a few redirects, no credentials.
+//! Reading a file from an address, as `import http://…` does: by the rules for registries (proxies, certificates, where redirects may lead),
+//! but with one try and without credentials.
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-/// LIMIT: as browsers and Go's client.
-const REDIRECTS: usize = 10;
-/// LIMIT: a server that does not answer, or says nothing more, for this long is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::connect::Reach;
+use super::redirect;
+use super::wire::{self, Route, Wire};
+
 /// LIMIT: pieces that have come and are not read yet; a piece has at most some hundred KiB.
 const AHEAD: usize = 4;
 
@@ -27,15 +22,9 @@ pub enum RemoteError {
     /// No address that we can read.
     #[error("invalid address {0:?}: need http:// or https:// and a host")]
     Address(String),
-    /// The way there failed.
-    // COMPAT: dockerd's form.
-    #[error("Get \"{url}\": {reason}")]
-    Unreachable {
-        /// Where to.
-        url: String,
-        /// Why.
-        reason: String,
-    },
+    /// The way there failed; says where to and why.
+    #[error("{0}")]
+    Unreachable(String),
     /// The server refused.
     // COMPAT: dockerd's text.
     #[error("Got HTTP status code >= 400: {0}")]
@@ -43,137 +32,72 @@ pub enum RemoteError {
 }
 
 /// Opens the file at an address. The reader blocks, and is for blocking threads only; it fails where the server stops early.
-pub async fn open_remote(url: &str) -> Result<Box<dyn Read + Send>, RemoteError> {
-    // COMPAT: a bare host and path mean HTTP.
-    let mut url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    for _ in 0..=REDIRECTS {
-        let failed = |reason: String| RemoteError::Unreachable { url: url.clone(), reason };
-        let answer = timeout(PATIENCE, get(&url))
-            .await
-            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))??;
+pub(super) async fn open(wire: &Arc<Wire>, url: &str) -> Result<Box<dyn Read + Send>, RemoteError> {
+    let first = address(url)?;
+    let mut uri = first.clone();
+    let mut redirects = 0;
+    loop {
+        let route = route(wire, &first, &uri).await;
+        let mut request = Request::new(wire::empty());
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        let answer = wire.exchange(request, &route, None).await;
+        let answer = answer.map_err(|failure| RemoteError::Unreachable(failure.text))?;
         let status = answer.status();
         if status.is_redirection() {
-            let place = answer.headers().get(header::LOCATION).and_then(|text| text.to_str().ok());
-            let place = place.ok_or_else(|| failed(format!("{status} without a location")))?;
-            url = joined(&url, place);
+            redirects += 1;
+            uri = redirect::follow(&answer, &uri, redirects, true).map_err(|failure| {
+                // COMPAT: dockerd's form.
+                RemoteError::Unreachable(format!("Get \"{}\": {failure}", wire::shown(&uri)))
+            })?;
             continue;
         }
         if status.is_client_error() || status.is_server_error() {
             return Err(RemoteError::Refused(status));
         }
-        return Ok(reader(answer.into_body()));
-    }
-    Err(RemoteError::Unreachable { url, reason: format!("stopped after {REDIRECTS} redirects") })
-}
-
-/// Where a redirect leads: to an address, or to another path of the same server.
-fn joined(from: &str, place: &str) -> String {
-    let Ok(base) = from.parse::<Uri>() else { return place.to_owned() };
-    let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
-        return place.to_owned();
-    };
-    if place.contains("://") {
-        place.to_owned()
-    } else if let Some(rest) = place.strip_prefix("//") {
-        format!("{scheme}://{rest}")
-    } else if place.starts_with('/') {
-        format!("{scheme}://{authority}{place}")
-    } else {
-        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{place}")
+        return Ok(reader(Arc::clone(wire), answer.into_body()));
     }
 }
 
-async fn get(url: &str) -> Result<Response<Incoming>, RemoteError> {
+/// Reads what a user wrote; credentials in it are left out.
+fn address(url: &str) -> Result<Uri, RemoteError> {
     let invalid = || RemoteError::Address(url.to_owned());
-    let uri: Uri = url.parse().map_err(|_| invalid())?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
-    let tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(invalid()),
-    };
-    let failed = |reason: String| RemoteError::Unreachable { url: url.to_owned(), reason };
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let bare = host.trim_matches(['[', ']']);
-    let stream = TcpStream::connect((bare, port))
-        .await
-        .map_err(|error| failed(format!("dial tcp {host}:{port}: {}", system_text(&error))))?;
-    if !tls {
-        return exchange(stream, &uri).await.map_err(|error| failed(error.to_string()));
+    // COMPAT: a bare host and path mean HTTP.
+    let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let uri: Uri = whole.parse().map_err(|_| invalid())?;
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let bare = authority.rsplit_once('@').map_or(authority, |(_, bare)| bare);
+    let named = uri.host().is_some_and(|host| !host.is_empty());
+    if !named || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(invalid());
     }
-    let name = rustls_pki_types::ServerName::try_from(bare.to_owned()).map_err(|_| invalid())?;
-    let connector = tokio_rustls::TlsConnector::from(trust().map_err(failed)?);
-    let stream = connector.connect(name, stream).await;
-    let stream = stream.map_err(|error| failed(format!("tls: {error}")))?;
-    exchange(stream, &uri).await.map_err(|error| failed(error.to_string()))
-}
-
-/// COMPAT: Go writes system errors in small letters, without their number.
-fn system_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    format!("connect: {}", text.to_lowercase())
-}
-
-/// Whom the host trusts.
-fn trust() -> Result<Arc<rustls::ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err("the host has no certificates to trust: install ca-certificates".to_owned());
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    uri: &Uri,
-) -> Result<Response<Incoming>, hyper::Error> {
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await?;
-    tokio::spawn(async move {
-        // What fails here also fails where the body is read.
-        connection.await.ok();
-    });
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let host = uri.authority().map_or("", |authority| authority.as_str());
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let mut request = Request::new(Empty::<Bytes>::new());
-    if let Ok(path) = path.parse() {
-        *request.uri_mut() = path;
-    }
-    for (name, value) in
-        [(header::HOST, host), (header::USER_AGENT, "rorqual"), (header::ACCEPT, "*/*")]
-    {
-        if let Ok(value) = value.parse() {
-            request.headers_mut().insert(name, value);
-        }
-    }
-    sender.send_request(request).await
+    let scheme = uri.scheme_str().unwrap_or_default();
+    Uri::builder()
+        .scheme(scheme)
+        .authority(bare)
+        .path_and_query(path)
+        .build()
+        .map_err(|_| invalid())
+}
+
+/// Says by which rules an address is reached: the one that the user named by any way, what it leads to as a registry's redirects.
+async fn route(wire: &Wire, first: &Uri, uri: &Uri) -> Route {
+    let authority = |uri: &Uri| uri.authority().map(ToString::to_string).unwrap_or_default();
+    let stranger = !redirect::same_server(first, uri);
+    let reach = match stranger && wire.is_public(&authority(first)).await {
+        true => Reach::Public,
+        false => Reach::All,
+    };
+    Route { authority: authority(uri), verify: true, reach }
 }
 
 /// A body that is fetched as it is read.
-fn reader(mut body: Incoming) -> Box<dyn Read + Send> {
+fn reader(wire: Arc<Wire>, mut body: Incoming) -> Box<dyn Read + Send> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         loop {
-            let item = match timeout(PATIENCE, body.frame()).await {
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                Ok(None) => Ok(None),
-                Ok(Some(Err(error))) => Err(io::Error::other(error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => Ok(Some(data)),
-                    Err(_) => continue,
-                },
-            };
+            let item = wire.piece(&mut body).await.map_err(io::Error::other);
             let is_last = !matches!(item, Ok(Some(_)));
             if sender.send(item).await.is_err() || is_last {
                 return;
