@@ -38,9 +38,10 @@ pub(crate) async fn last_aux(mut answer: Response, to: Show) -> Result<Json, Fai
         let mut done = 0;
         while let Some(Ok(message)) = stream.next() {
             done = stream.byte_offset();
-            one(&message, &mut screen, to)?;
-            if let Some(aux) = message.get("aux") {
-                last = aux.clone();
+            match message.get("aux") {
+                // What is for programs is no line for people.
+                Some(aux) => last = aux.clone(),
+                None => one(&message, &mut screen, to)?,
             }
         }
         pending.drain(..done);

@@ -18,7 +18,6 @@ mod pull;
 mod push;
 mod record;
 mod registry;
-mod remote;
 mod save;
 
 pub use contract::{
@@ -28,5 +27,4 @@ pub use contract::{
 };
 pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
-pub use registry::{Proxies, RegistryOptions, RegistryRule};
-pub use remote::{RemoteError, open_remote};
+pub use registry::{Proxies, RegistryOptions, RegistryRule, RemoteError};

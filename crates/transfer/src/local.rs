@@ -77,6 +77,11 @@ impl LocalTransfer {
         self.registries.configure(options);
     }
 
+    /// Opens the file at an address, by the same settings. The reader blocks, and is for blocking threads only.
+    pub async fn open_address(&self, url: &str) -> Result<Box<dyn Read + Send>, Error> {
+        Ok(self.registries.open(url).await?)
+    }
+
     /// Makes an image of files in memory. The same files make the same image, wherever and whenever.
     pub async fn install(
         &self,

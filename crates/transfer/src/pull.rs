@@ -188,9 +188,15 @@ impl Puller<'_> {
                 let text = format!("Encountered remote \"{kind}\"(plugin config) when fetching");
                 return Err(refused(ErrorKind::InvalidArgument, text));
             }
+            _ if kind.starts_with("application/vnd.docker.ai.") => {
+                // COMPAT: dockerd's text.
+                let text = "AI models are not yet supported by the Engine, please use \"docker model pull/run\" instead";
+                return Err(refused(ErrorKind::InvalidArgument, text));
+            }
             _ => {
+                // COMPAT: dockerd's text, in its first half.
                 let text = format!(
-                    "{} is not an image but holds {kind}: only images can be pulled",
+                    "Encountered remote \"{kind}\"(unknown) when fetching: {} is not an image, and only images can be pulled",
                     name.familiar()
                 );
                 return Err(refused(ErrorKind::InvalidArgument, text));

@@ -9,6 +9,7 @@ mod endpoint;
 mod failure;
 mod options;
 mod redirect;
+mod remote;
 mod search;
 mod session;
 mod tls;
@@ -16,6 +17,7 @@ mod token;
 mod upload;
 mod wire;
 
+use std::io::Read;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rorqual_core::Repository;
@@ -24,6 +26,7 @@ use crate::{Error, RegistryAuth};
 
 pub(crate) use failure::{Failure, Reason};
 pub use options::{Proxies, RegistryOptions, RegistryRule};
+pub use remote::RemoteError;
 pub(crate) use session::{Document, Session, Stream};
 pub(crate) use upload::{Content, Sent, Source};
 
@@ -95,6 +98,11 @@ impl Registries {
         auth: &RegistryAuth,
     ) -> Result<Option<String>, Error> {
         session::login(&self.wire(), server, auth).await
+    }
+
+    /// Opens the file at an address.
+    pub(crate) async fn open(&self, url: &str) -> Result<Box<dyn Read + Send>, RemoteError> {
+        remote::open(&self.wire(), url).await
     }
 
     /// Looks for repositories.

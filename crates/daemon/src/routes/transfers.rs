@@ -157,10 +157,8 @@ async fn import(context: Arc<Context>, mut request: ApiRequest) -> Result {
     let archive = match source.as_str() {
         "-" => take_body(&mut request),
         address => {
-            let opened = rorqual_transfer::open_remote(address).await;
-            opened.map_err(|error| {
-                ApiError::from(rorqual_engine::Error::from(rorqual_transfer::Error::from(error)))
-            })?
+            let opened = context.transfer.open_address(address).await;
+            opened.map_err(|error| ApiError::from(rorqual_engine::Error::from(error)))?
         }
     };
     let import = ImageImport {

@@ -23,6 +23,7 @@ mod networks;
 mod plugins;
 mod ports;
 mod registries;
+mod registry_own;
 mod remote;
 mod run;
 mod volumes;

@@ -10,7 +10,7 @@ use rorqual_testkit::{Host, HostOptions, TestResult, eventually};
 use crate::{RORQUAL, inspect, scenario, scenario_with};
 
 /// A process that ends with the scenario.
-struct Served(Child);
+pub(crate) struct Served(pub(crate) Child);
 
 impl Drop for Served {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ fn is_installed() -> bool {
     Path::new("/usr/bin/docker-registry").exists()
 }
 
-fn reachable(host: &Host, port: u16) -> TestResult {
+pub(crate) fn reachable(host: &Host, port: u16) -> TestResult {
     eventually("the server listens", || {
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
         let mut command = host.command("bash");
@@ -52,7 +52,7 @@ fn registry(host: &Host, port: u16, http: &str, more: &str) -> TestResult<Served
     Ok(served)
 }
 
-fn bash(folder: &Path, script: &str) -> TestResult<String> {
+pub(crate) fn bash(folder: &Path, script: &str) -> TestResult<String> {
     let output = Command::new("bash").args(["-euc", script]).current_dir(folder).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
@@ -61,7 +61,7 @@ fn bash(folder: &Path, script: &str) -> TestResult<String> {
 }
 
 /// Makes an authority and a certificate for 127.0.0.1.
-const CERTIFICATES: &str = r#"
+pub(crate) const CERTIFICATES: &str = r#"
 new_key="-newkey rsa:2048 -nodes"
 openssl req -x509 $new_key -keyout ca-key.pem -out ca.crt -days 30 -subj /CN=authority
 openssl req $new_key -keyout key.pem -out request -subj /CN=registry

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rorqual_testkit::{Finished, Host, HostOptions, TestResult, eventually};
 
-use crate::{RORQUAL, scenario, scenario_with};
+use crate::{RORQUAL, inspect, scenario, scenario_with};
 
 /// Makes authorities and certificates; a directory per kind of client, as `DOCKER_CERT_PATH` wants it.
 const CERTIFICATES: &str = r#"
@@ -263,6 +263,82 @@ fn ssh_reaches_the_daemon_of_another_machine() -> TestResult {
                 .exits_with(1)?
                 .complains("Connection refused")?;
         }
+        Ok(())
+    })
+}
+
+/// A daemon beside the host's own, as that of another machine.
+struct FarDaemon {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl FarDaemon {
+    fn start(host: &Host) -> TestResult<Self> {
+        let place = |name: &str| host.folder().join("machine").join(name);
+        fs::create_dir(host.folder().join("machine"))?;
+        let socket = place("sock");
+        let log = fs::File::create(place("log"))?;
+        let mut command = host.command(RORQUAL);
+        command.args(["daemon", "--bridge", "none", "-H"]);
+        command.arg(format!("unix://{}", socket.display()));
+        command.arg("--data-root").arg(place("data")).arg("--exec-root").arg(place("run"));
+        command.arg("-p").arg(place("pid"));
+        command.arg("--cgroup-parent").arg(format!("/{}/machine", host.cgroup()));
+        let process = command.stdout(log.try_clone()?).stderr(log).spawn()?;
+        let far = Self { process, socket };
+        eventually("the far daemon answers", || far.cli(host, &["version"]).ok()?.ok().ok())?;
+        Ok(far)
+    }
+
+    fn cli(&self, host: &Host, words: &[&str]) -> TestResult<Finished> {
+        let mut command = host.command(RORQUAL);
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket.display())).args(words);
+        host.run(command)
+    }
+}
+
+impl Drop for FarDaemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn an_image_goes_over_ssh_without_a_registry() -> TestResult {
+    scenario(|host| {
+        let sshd = Sshd::start(host)?;
+        let far = FarDaemon::start(host)?;
+        let near = format!("unix://{}", host.socket().display());
+        let to = format!("ssh://root@127.0.0.1:2222{}", far.socket.display());
+        let push = |image: &str| sshd.call(host, RORQUAL, &near, &["image", "push", &to, image]);
+        host.cli(["run", "--name", "maker", "busybox", "sh", "-c", "echo sent > /note"])?.ok()?;
+        host.cli(["commit", "maker", "note:v1"])?.ok()?;
+        host.cli(["rm", "maker"])?.ok()?;
+        let first = push("note:v1")?.ok()?;
+        assert!(first.contains("Pull complete"), "{first}");
+        assert!(first.ends_with("note:v1 is now at root@127.0.0.1"), "{first}");
+        let id = inspect(host, "note:v1", "{{.Id}}")?;
+        let names = ["inspect", "--format", "{{.Id}} {{.RepoTags}} {{.RepoDigests}}", "note:v1"];
+        far.cli(host, &names)?.prints(&format!("{id} [note:v1] []"))?;
+        far.cli(host, &["run", "--rm", "--network", "none", "note:v1", "cat", "/note"])?
+            .prints("sent")?;
+        // What is there is not sent again.
+        let second = push("note:v1")?.ok()?;
+        assert!(!second.contains("Pull complete"), "{second}");
+        // Of an image on top of it, only the new layer goes.
+        host.cli(["run", "--name", "maker", "note:v1", "sh", "-c", "echo more > /more"])?.ok()?;
+        host.cli(["commit", "maker", "note:v2"])?.ok()?;
+        host.cli(["rm", "maker"])?.ok()?;
+        let third = push("note:v2")?.ok()?;
+        assert_eq!(third.matches("Pull complete").count(), 1, "{third}");
+        far.cli(host, &["run", "--rm", "--network", "none", "note:v2", "cat", "/note", "/more"])?
+            .prints("sent\nmore")?;
+        push("nope")?.exits_with(1)?.complains("No such image: nope")?;
+        let nobody = ["image", "push", "ssh://root@127.0.0.1:2223", "note:v1"];
+        sshd.call(host, RORQUAL, &near, &nobody)?.exits_with(1)?.complains("Connection refused")?;
         Ok(())
     })
 }

@@ -1,6 +1,35 @@
 //! Where a redirect or an upload's location leads.
 
-use http::Uri;
+use http::header::LOCATION;
+use http::{Response, Uri};
+
+use super::failure::{Failure, Reason};
+
+// LIMIT: redirects of one request; as browsers and Go's client.
+const MAX_REDIRECTS: usize = 10;
+
+/// Finds where an answer leads, the `redirects`th of one request.
+pub(super) fn follow<B>(
+    answer: &Response<B>,
+    from: &Uri,
+    redirects: usize,
+    verify: bool,
+) -> Result<Uri, Failure> {
+    let untrusted = |text: String| Failure::new(Reason::Untrusted, text);
+    if redirects > MAX_REDIRECTS {
+        return Err(untrusted(format!("stopped after {MAX_REDIRECTS} redirects")));
+    }
+    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let nowhere = || untrusted(format!("{} without a location", answer.status()));
+    let location = location.ok_or_else(nowhere)?;
+    let uri = resolve(from, location);
+    let uri = uri.ok_or_else(|| untrusted(format!("redirect to {location:?}: not an address")))?;
+    if verify && from.scheme_str() == Some("https") && uri.scheme_str() == Some("http") {
+        let host = uri.host().unwrap_or_default();
+        return Err(untrusted(format!("redirect from https to plain http at {host}: refused")));
+    }
+    Ok(uri)
+}
 
 /// Resolves a `Location` against the address of its request; `None` for what is no address of the web.
 pub(super) fn resolve(base: &Uri, location: &str) -> Option<Uri> {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE,
-};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use rorqual_content::{Descriptor, MAX_DOCUMENT, media_type, verify};
@@ -28,8 +26,6 @@ use crate::{Error, RegistryAuth};
 
 // LIMIT: how often one request asks who we are; tokens may end while it waits.
 const MAX_CHALLENGES: usize = 5;
-// LIMIT: redirects of one request.
-const MAX_REDIRECTS: usize = 10;
 // LIMIT: pages of tags, and tags in all.
 const MAX_PAGES: usize = 1000;
 const MAX_TAGS: usize = 100_000;
@@ -258,7 +254,7 @@ impl Session {
             let follows = matches!(call.method, Method::GET | Method::HEAD);
             if follows && status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 redirects += 1;
-                uri = Self::next(&answer, &uri, redirects, self.endpoint.verify)?;
+                uri = redirect::follow(&answer, &uri, redirects, self.endpoint.verify)?;
                 continue;
             }
             if status.is_success() {
@@ -266,29 +262,6 @@ impl Session {
             }
             return Err(self.wire.refusal(answer).await);
         }
-    }
-
-    /// Finds where a redirect leads.
-    fn next(
-        answer: &Response<Incoming>,
-        from: &Uri,
-        redirects: usize,
-        verify: bool,
-    ) -> Result<Uri, Failure> {
-        let untrusted = |text: String| Failure::new(Reason::Untrusted, text);
-        if redirects > MAX_REDIRECTS {
-            return Err(untrusted(format!("stopped after {MAX_REDIRECTS} redirects")));
-        }
-        let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.unwrap_or_default();
-        let uri = redirect::resolve(from, location);
-        let uri =
-            uri.ok_or_else(|| untrusted(format!("redirect to {location:?}: not an address")))?;
-        if verify && from.scheme_str() == Some("https") && uri.scheme_str() == Some("http") {
-            let host = uri.host().unwrap_or_default();
-            return Err(untrusted(format!("redirect from https to plain http at {host}: refused")));
-        }
-        Ok(uri)
     }
 
     async fn send(

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{RETRY_AFTER, USER_AGENT};
+use http::header::{PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -199,6 +199,13 @@ impl Wire {
         if let Ok(agent) = agent {
             request.headers_mut().insert(USER_AGENT, agent);
         }
+        // A proxy reads plain requests itself: who we are to it stands in each. Through a tunnel it is told once.
+        if request.uri().scheme_str() == Some("http")
+            && let Some(proxy) = self.proxies.intercept(request.uri())
+            && let Some(auth) = proxy.basic_auth()
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, auth.clone());
+        }
         let what = format!("{} \"{}\"", method_word(request.method()), shown(request.uri()));
         let client = self.client(route)?;
         let answer = client.request(request);
@@ -254,7 +261,7 @@ impl Wire {
     pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
         loop {
             let frame = tokio::time::timeout(self.options.patience, body.frame()).await;
-            let silent = || Failure::transient(Reason::Unreachable, "the registry has gone silent");
+            let silent = || Failure::transient(Reason::Unreachable, "the server has gone silent");
             match frame.map_err(|_| silent())? {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
@@ -263,7 +270,7 @@ impl Wire {
                     }
                 }
                 Some(Err(error)) => {
-                    let text = format!("the connection to the registry broke: {}", chain(&error));
+                    let text = format!("the connection to the server broke: {}", chain(&error));
                     return Err(Failure::transient(Reason::Unreachable, text));
                 }
             }
@@ -291,7 +298,7 @@ fn method_word(method: &http::Method) -> String {
 }
 
 /// Shows an address without its query: that may hold a secret.
-fn shown(uri: &Uri) -> String {
+pub(super) fn shown(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     format!("{scheme}://{authority}{}", uri.path())

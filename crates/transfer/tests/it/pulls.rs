@@ -9,7 +9,8 @@ use rorqual_content::{Blobs, Images};
 use rorqual_core::{Classify, DiffId, ErrorKind, Platform, Reference};
 use rorqual_snapshot::Snapshotter;
 use rorqual_transfer::{
-    Error, Progress, PullRequest, Pulled, RegistryAuth, RegistryOptions, RegistryRule, Transfer,
+    Error, Progress, Proxies, PullRequest, Pulled, RegistryAuth, RegistryOptions, RegistryRule,
+    SearchRequest, SearchResult, Transfer,
 };
 use serde_json::{Value, json};
 
@@ -257,6 +258,17 @@ async fn absurd_manifests_are_refused() {
         (
             "only images can be pulled",
             Box::new(|m| m["config"]["mediaType"] = "application/wasm".into()),
+        ),
+        (
+            "Encountered remote \"application/vnd.oci.empty.v1+json\"(unknown) when fetching",
+            Box::new(|m| m["config"]["mediaType"] = "application/vnd.oci.empty.v1+json".into()),
+        ),
+        (
+            "use \"docker model pull/run\" instead",
+            Box::new(|m| {
+                m["config"]["mediaType"] =
+                    "application/vnd.docker.ai.model.config.v0.1+json".into();
+            }),
         ),
         (
             "plugin config",
@@ -703,4 +715,75 @@ async fn collection_leaves_a_pull_alone() {
     let (pulled, freed) = tokio::join!(pull(&world, registry.name("a:v1")), collecting);
     pulled.unwrap();
     assert_eq!(freed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_stands_between() {
+    let proxy = Registry::start();
+    proxy.noisy("v1", 10_000);
+    let way = format!("http://user:secret@{}", proxy.address);
+    let behind = |none: &str| RegistryOptions {
+        insecure: vec!["registry.invalid".to_owned()],
+        proxies: Proxies { http: way.clone(), https: way.clone(), none: none.to_owned() },
+        ..options()
+    };
+    let world = world().await;
+    world.transfer.configure(behind(""));
+    let name: Reference = "registry.invalid/a:v1".parse().unwrap();
+    pull(&world, name.clone()).await.unwrap();
+    // TLS goes through a tunnel, which this proxy has none of; then comes plain HTTP, of which the proxy wants the whole address.
+    let lines = proxy.lines();
+    assert_eq!(lines.first().map(String::as_str), Some("CONNECT registry.invalid:443"));
+    let manifest = "http://registry.invalid/v2/a/manifests/v1";
+    assert!(lines.iter().any(|line| line.ends_with(manifest)), "{lines:?}");
+    for asked in proxy.log() {
+        let told = asked.headers.get("proxy-authorization").map(String::as_str);
+        assert_eq!(told, Some("Basic dXNlcjpzZWNyZXQ="), "{asked:?}");
+    }
+    // What is exempt goes directly, here to nobody.
+    world.transfer.configure(behind("registry.invalid"));
+    let before = proxy.log().len();
+    pull(&world, name).await.unwrap_err();
+    assert_eq!(proxy.log().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_finds_repositories() {
+    let registry = Registry::start();
+    registry.rule(|asked, _| {
+        let (path, query) = asked.path.split_once('?')?;
+        if path != "/v1/search" {
+            return None;
+        }
+        assert_eq!(query, "q=web%20server&n=2");
+        let results = json!([
+            {"name": "team/web", "description": "serves\u{1b}[31m pages", "star_count": 7, "is_official": true},
+            {"name": "other/web", "description": null},
+        ]);
+        let answer = json!({"num_results": 2, "query": "web server", "results": results});
+        Some(Answer::bytes(answer.to_string()))
+    });
+    let world = world().await;
+    let search = |term: String| {
+        let request = SearchRequest { term, limit: 2, auth: RegistryAuth::default() };
+        world.transfer.search(request)
+    };
+    let found = search(format!("{}/web server", registry.address)).await.unwrap();
+    let team = SearchResult {
+        name: format!("{}/team/web", registry.address),
+        description: "serves[31m pages".to_owned(),
+        stars: 7,
+        official: true,
+    };
+    let other =
+        SearchResult { name: format!("{}/other/web", registry.address), ..SearchResult::default() };
+    assert_eq!(found, [team, other]);
+    let nothing = Registry::start();
+    nothing.rule(|_, _| Some(Answer::status(404)));
+    let error = search(format!("{}/web", nothing.address)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("has no search"), "{error}");
+    nothing.rule(|_, _| Some(Answer::bytes("<html>")));
+    let error = search(format!("{}/web", nothing.address)).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
 }

@@ -143,6 +143,8 @@ fn list_kinds(
 fn tunnel(target: &str, port: Option<u16>, local: u16) -> Result<(Tunnel, u16), Failure> {
     let mut command = Command::new("ssh");
     command.args(["-N", "-o", "ConnectTimeout=30", "-o", "ExitOnForwardFailure=yes"]);
+    // The port is told at this level only, whatever the user's configuration says.
+    command.args(["-o", "LogLevel=INFO"]);
     command.arg("-R").arg(format!("127.0.0.1:0:127.0.0.1:{local}"));
     if let Some(port) = port {
         command.args(["-p", &port.to_string()]);

@@ -2,6 +2,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::RegistryOptions;
+use crate::registry::{Proxies, Registries};
 
 /// A server that gives each connection the next of `answers`.
 async fn server(answers: Vec<&'static str>) -> String {
@@ -20,7 +22,7 @@ async fn server(answers: Vec<&'static str>) -> String {
 }
 
 async fn text(url: String) -> Result<io::Result<String>, RemoteError> {
-    let mut reader = open_remote(&url).await?;
+    let mut reader = Registries::new(RegistryOptions::default()).open(&url).await?;
     let read = move || {
         let mut text = String::new();
         reader.read_to_string(&mut text).map(|_| text)
@@ -32,7 +34,8 @@ async fn text(url: String) -> Result<io::Result<String>, RemoteError> {
 async fn files_come_whole_and_redirects_are_followed() {
     let file = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     assert_eq!(text(server(vec![file]).await).await.unwrap().unwrap(), "hello");
-    let moved = "HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n";
+    let moved =
+        "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: other\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(text(server(vec![moved, file]).await).await.unwrap().unwrap(), "hello");
 }
 
@@ -43,7 +46,8 @@ async fn what_ends_early_or_is_refused_is_no_file() {
     let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     let error = text(server(vec![missing]).await).await.unwrap_err();
     assert_eq!(error.to_string(), "Got HTTP status code >= 400: 404 Not Found");
-    let circle = "HTTP/1.1 302 Found\r\nLocation: file\r\nContent-Length: 0\r\n\r\n";
+    let circle =
+        "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: file\r\nContent-Length: 0\r\n\r\n";
     let error = text(server(vec![circle; 11]).await).await.unwrap_err();
     assert!(error.to_string().ends_with("stopped after 10 redirects"), "{error}");
 }
@@ -60,14 +64,33 @@ async fn addresses_that_lead_nowhere_say_so() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_whole_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:secret@{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 4096];
+        let count = stream.read(&mut asked).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+        String::from_utf8_lossy(&asked[..count]).into_owned()
+    });
+    let proxies = Proxies { http: proxy, ..Proxies::default() };
+    let registries = Registries::new(RegistryOptions { proxies, ..RegistryOptions::default() });
+    let mut reader = registries.open("far.invalid/file?x=1").await.unwrap();
+    let read = move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    };
+    assert_eq!(tokio::task::spawn_blocking(read).await.unwrap().unwrap(), "hello");
+    let asked = serving.await.unwrap();
+    assert!(asked.starts_with("GET http://far.invalid/file?x=1 HTTP/1.1\r\n"), "{asked}");
+    let told = asked.to_ascii_lowercase();
+    assert!(told.contains("proxy-authorization: basic dxnlcjpzzwnyzxq="), "{asked}");
+}
+
 #[test]
-fn redirects_are_taken_from_where_they_were_found() {
-    for (place, wanted) in [
-        ("https://b/c", "https://b/c"),
-        ("//b/c", "http://b/c"),
-        ("/c", "http://a:1/c"),
-        ("c", "http://a:1/x/c"),
-    ] {
-        assert_eq!(joined("http://a:1/x/y?z", place), wanted);
-    }
+fn credentials_in_an_address_are_left_out() {
+    let uri = address("http://me:secret@host:81/x?y").unwrap();
+    assert_eq!(uri.to_string(), "http://host:81/x?y");
 }
