@@ -29,4 +29,4 @@ pub use contract::{
 pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
 pub use registry::{Proxies, RegistryOptions, RegistryRule};
-pub use remote::{RemoteError, open_remote};
+pub use remote::{RemoteAnswer, RemoteError, RemoteFile, fetch_remote, open_remote};

@@ -1,8 +1,9 @@
-//! Reading a file from an address, as `import http://…` does: one GET over HTTP or HTTPS, a few redirects, no credentials.
+//! Reading a file from an address, as `import http://…` and `ADD http://…` do: one GET over HTTP or HTTPS, a few redirects, no
+//! credentials.
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use http::{Request, Response, StatusCode, Uri, header};
@@ -18,6 +19,8 @@ use tokio::time::timeout;
 const REDIRECTS: usize = 10;
 /// LIMIT: a server that does not answer, or says nothing more, for this long is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// LIMIT: a tag of a server; longer ones are not remembered.
+const MAX_ETAG: usize = 1024;
 /// LIMIT: pieces that have come and are not read yet; a piece has at most some hundred KiB.
 const AHEAD: usize = 4;
 
@@ -45,13 +48,66 @@ pub enum RemoteError {
 /// Opens the file at an address. The reader blocks, and is for blocking threads only; it fails where the server stops early.
 pub async fn open_remote(url: &str) -> Result<Box<dyn Read + Send>, RemoteError> {
     // COMPAT: a bare host and path mean HTTP.
-    let mut url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    Ok(reader(follow(url, None).await?.into_body()))
+}
+
+/// What is at an address.
+#[derive(Debug)]
+pub enum RemoteAnswer {
+    /// What it was when its server gave that tag.
+    Same,
+    /// A file, whose content is on its way.
+    File(RemoteFile),
+}
+
+/// A file on its way.
+#[derive(Debug)]
+pub struct RemoteFile {
+    /// The server's tag of this content.
+    pub etag: Option<String>,
+    /// When it was changed last, as the server says.
+    pub modified: Option<SystemTime>,
+    /// Bytes, where the server says how many.
+    pub length: Option<u64>,
+    body: Incoming,
+}
+
+impl RemoteFile {
+    /// Waits for the next piece; `None` when it is whole. Fails where the server stops early.
+    pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        next_piece(&mut self.body).await
+    }
+}
+
+/// Asks for the file at an address, unless it is still what had this tag. Dropping the file ends the transfer.
+pub async fn fetch_remote(url: &str, etag: Option<&str>) -> Result<RemoteAnswer, RemoteError> {
+    let answer = follow(url.to_owned(), etag).await?;
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        return Ok(RemoteAnswer::Same);
+    }
+    let text = |name: header::HeaderName| {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let etag = text(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG);
+    let modified = text(header::LAST_MODIFIED);
+    let modified = modified.and_then(|text| httpdate::parse_http_date(&text).ok());
+    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    Ok(RemoteAnswer::File(RemoteFile { etag, modified, length, body: answer.into_body() }))
+}
+
+/// Asks, and goes where the answers lead.
+async fn follow(mut url: String, etag: Option<&str>) -> Result<Response<Incoming>, RemoteError> {
     for _ in 0..=REDIRECTS {
         let failed = |reason: String| RemoteError::Unreachable { url: url.clone(), reason };
-        let answer = timeout(PATIENCE, get(&url))
+        let answer = timeout(PATIENCE, get(&url, etag))
             .await
             .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))??;
         let status = answer.status();
+        if status == StatusCode::NOT_MODIFIED && etag.is_some() {
+            return Ok(answer);
+        }
         if status.is_redirection() {
             let place = answer.headers().get(header::LOCATION).and_then(|text| text.to_str().ok());
             let place = place.ok_or_else(|| failed(format!("{status} without a location")))?;
@@ -61,7 +117,7 @@ pub async fn open_remote(url: &str) -> Result<Box<dyn Read + Send>, RemoteError>
         if status.is_client_error() || status.is_server_error() {
             return Err(RemoteError::Refused(status));
         }
-        return Ok(reader(answer.into_body()));
+        return Ok(answer);
     }
     Err(RemoteError::Unreachable { url, reason: format!("stopped after {REDIRECTS} redirects") })
 }
@@ -84,7 +140,7 @@ fn joined(from: &str, place: &str) -> String {
     }
 }
 
-async fn get(url: &str) -> Result<Response<Incoming>, RemoteError> {
+async fn get(url: &str, etag: Option<&str>) -> Result<Response<Incoming>, RemoteError> {
     let invalid = || RemoteError::Address(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| invalid())?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
@@ -100,13 +156,13 @@ async fn get(url: &str) -> Result<Response<Incoming>, RemoteError> {
         .await
         .map_err(|error| failed(format!("dial tcp {host}:{port}: {}", system_text(&error))))?;
     if !tls {
-        return exchange(stream, &uri).await.map_err(|error| failed(error.to_string()));
+        return exchange(stream, &uri, etag).await.map_err(|error| failed(error.to_string()));
     }
     let name = rustls_pki_types::ServerName::try_from(bare.to_owned()).map_err(|_| invalid())?;
     let connector = tokio_rustls::TlsConnector::from(trust().map_err(failed)?);
     let stream = connector.connect(name, stream).await;
     let stream = stream.map_err(|error| failed(format!("tls: {error}")))?;
-    exchange(stream, &uri).await.map_err(|error| failed(error.to_string()))
+    exchange(stream, &uri, etag).await.map_err(|error| failed(error.to_string()))
 }
 
 /// COMPAT: Go writes system errors in small letters, without their number.
@@ -136,6 +192,7 @@ fn trust() -> Result<Arc<rustls::ClientConfig>, String> {
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     uri: &Uri,
+    etag: Option<&str>,
 ) -> Result<Response<Incoming>, hyper::Error> {
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await?;
@@ -150,9 +207,8 @@ async fn exchange(
     if let Ok(path) = path.parse() {
         *request.uri_mut() = path;
     }
-    for (name, value) in
-        [(header::HOST, host), (header::USER_AGENT, "rorqual"), (header::ACCEPT, "*/*")]
-    {
+    let plain = [(header::HOST, host), (header::USER_AGENT, "rorqual"), (header::ACCEPT, "*/*")];
+    for (name, value) in plain.into_iter().chain(etag.map(|etag| (header::IF_NONE_MATCH, etag))) {
         if let Ok(value) = value.parse() {
             request.headers_mut().insert(name, value);
         }
@@ -160,20 +216,27 @@ async fn exchange(
     sender.send_request(request).await
 }
 
+async fn next_piece(body: &mut Incoming) -> io::Result<Option<Bytes>> {
+    loop {
+        match timeout(PATIENCE, body.frame()).await {
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(io::Error::other(error)),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
 /// A body that is fetched as it is read.
 fn reader(mut body: Incoming) -> Box<dyn Read + Send> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         loop {
-            let item = match timeout(PATIENCE, body.frame()).await {
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                Ok(None) => Ok(None),
-                Ok(Some(Err(error))) => Err(io::Error::other(error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => Ok(Some(data)),
-                    Err(_) => continue,
-                },
-            };
+            let item = next_piece(&mut body).await;
             let is_last = !matches!(item, Ok(Some(_)));
             if sender.send(item).await.is_err() || is_last {
                 return;
