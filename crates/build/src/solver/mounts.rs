@@ -28,7 +28,6 @@ fn users<T>(work: impl FnOnce(&mut HashMap<PathBuf, usize>) -> T) -> T {
 /// A cache mount that a step uses.
 pub(crate) struct InUse {
     pub(crate) path: PathBuf,
-    #[expect(dead_code, reason = "held, not read")]
     turn: Option<KeyGuard<String>>,
 }
 
