@@ -79,7 +79,7 @@ fn files_at_addresses_are_added_checked_and_remembered() -> TestResult {
                  RUN cat /in/file && stat -c '%a %Y %u' /in/file && ls /in\n"
             )
         };
-        let dir = context(&[("Dockerfile", &text(&sum))])?;
+        let dir = context(&[("Dockerfile", text(&sum).as_str())])?;
         let write = |text: &str| fs::write(dir.path().join("Dockerfile"), text);
         let made = || own(host, dir.path(), &[]);
         // Docker's mode, the server's time, and an archive stays one.
@@ -152,10 +152,11 @@ fn repositories_are_contexts_and_are_added() -> TestResult {
         let url = "git://127.0.0.1/made.git";
         let dir = context(&[(
             "Dockerfile",
-            &format!(
+            format!(
                 "FROM busybox\nADD {url}#v1 /one\nADD --keep-git-dir=true {url}#main /two\nADD {url}#{first} /three\n\
                  RUN cat /one/sub/text /two/sub/text /three/sub/text | tr '\\n' ' '; ls -A /one; cat /two/.git/HEAD; stat -c %a /one/sub/text\n"
-            ),
+            )
+            .as_str(),
         )])?;
         own(host, dir.path(), &[])?
             .exits_with(0)?
