@@ -21,7 +21,7 @@ mod source;
 mod subrequest;
 mod words;
 
-pub use convert::build_graph;
+pub use convert::{build_graph, remote_context};
 pub use directive::{Syntax, answers_for, syntax_of};
 pub use lint::Rule;
 pub use options::{ContextKind, context_kind, options_from_attributes};

@@ -15,6 +15,8 @@ mod explain;
 mod export;
 mod files;
 mod flight;
+mod git;
+mod http;
 mod job;
 mod keeper;
 mod key;
@@ -32,9 +34,9 @@ use rorqual_store::KeyedLocks;
 use rorqual_transfer::Transfer;
 use tokio::sync::Semaphore;
 
-use crate::Error;
 use crate::contract::{ImageResolver, StepRunner};
 use crate::graph::{Graph, Input, OutputRef};
+use crate::{Error, error};
 
 pub use cache::{Cache, CacheEntry, CacheKind, PruneRequest, Pruned};
 pub use export::ImageExport;
@@ -97,7 +99,7 @@ pub(crate) struct Inner {
     pub(crate) flights: Flights,
     pub(crate) mirrors: Mirrors,
     pub(crate) slots: Arc<Semaphore>,
-    /// Cache mounts that one step at a time may use.
+    /// Cache mounts that one step at a time may use, and repositories that one fetch at a time may change.
     pub(crate) mounts: KeyedLocks<String>,
 }
 
@@ -105,6 +107,14 @@ impl Solver {
     /// Assembles a solver, and sweeps what an earlier life left half-made in its directory. Blocking.
     pub fn open(parts: Parts, options: Options) -> Result<Self, Error> {
         let mirrors = Mirrors::open(&parts.directory)?;
+        let arrivals = parts.directory.join("arrivals");
+        match std::fs::remove_dir_all(&arrivals) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error::other("remove what was not wholly fetched")(error));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(&arrivals).map_err(error::other("make a place for downloads"))?;
         let slots = Arc::new(Semaphore::new(options.parallel));
         let inner = Inner {
             parts,

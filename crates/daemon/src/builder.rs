@@ -7,6 +7,7 @@ mod images;
 mod lookup;
 mod outbox;
 mod outputs;
+mod remote;
 mod steps;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::builtin::Builtin;
 pub(crate) use buildkit::BuildKit;
 pub(crate) use classic::{ClassicRequest, build};
 pub(crate) use images::LocalImages;
+pub(crate) use remote::Origin;
 
 /// What builds need.
 #[derive(Clone)]

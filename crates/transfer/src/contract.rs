@@ -326,6 +326,13 @@ pub trait Transfer: Send + Sync + 'static {
     /// Checks credentials with a registry (`host[:port]`, a URL, or empty for the default one). Returns the token to keep
     /// instead of the password, where the registry hands one out.
     async fn login(&self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error>;
+    /// Asks for the file at an address, by the settings for registries and without credentials, unless it is still what
+    /// had this tag.
+    async fn fetch_file(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+    ) -> Result<crate::RemoteAnswer, crate::RemoteError>;
     /// Looks for repositories.
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error>;
     /// Lets `keeper` be asked at every collection from now on.

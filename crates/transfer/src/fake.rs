@@ -194,6 +194,14 @@ impl Transfer for FakeTransfer {
         Ok(None)
     }
 
+    async fn fetch_file(
+        &self,
+        url: &str,
+        _etag: Option<&str>,
+    ) -> Result<crate::RemoteAnswer, crate::RemoteError> {
+        Err(crate::RemoteError::Unreachable(format!("Get \"{url}\": there is no network here")))
+    }
+
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
         let remote = self.remote();
         let names = remote.keys().map(|name| name.repository().familiar());

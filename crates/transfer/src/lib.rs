@@ -27,4 +27,6 @@ pub use contract::{
 };
 pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
-pub use registry::{Proxies, RegistryOptions, RegistryRule, RemoteError};
+pub use registry::{
+    Proxies, RegistryOptions, RegistryRule, RemoteAnswer, RemoteError, RemoteFile,
+};

@@ -294,6 +294,14 @@ impl Transfer for LocalTransfer {
         Box::pin(self.registries.login(server, auth)).await
     }
 
+    async fn fetch_file(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+    ) -> Result<crate::RemoteAnswer, crate::RemoteError> {
+        self.registries.fetch(url, etag).await
+    }
+
     async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>, Error> {
         Box::pin(self.registries.search(request)).await
     }

@@ -26,7 +26,7 @@ use crate::{Error, RegistryAuth};
 
 pub(crate) use failure::{Failure, Reason};
 pub use options::{Proxies, RegistryOptions, RegistryRule};
-pub use remote::RemoteError;
+pub use remote::{RemoteAnswer, RemoteError, RemoteFile};
 pub(crate) use session::{Document, Session, Stream};
 pub(crate) use upload::{Content, Sent, Source};
 
@@ -103,6 +103,15 @@ impl Registries {
     /// Opens the file at an address.
     pub(crate) async fn open(&self, url: &str) -> Result<Box<dyn Read + Send>, RemoteError> {
         remote::open(&self.wire(), url).await
+    }
+
+    /// Asks for the file at an address, unless it is still what had this tag.
+    pub(crate) async fn fetch(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+    ) -> Result<RemoteAnswer, RemoteError> {
+        remote::fetch(&self.wire(), url, etag).await
     }
 
     /// Looks for repositories.

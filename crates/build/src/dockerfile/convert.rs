@@ -35,6 +35,7 @@ use crate::{Error, Graph, Input};
 
 use args::Globals;
 use draft::Draft;
+pub use draft::remote_context;
 pub(super) use stage::{ArgRecord, Need, StageState};
 
 /// Which stages are walked.

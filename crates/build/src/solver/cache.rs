@@ -98,6 +98,9 @@ pub(crate) struct Entry {
     /// Name of a directory of ours that belongs to it.
     #[serde(default)]
     pub(crate) directory: String,
+    /// What the server of a source calls this content.
+    #[serde(default)]
+    pub(crate) tag: String,
     pub(crate) size: u64,
     pub(crate) created: Timestamp,
     pub(crate) used: Timestamp,

@@ -1,6 +1,6 @@
 //! Programs: their root and mounts, their run, and the layers of what they wrote.
 
-mod lent;
+pub(super) mod lent;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -28,7 +28,15 @@ fn users<T>(work: impl FnOnce(&mut HashMap<PathBuf, usize>) -> T) -> T {
 /// A cache mount that a step uses.
 pub(crate) struct InUse {
     pub(crate) path: PathBuf,
-    _turn: Option<KeyGuard<String>>,
+    turn: Option<KeyGuard<String>>,
+}
+
+impl InUse {
+    /// Keeps a directory from being pruned.
+    pub(crate) fn of(path: PathBuf) -> Self {
+        users(|all| *all.entry(path.clone()).or_default() += 1);
+        Self { path, turn: None }
+    }
 }
 
 impl Drop for InUse {
@@ -74,8 +82,8 @@ pub(crate) async fn lend(
     let key = name(number).hex().to_owned();
     let directory = format!("mounts/{key}");
     let path = inner.parts.directory.join(&directory);
-    users(|all| *all.entry(path.clone()).or_default() += 1);
-    let lent = InUse { path: path.clone(), _turn: turn };
+    let mut lent = InUse::of(path.clone());
+    lent.turn = turn;
     begin(inner, &key, path, fill).await?;
     let known = inner.parts.cache.get(&key);
     let entry = Entry {
@@ -83,6 +91,7 @@ pub(crate) async fn lend(
         description: description.to_owned(),
         outputs: Vec::new(),
         directory,
+        tag: String::new(),
         size: 0,
         created: known.as_ref().map_or_else(now, |known| known.created),
         used: now(),

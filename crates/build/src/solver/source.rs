@@ -1,10 +1,10 @@
-//! Where states come from: images and clients' directories.
+//! Where states come from: images, clients' directories, addresses and repositories.
 
 use std::sync::Arc;
 
-use super::State;
 use super::flight::Audience;
 use super::walk::Walk;
+use super::{State, git, http};
 use crate::Error;
 use crate::contract::Fetching;
 use crate::graph::{ImageSource, LocalSource, Op, Vertex};
@@ -18,14 +18,8 @@ pub(crate) async fn bring(
     match &vertex.op {
         Op::Image(image) => self::image(walk, vertex, image, audience).await,
         Op::Local(local) => Ok((self::local(walk, local, audience).await?, false)),
-        Op::Http(http) => Err(Error::Unsupported(format!(
-            "cannot fetch {}: this builder fetches no URLs yet; put the file into the build context",
-            http.url
-        ))),
-        Op::Git(git) => Err(Error::Unsupported(format!(
-            "cannot fetch {}: this builder fetches no git repositories yet; clone it and use the directory",
-            git.remote
-        ))),
+        Op::Http(http) => http::bring(walk, http, audience).await,
+        Op::Git(git) => git::bring(walk, git, audience).await,
         _ => Err(Error::Unsupported("not a source".to_owned())),
     }
 }

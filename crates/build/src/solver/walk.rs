@@ -308,6 +308,7 @@ impl Walk {
                     description: vertex.name.clone(),
                     outputs,
                     directory: String::new(),
+                    tag: String::new(),
                     size,
                     created: now(),
                     used: now(),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rorqual_build::dockerfile::{
     ANSWER_VERSION, Answer, BuildContext, ContextKind, FileSource, FrontendInput,
     FrontendRequest as Question, FrontendResult, build_graph, context_kind, describe, lint,
-    load_source, options_from_attributes, outline, targets,
+    load_source, options_from_attributes, outline, remote_context, targets,
 };
 use rorqual_build::solver::{self, CacheEntry, Entitlement, Job};
 use rorqual_build::{
@@ -99,16 +99,27 @@ impl BuildKit {
             _ => default.to_owned(),
         };
         let session = |name: &str| attributes.get(&format!("local-sessionid:{name}")).cloned();
-        let context = context(get("context"), &or("contextkey", "context"))?;
+        let mut context = context(get("context"), &or("contextkey", "context"))?;
         let key = or("dockerfilekey", "dockerfile");
         let is_remote =
             !matches!(context, BuildContext::Local { .. }) && get("dockerfilekey").is_empty();
         let from = if is_remote {
-            FileSource::State(remote(&context)?)
+            FileSource::State(remote_context(&context)?)
         } else {
             FileSource::Local { session: session(&key), name: key }
         };
-        let (source, ignore) = load_source(&or("filename", "Dockerfile"), from, lookup).await?;
+        let loaded = load_source(&or("filename", "Dockerfile"), from.clone(), lookup).await;
+        let (source, ignore) = match loaded {
+            // What is no archive is the Dockerfile itself.
+            Err(missing @ Error::NotFound { .. })
+                if is_remote && matches!(context, BuildContext::Archive(_)) =>
+            {
+                let lone = load_source("context", from, lookup).await.map_err(|_| missing)?;
+                context = BuildContext::Empty;
+                lone
+            }
+            loaded => loaded?,
+        };
         lookup.scope.add_source(source.name.clone(), source.text.clone().into_bytes());
         let inputs = request.inputs.iter().map(|(name, state)| {
             let input = FrontendInput { graph: (*state.graph).clone(), output: state.output };
@@ -151,36 +162,6 @@ fn context(text: &str, key: &str) -> Result<BuildContext, Error> {
         }
         ContextKind::Url(url) => BuildContext::Archive(HttpSource { url, ..HttpSource::default() }),
     })
-}
-
-/// The state in which the Dockerfile of a remote context lies.
-fn remote(context: &BuildContext) -> Result<FrontendInput, Error> {
-    let mut graph = rorqual_build::Graph::default();
-    let (op, name) = match context {
-        BuildContext::Git(git) => {
-            (rorqual_build::Op::Git(git.clone()), "[internal] load git source".to_owned())
-        }
-        BuildContext::Archive(http) => {
-            let name = "[internal] load remote build context".to_owned();
-            (rorqual_build::Op::Http(http.clone()), name)
-        }
-        _ => {
-            return Err(Error::Invalid {
-                message: "the build has no context to read a Dockerfile from".to_owned(),
-                location: None,
-            });
-        }
-    };
-    let vertex = rorqual_build::Vertex {
-        op,
-        name,
-        platform: Platform::host(),
-        ignore_cache: false,
-        location: None,
-    };
-    let id = graph.add(vertex)?;
-    let output = Input::Output(rorqual_build::OutputRef { vertex: id, index: 0 });
-    Ok(FrontendInput { graph, output })
 }
 
 fn answered(answer: Answer) -> Outcome {

@@ -3,7 +3,6 @@
 //! The same front end and solver as for every build, told in the classic builder's words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,16 +21,17 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::Builder;
-use super::context::{ClassicSession, Unpacked};
+use super::context::ClassicSession;
 use super::outbox::Outbox;
+use super::remote::Origin;
 
 /// LIMIT: a Dockerfile or ignore file of a context.
 const MAX_FILE: u64 = 8 << 20;
 
 /// A build as the classic protocol asks for it.
 pub(crate) struct ClassicRequest {
-    /// The context, an archive plain or compressed.
-    pub(crate) archive: Box<dyn Read + Send>,
+    /// Where the context comes from.
+    pub(crate) origin: Origin,
     /// Path of the Dockerfile in it.
     pub(crate) dockerfile: String,
     /// How it is to be built.
@@ -97,16 +97,16 @@ pub(crate) async fn build(builder: &Builder, request: ClassicRequest) -> Result<
     let id = ContainerId::from_random(bits).to_string();
     let token = CancellationToken::new();
     let registered = builder.register(&request.id, &token);
-    let context =
-        Unpacked::new(&builder.contexts, &id, request.archive, &builder.workbench).await?;
+    let (context, lone) = super::remote::bring(builder, &id, request.origin, &token).await?;
+    let dockerfile = lone.unwrap_or(request.dockerfile);
     let tree = FileTree::Directory(context.path().to_owned());
     let questions = Questions { builder, tree };
     let from = FileSource::Local { name: "context".to_owned(), session: None };
-    let loaded = load_source(&request.dockerfile, from, &questions).await;
+    let loaded = load_source(&dockerfile, from, &questions).await;
     let (source, ignore) = loaded.map_err(|error| match error {
         Error::NotFound { .. } => {
             // COMPAT: the classic builder's text.
-            let message = format!("Cannot locate specified Dockerfile: {}", request.dockerfile);
+            let message = format!("Cannot locate specified Dockerfile: {dockerfile}");
             Error::Invalid { message, location: None }
         }
         error => error,

@@ -12,6 +12,14 @@ use rorqual_snapshot::Workbench;
 /// A directory that goes when this does.
 pub(super) struct Unpacked(PathBuf);
 
+fn failed(error: std::io::Error) -> Error {
+    Error::Other {
+        action: "make a place for the build context".to_owned(),
+        kind: rorqual_core::ErrorKind::Internal,
+        source: error.into(),
+    }
+}
+
 impl Unpacked {
     /// Unpacks an archive below `home`.
     pub(super) async fn new(
@@ -20,22 +28,27 @@ impl Unpacked {
         archive: Box<dyn Read + Send>,
         workbench: &Arc<dyn Workbench>,
     ) -> Result<Self, Error> {
-        let path = home.join(id);
-        let failed = |error: std::io::Error| Error::Other {
-            action: "make a place for the build context".to_owned(),
-            kind: rorqual_core::ErrorKind::Internal,
-            source: error.into(),
-        };
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&path)
-            .map_err(failed)?;
-        let context = Self(path.clone());
-        workbench.unpack(path, archive).await.map_err(|error| Error::Other {
+        let context = Self::empty(home, id).map_err(failed)?;
+        workbench.unpack(context.0.clone(), archive).await.map_err(|error| Error::Other {
             action: "read the build context".to_owned(),
             kind: error.kind(),
             source: error.into(),
         })?;
         Ok(context)
+    }
+
+    /// Makes a context of a Dockerfile alone.
+    pub(super) fn lone(home: &Path, id: &str, name: &str, text: &[u8]) -> Result<Self, Error> {
+        let context = Self::empty(home, id).map_err(failed)?;
+        std::fs::write(context.0.join(name), text).map_err(failed)?;
+        Ok(context)
+    }
+
+    fn empty(home: &Path, id: &str) -> std::io::Result<Self> {
+        let path = home.join(id);
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&path)?;
+        Ok(Self(path))
     }
 
     pub(super) fn path(&self) -> &Path {

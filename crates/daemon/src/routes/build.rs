@@ -13,7 +13,7 @@ use rorqual_http::body;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::builder::{ClassicRequest, build as prepare};
+use crate::builder::{ClassicRequest, Origin, build as prepare};
 use crate::context::Context;
 use crate::convert::create::parse_platform;
 use crate::error::{invalid, unsupported};
@@ -123,12 +123,7 @@ fn refuse_rest(request: &ApiRequest) -> Result<()> {
             )));
         }
     }
-    match query.text("remote") {
-        "" => Ok(()),
-        remote => refuse(unsupported(format!(
-            "remote={remote}: this builder fetches no contexts yet; send the context as an archive"
-        ))),
-    }
+    Ok(())
 }
 
 /// `POST /build`
@@ -147,7 +142,10 @@ pub(super) async fn build(context: Arc<Context>, mut request: ApiRequest) -> Res
         names: names(&request)?,
         quiet: request.query.flag("q"),
         id: request.query.text("buildid").to_owned(),
-        archive: take_body(&mut request),
+        origin: match request.query.text("remote") {
+            "" => Origin::Archive(take_body(&mut request)),
+            remote => Origin::Remote(remote.to_owned()),
+        },
     };
     let slot = context.archive_slot().await?;
     let prepared = prepare(&context.builder, classic).await?;

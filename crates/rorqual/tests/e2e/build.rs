@@ -42,7 +42,7 @@ impl Context {
 
 /// What a build said.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     status: u16,
     /// The text of all lines, one after the other.
     text: String,
@@ -50,21 +50,21 @@ struct Said {
 }
 
 impl Said {
-    fn built(self) -> TestResult<Self> {
+    pub(crate) fn built(self) -> TestResult<Self> {
         if self.status == 200 && self.error.is_empty() {
             return Ok(self);
         }
         Err(format!("the build failed: {self:#?}").into())
     }
 
-    fn fails_with(self, text: &str) -> TestResult<Self> {
+    pub(crate) fn fails_with(self, text: &str) -> TestResult<Self> {
         if self.error.contains(text) {
             return Ok(self);
         }
         Err(format!("expected a failure with {text:?}: {self:#?}").into())
     }
 
-    fn says(self, text: &str) -> TestResult<Self> {
+    pub(crate) fn says(self, text: &str) -> TestResult<Self> {
         if self.text.contains(text) {
             return Ok(self);
         }
@@ -92,7 +92,7 @@ fn begin(host: &Host, query: &str, body: &[u8]) -> TestResult<UnixStream> {
     Ok(socket)
 }
 
-fn build(host: &Host, query: &str, body: &[u8]) -> TestResult<Said> {
+pub(crate) fn build(host: &Host, query: &str, body: &[u8]) -> TestResult<Said> {
     let mut answer = Vec::new();
     begin(host, query, body)?.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

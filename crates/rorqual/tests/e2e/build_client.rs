@@ -7,7 +7,7 @@ use rorqual_testkit::{Finished, Host, TestResult};
 
 use crate::scenario;
 
-fn context(files: &[(&str, &str)]) -> TestResult<tempfile::TempDir> {
+pub(crate) fn context(files: &[(&str, &str)]) -> TestResult<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     for (path, text) in files {
         let path = dir.path().join(path);
@@ -19,7 +19,7 @@ fn context(files: &[(&str, &str)]) -> TestResult<tempfile::TempDir> {
     Ok(dir)
 }
 
-fn build(host: &Host, dir: &Path, flags: &[&str]) -> TestResult<Finished> {
+pub(crate) fn build(host: &Host, dir: &Path, flags: &[&str]) -> TestResult<Finished> {
     let dir = dir.display().to_string();
     let mut args = vec!["build", "--progress", "plain"];
     args.extend(flags);

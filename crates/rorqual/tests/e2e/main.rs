@@ -2,6 +2,8 @@
 
 mod build;
 mod build_client;
+mod build_sources;
+mod build_steps;
 mod client;
 mod compat;
 mod crash;

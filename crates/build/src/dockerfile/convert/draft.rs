@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use rorqual_core::Platform;
 
 use crate::dockerfile::fault::invalid;
-use crate::dockerfile::{BuildContext, FrontendRequest};
+use crate::dockerfile::{BuildContext, FrontendInput, FrontendRequest};
 use crate::{
     CopyAction, Error, FileAction, FileOp, FileOwner, Graph, Input, LocalSource, Op, Vertex,
     VertexId,
@@ -217,6 +217,21 @@ impl Draft {
         }
         self.graph
     }
+}
+
+/// The state of a context that no client's session holds: a repository, or an archive, unpacked. What lies at an address and
+/// is no archive is the file `context` in it.
+pub fn remote_context(context: &BuildContext) -> Result<FrontendInput, Error> {
+    let mut draft = Draft {
+        graph: Graph::default(),
+        known: HashMap::new(),
+        locals: Vec::new(),
+        main: Main::Made(Input::Scratch, None),
+    };
+    let wanted =
+        Wanted { context: context.clone(), session: None, exclude: Vec::new(), input: None };
+    let (output, _) = draft.make_context(wanted, &Platform::host())?;
+    Ok(FrontendInput { graph: draft.finish(), output })
 }
 
 /// A copy with nothing special.

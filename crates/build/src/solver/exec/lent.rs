@@ -14,7 +14,7 @@ use crate::graph::SecretSpec;
 use crate::solver::walk::Walk;
 
 /// A directory in memory for one step.
-pub(super) struct Lent {
+pub(crate) struct Lent {
     home: PathBuf,
     count: usize,
     /// Listeners; they end with this.
@@ -34,7 +34,7 @@ impl Drop for Lent {
 }
 
 /// Asks the client for a secret.
-pub(super) async fn secret(walk: &Walk, spec: &SecretSpec) -> Result<Option<SecretValue>, Error> {
+pub(crate) async fn secret(walk: &Walk, spec: &SecretSpec) -> Result<Option<SecretValue>, Error> {
     let found = match &walk.job.session {
         Some(session) => session.secret(&spec.id).await?,
         None => None,
@@ -48,7 +48,7 @@ pub(super) async fn secret(walk: &Walk, spec: &SecretSpec) -> Result<Option<Secr
 }
 
 impl Lent {
-    pub(super) fn new(walk: &Walk) -> Result<Self, Error> {
+    pub(crate) fn new(walk: &Walk) -> Result<Self, Error> {
         let Some(memory) = &walk.inner.parts.memory else {
             return Err(Error::Unsupported(
                 "secrets and ssh agents need a directory in memory (tmpfs), and this host has none: mount a tmpfs on /run"
@@ -66,7 +66,7 @@ impl Lent {
     }
 
     /// Writes a secret where the step can mount it.
-    pub(super) async fn secret(
+    pub(crate) async fn secret(
         &mut self,
         walk: &Walk,
         spec: &SecretSpec,
@@ -78,7 +78,7 @@ impl Lent {
     }
 
     /// Listens for the step's connections to an agent of the client.
-    pub(super) async fn agent(
+    pub(crate) async fn agent(
         &mut self,
         walk: &Walk,
         spec: &SecretSpec,
