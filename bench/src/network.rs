@@ -194,7 +194,7 @@ pub(crate) fn ask(name: &str) -> TestResult<String> {
             continue;
         };
         let id = usize::from(u16::from_be_bytes([answer[0], answer[1]]));
-        let good = size > 12 && answer[3] & 0x0f == 0 && answer[7] > 0;
+        let good = size > 12 && answer[3].trailing_zeros() >= 4 && answer[7] > 0;
         match sent[id].take().filter(|_| good) {
             Some(at) => times.push(at.elapsed()),
             None => lost += 1,

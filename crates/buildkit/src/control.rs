@@ -134,7 +134,7 @@ impl Server {
         let going = self.jobs().begin(Arc::clone(&job))?;
         let is_recorded = !request.internal;
         if is_recorded {
-            self.history().begin(self.record(&request), Arc::clone(&log));
+            self.history().begin(Self::record(&request), Arc::clone(&log));
         }
         // When the client goes away this future is dropped: the guard writes the end of the record then.
         let record = Record { server: self, id: request.r#ref.clone(), log, is_recorded };
@@ -201,7 +201,7 @@ impl Server {
         Ok(told)
     }
 
-    fn record(&self, request: &control::SolveRequest) -> control::BuildHistoryRecord {
+    fn record(request: &control::SolveRequest) -> control::BuildHistoryRecord {
         control::BuildHistoryRecord {
             r#ref: request.r#ref.clone(),
             frontend: match request.frontend.as_str() {

@@ -108,8 +108,6 @@ fn matches(wanted: &Wanted, record: &CacheRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -226,8 +226,6 @@ pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use rorqual_core::Digest;
 
     use super::*;

@@ -7,7 +7,9 @@ use rorqual_build::solver::{Cache, Options as BuildOptions};
 use rorqual_content::{ImageStore, LocalBlobs};
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
-use rorqual_engine::{AppArmor, CgroupDriver, Engine, JournalState, Options, Parts, ShimLogs};
+use rorqual_engine::{
+    AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, ShimLogs,
+};
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
 use rorqual_plugin::{Places, Plugins};
 use rorqual_shim::{Shims, ShimsOptions};
@@ -182,8 +184,10 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     options.cgroup_parent = cgroup_parent(config, facts)?;
     options.cpus.clone_from(&facts.cpus);
     options.memory_nodes.clone_from(&facts.memory_nodes);
-    options.disk_weight = facts.controllers.disk_weight;
-    options.disk_weight_device = facts.controllers.disk_weight_device;
+    options.disk_weights = DiskWeights {
+        all: facts.controllers.disk_weight,
+        each: facts.controllers.disk_weight_device,
+    };
     options.cgroup_unified = facts.cgroup_unified;
     options.apparmor = facts.has_apparmor.then_some(AppArmor {
         default_profile: lsm::DEFAULT_PROFILE,

@@ -64,7 +64,7 @@ impl ImagesService {
     pub async fn variant(&self, image: &str, platform: &Platform) -> Result<ImageRecord> {
         let record = self.inspect(image).await?;
         let variant = self.world.parts.transfer.variant(&record, platform).await;
-        Ok(variant.map_err(|error| match error {
+        variant.map_err(|error| match error {
             // COMPAT: dockerd's text.
             rorqual_transfer::Error::NoVariant(wanted) => Error::NotFound(format!(
                 "image with reference {image} was found but its platform ({}) does not match the specified platform ({})",
@@ -72,7 +72,7 @@ impl ImagesService {
                 wanted.familiar()
             )),
             error => error.into(),
-        })?)
+        })
     }
 
     /// Lists the manifests that an image's name leads to.

@@ -45,7 +45,7 @@ pub use execs::Execs;
 pub use images::ImagesService;
 pub use logs::{LogRecords, LogRequest, LogSource, LogView, ShimLogs};
 pub use networks::NetworksView;
-pub use options::{AppArmor, CgroupDriver, JournalState, Options, Parts};
+pub use options::{AppArmor, CgroupDriver, DiskWeights, JournalState, Options, Parts};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
 pub use steps::{StepExit, StepMount, StepMountSource, StepOutput, StepRequest, Steps};

@@ -100,6 +100,15 @@ pub struct AppArmor {
     pub ensure_default: fn() -> Result<(), BoxError>,
 }
 
+/// Which weights of cgroups the kernel knows when it shares disks out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskWeights {
+    /// One for all disks.
+    pub all: bool,
+    /// One for each disk.
+    pub each: bool,
+}
+
 /// The daemon's settings that concern the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -116,9 +125,7 @@ pub struct Options {
     /// Memory nodes of the host, likewise.
     pub memory_nodes: Option<String>,
     /// Whether the kernel shares disks out by weights of cgroups.
-    pub disk_weight: bool,
-    /// The same, disk by disk.
-    pub disk_weight_device: bool,
+    pub disk_weights: DiskWeights,
     /// Whether the host runs cgroup v2 alone.
     pub cgroup_unified: bool,
     /// Default log driver and its options.
@@ -165,8 +172,7 @@ impl Options {
             cgroup_parent: CGROUP_PARENT.to_owned(),
             cpus: None,
             memory_nodes: None,
-            disk_weight: true,
-            disk_weight_device: true,
+            disk_weights: DiskWeights { all: true, each: true },
             cgroup_unified: false,
             log: LogSpec { driver: "json-file".to_owned(), options: BTreeMap::new() },
             dns: Vec::new(),

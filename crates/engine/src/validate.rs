@@ -66,14 +66,14 @@ pub(crate) fn container(spec: &mut ContainerSpec, options: &Options) -> Result<V
 pub(crate) fn unsupported_weights(wanted: &mut Resources, options: &Options) -> Vec<String> {
     let mut warnings = Vec::new();
     // COMPAT: dockerd's texts.
-    if wanted.blkio_weight.is_some_and(|weight| weight > 0) && !options.disk_weight {
+    if wanted.blkio_weight.is_some_and(|weight| weight > 0) && !options.disk_weights.all {
         wanted.blkio_weight = None;
         warnings.push(
             "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
                 .to_owned(),
         );
     }
-    if !wanted.blkio_weight_devices.is_empty() && !options.disk_weight_device {
+    if !wanted.blkio_weight_devices.is_empty() && !options.disk_weights.each {
         wanted.blkio_weight_devices.clear();
         warnings.push(
             "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."

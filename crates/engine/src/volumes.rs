@@ -170,7 +170,7 @@ impl Volumes {
                         let known = records.iter().find(|record| record.name == name).cloned();
                         let known = known.unwrap_or_else(|| foreign(name, driver.name(), world));
                         let view = VolumeView { scope: scope.clone(), ..table.view(&known) };
-                        table.described(view, described)
+                        VolumeTable::described(view, described)
                     }));
                 }
                 Err(error) => {
@@ -226,7 +226,7 @@ async fn view(world: &World, record: &VolumeRecord) -> Result<VolumeView> {
     let described: Described =
         described.ok_or_else(|| Error::NoSuchVolume(record.name.to_string()))?;
     let view = VolumeView { scope: driver.scope().await, ..view };
-    Ok(world.volumes.described(view, described))
+    Ok(VolumeTable::described(view, described))
 }
 
 /// Tells everybody what became of a volume.

@@ -92,7 +92,10 @@ impl LocalTree {
         for entry in entries {
             let Some(name) = entry.name.to_str() else {
                 return Err(Error::Invalid {
-                    message: format!("{:?} in {:?} is no name in UTF-8", entry.name, prefix),
+                    message: format!(
+                        "\"{}\" in {prefix:?} is no name in UTF-8",
+                        entry.name.display()
+                    ),
                     location: None,
                 });
             };
@@ -192,8 +195,6 @@ impl SourceTree for LocalTree {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use std::os::unix::fs::symlink;
 
     use super::*;

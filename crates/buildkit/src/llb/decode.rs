@@ -7,7 +7,7 @@ use rorqual_build::{Error, Graph, Input, Location, Op, OutputRef, Vertex};
 use sha2::{Digest as _, Sha256};
 
 use super::{exec, file, invalid, platform, source};
-use crate::caps;
+use crate::{caps, hex};
 use crate::wire::pb;
 
 /// LIMIT: operations of one definition.
@@ -69,10 +69,6 @@ fn node(bytes: &[u8]) -> Result<Node, Error> {
     let digest = format!("sha256:{}", hex(&Sha256::digest(bytes)));
     let op = pb::Op::decode(bytes).map_err(|error| malformed(&error))?;
     Ok(Node { digest, op })
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The operations that a result needs, every one after its inputs.

@@ -6,8 +6,8 @@ use prost::Message as _;
 use rorqual_build::{Error, Graph, Input, Op, VertexId};
 use sha2::{Digest as _, Sha256};
 
-use super::decode::hex;
 use super::{exec, file, source, wire_platform};
+use crate::hex;
 use crate::wire::pb;
 
 /// Writes what an output needs.

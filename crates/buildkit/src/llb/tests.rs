@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use prost::Message as _;
 use rorqual_build::{
     CacheSharing, CopyAction, ExecMount, ExecNetwork, ExecOp, ExecSecurity, FileAction, FileOp,
@@ -181,7 +179,7 @@ fn the_order_of_a_definition_does_not_matter() {
 
 fn raw(op: pb::op::Op, inputs: Vec<pb::Input>) -> pb::Definition {
     let bytes = pb::Op { inputs, op: Some(op), ..pb::Op::default() }.encode_to_vec();
-    let digest = format!("sha256:{}", decode::hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
+    let digest = format!("sha256:{}", crate::hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
     let last = pb::Op { inputs: vec![pb::Input { digest, index: 0 }], ..pb::Op::default() };
     pb::Definition { def: vec![bytes, last.encode_to_vec()], ..pb::Definition::default() }
 }

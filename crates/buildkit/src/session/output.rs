@@ -49,11 +49,7 @@ struct Output {
 }
 
 /// Opens the receiver of an output.
-pub(super) async fn open(
-    caller: Caller,
-    id: &str,
-    closed: CancellationToken,
-) -> Result<Box<dyn OutputSink>, Status> {
+pub(super) fn open(caller: Caller, id: &str, closed: CancellationToken) -> Box<dyn OutputSink> {
     let (items, messages) = mpsc::channel(QUEUE);
     let mut call = Request::new(Messages { items: messages });
     call.metadata_mut().insert(HEADER_ID, super::remote::header(id));
@@ -63,7 +59,7 @@ pub(super) async fn open(
         let answer = client.diff_copy(call).await?;
         drain(answer.into_inner()).await
     });
-    Ok(Box::new(Output { items, answer, closed }))
+    Box::new(Output { items, answer, closed })
 }
 
 async fn drain(mut answer: Streaming<BytesMessage>) -> Result<(), Status> {

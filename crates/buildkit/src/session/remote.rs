@@ -76,7 +76,7 @@ impl RemoteSession {
             .map_err(|status| self.failed(format!("ask for the login of {host}"), &status))?;
         let answer = answer.into_inner();
         let is_none = answer.username.is_empty() && answer.secret.is_empty();
-        Ok((!is_none).then(|| Credentials { username: answer.username, secret: answer.secret }))
+        Ok((!is_none).then_some(Credentials { username: answer.username, secret: answer.secret }))
     }
 
     fn offers(&self, method: &str) -> bool {
@@ -220,8 +220,7 @@ impl Session for RemoteSession {
 
     async fn output(&self, id: &str) -> Result<Box<dyn OutputSink>, Error> {
         self.require("/moby.filesync.v1.filesend/diffcopy", "a receiver of outputs")?;
-        let opened = output::open(self.caller.clone(), id, self.closed.clone());
-        opened.await.map_err(|status| self.failed("open the client's output".to_owned(), &status))
+        Ok(output::open(self.caller.clone(), id, self.closed.clone()))
     }
 
     async fn send_tree(&self, id: &str, tree: Box<dyn Read + Send>) -> Result<(), Error> {

@@ -358,13 +358,20 @@ async fn save(
         Ok::<_, Error>(sink)
     };
     tokio::pin!(writing, sending);
-    // The receiver may fail while the writer still works.
-    let written = tokio::select! {
-        written = &mut writing => written,
-        sent = &mut sending => return sent.map(drop).and(Err(Error::Cancelled)),
+    // Either may be over first: the receiver fails while the writer still works, or has taken the last piece before the
+    // writer is seen to be done.
+    let sink = tokio::select! {
+        written = &mut writing => {
+            written.map_err(other("write the archive"))?;
+            sending.await?
+        }
+        sent = &mut sending => {
+            let sink = sent?;
+            writing.await.map_err(other("write the archive"))?;
+            sink
+        }
     };
-    written.map_err(other("write the archive"))?;
-    sending.await?.finish().await
+    sink.finish().await
 }
 
 async fn files(

@@ -120,7 +120,9 @@ async fn point(
     };
     match &mount.kind {
         MountKind::Tmpfs(_) => Ok(blank),
-        MountKind::Image { reference, subpath } => image(world, blank, reference, subpath).await,
+        MountKind::Image { reference, subpath } => {
+            image(world, blank, reference, subpath.as_ref()).await
+        }
         MountKind::Bind { source, options } => {
             let owner = options.idmap.map(|map| map.host);
             bind_source(source, options.create_source, owner).await?;
@@ -148,7 +150,7 @@ async fn image(
     world: &World,
     blank: MountPoint,
     reference: &str,
-    subpath: &Option<String>,
+    subpath: Option<&String>,
 ) -> Result<MountPoint> {
     let image = world.parts.images.resolve(reference).await?;
     if let Some(path) = subpath {
@@ -161,7 +163,7 @@ async fn image(
         writable: false,
         propagation: Some(Propagation::Rprivate),
         layers: image.document.rootfs.diff_ids.clone(),
-        subpath: subpath.clone(),
+        subpath: subpath.cloned(),
         ..blank
     })
 }

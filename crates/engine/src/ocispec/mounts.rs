@@ -23,7 +23,8 @@ pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let own_dev = covered("/dev");
     all.retain(|mount| {
         let target = mount["destination"].as_str().unwrap_or_default();
-        !covered(target) && !(own_dev && target.starts_with("/dev/"))
+        let below = own_dev && target.starts_with("/dev/");
+        !below && !covered(target)
     });
     let mut own = files(input);
     own.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));

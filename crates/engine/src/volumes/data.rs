@@ -337,7 +337,7 @@ async fn check_free(world: &World, name: &VolumeName) -> Result<()> {
         )));
     }
     let free = world.volumes.drivers.local().check_free(name).await;
-    Ok(free.map_err(table::creating(name))?)
+    free.map_err(table::creating(name))
 }
 
 /// Labels that a copy takes over.

@@ -246,7 +246,7 @@ impl VolumeTable {
     }
 
     /// Adds what its driver tells to what is known of a volume.
-    pub(crate) fn described(&self, mut view: VolumeView, described: Described) -> VolumeView {
+    pub(crate) fn described(mut view: VolumeView, described: Described) -> VolumeView {
         view.mountpoint = described.mountpoint;
         view.created = described.created;
         view.status.extend(described.status);

@@ -105,7 +105,9 @@ async fn directories_are_merged_and_files_replaced() {
     let world = World::new();
     let from = FileTree::Directory(context(&world));
     let base = world.layer(&[("in/", ""), ("in/a", "old"), ("in/kept", "kept")]).await;
-    let layer = copied(&world, &[base.clone()], copy(from.clone(), "/src", "/in/")).await.unwrap();
+    let layer = copied(&world, std::slice::from_ref(&base), copy(from.clone(), "/src", "/in/"))
+        .await
+        .unwrap();
     let wanted = [
         "in 755 0:0 /",
         "in/a 640 0:0 one",
@@ -119,7 +121,9 @@ async fn directories_are_merged_and_files_replaced() {
         [("/in", "in/top.txt"), ("/in/named", "in/named"), ("/x/y/", "x/y/top.txt")]
     {
         let layer =
-            copied(&world, &[base.clone()], copy(from.clone(), "/top.txt", target)).await.unwrap();
+            copied(&world, std::slice::from_ref(&base), copy(from.clone(), "/top.txt", target))
+                .await
+                .unwrap();
         let found = shown(&world.tree(&layer));
         assert!(found.contains(&format!("{wanted} 644 0:0 three")), "{target} {found:?}");
     }
@@ -176,7 +180,7 @@ async fn what_is_made_by_a_rename_is_what_its_tar_says() {
             created: None,
         },
     ];
-    let layer = made(&world, &[base.clone()], edits).await.unwrap();
+    let layer = made(&world, std::slice::from_ref(&base), edits).await.unwrap();
     let wanted = [
         "d 755 0:0 /",
         "d/gone 0 0:0 whiteout",
@@ -217,7 +221,9 @@ async fn nothing_leads_out_of_either_tree() {
     let absolute = format!("-> {}", outside.display());
     let base = world.layer(&[("abs", absolute.as_str()), ("rel", "-> ../../../../outside")]).await;
     for target in ["/abs/planted", "/rel/planted", "/../../outside/planted", "/abs/", "/rel"] {
-        copied(&world, &[base.clone()], copy(from.clone(), "/top.txt", target)).await.unwrap();
+        copied(&world, std::slice::from_ref(&base), copy(from.clone(), "/top.txt", target))
+            .await
+            .unwrap();
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "nothing was planted");
 }
@@ -259,7 +265,7 @@ async fn names_of_owners_are_those_of_the_tree() {
     {
         let mut edit = copy(from.clone(), "/top.txt", "/f");
         edit.owner = Owner::Named(owner.to_owned());
-        match copied(&world, &[base.clone()], edit).await {
+        match copied(&world, std::slice::from_ref(&base), edit).await {
             Ok(layer) => assert_eq!(shown(&world.tree(&layer)), [format!("f 644 {wanted} three")]),
             Err(error) => {
                 assert_eq!(wanted, "", "{owner}");

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use std::sync::{Arc, Mutex};
 
 use rorqual_build::TreeEntry;

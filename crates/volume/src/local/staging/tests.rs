@@ -98,7 +98,7 @@ async fn a_removal_is_finished_by_the_next_daemon() {
     rich_tree(&local.mountpoint(&data));
     local.remove(&data).await.unwrap();
     let next = volumes(root.path());
-    assert_eq!(next.sweep().await, [data.clone()]);
+    assert_eq!(next.sweep().await, std::slice::from_ref(&data));
     next.forget(&data).await;
     settled(root.path(), 0);
 }
