@@ -9,6 +9,7 @@ use rorqual_core::DiffId;
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_snapshot::{Edit, FileTree, Mountable, Selection};
 
+use super::explain::BASE;
 use super::files::{self, Scratch, failed, whole};
 use super::flight::Audience;
 use super::job::Entitlement;
@@ -79,7 +80,7 @@ pub(crate) async fn identities(
         };
         let all_of_it = mount.selector.trim_matches('/').is_empty();
         if state.is_layered() && all_of_it {
-            let name = if mount.target == "/" { "the base" } else { mount.target.as_str() };
+            let name = if mount.target == "/" { BASE } else { mount.target.as_str() };
             all.push(whole(name, state));
             continue;
         }

@@ -4,13 +4,70 @@ use std::collections::BTreeMap;
 
 use super::cache::Reasons;
 use super::flight::Audience;
-use super::walk::Walk;
+use super::key::Keyed;
+use super::walk::{Keys, Walk};
 use crate::Error;
 use crate::contract::LogStream;
-use crate::graph::{Op, Vertex};
+use crate::graph::{Graph, Input, Op, Vertex};
 
 /// LIMIT: changed entries that are told one by one.
 const MAX_TOLD: usize = 20;
+
+/// What the state is called in which a step works.
+pub(crate) const BASE: &str = "the base";
+
+/// Names the state in which a step works by what made it.
+pub(crate) fn base(graph: &Graph, vertex: &Vertex) -> String {
+    let input = match &vertex.op {
+        Op::Exec(exec) => {
+            exec.mounts.iter().find(|mount| mount.target == "/").and_then(|mount| mount.input)
+        }
+        Op::File(file) => Some(file.base),
+        _ => None,
+    };
+    let Some(Input::Output(output)) = input else { return BASE.to_owned() };
+    match graph.vertex(output.vertex) {
+        Some(Vertex { op: Op::Image(image), .. }) => format!("{BASE} image {}", image.reference),
+        Some(made) => format!("{BASE} ({})", uncounted(&made.name)),
+        None => BASE.to_owned(),
+    }
+}
+
+/// The ids of what is known of a step: by its name, and for a program by its command, as the name shows values of
+/// variables and those may be what changed.
+pub(crate) fn ids(vertex: &Vertex) -> (String, Option<String>) {
+    let name = uncounted(&vertex.name);
+    let platform = vertex.platform.to_string();
+    let id = |kind: &str, texts: &[&str]| {
+        let key = texts.iter().fold(Keyed::new(kind), |key, text| key.with(text.as_bytes()));
+        key.with(platform.as_bytes()).digest().hex().to_owned()
+    };
+    let other = match &vertex.op {
+        Op::Exec(exec) => {
+            let stage = name.split_once(']').map_or("", |(stage, _)| stage);
+            Some(id("reasons of a command", &[stage, &exec.args.join("\0")]))
+        }
+        _ => None,
+    };
+    (id("reasons", &[&name]), other)
+}
+
+/// `[build 2/5] RUN make` without its place: steps before it may come and go.
+fn uncounted(name: &str) -> String {
+    let is_place = |word: &str| {
+        word.split_once('/').is_some_and(|(done, total)| {
+            [done, total].iter().all(|number| number.trim().parse::<u32>().is_ok())
+        })
+    };
+    match name.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((words, text)) => {
+            let words: Vec<&str> =
+                words.split_whitespace().filter(|word| !is_place(word)).collect();
+            if words.is_empty() { text.to_owned() } else { format!("[{}] {text}", words.join(" ")) }
+        }
+        None => name.to_owned(),
+    }
+}
 
 /// Writes an operation as fields, one a line, so that those that changed can be told apart.
 pub(crate) fn fields(vertex: &Vertex) -> String {
@@ -38,15 +95,20 @@ pub(crate) fn fields(vertex: &Vertex) -> String {
 pub(crate) async fn tell(
     walk: &Walk,
     vertex: &Vertex,
-    now: &Reasons,
+    keys: &Keys,
     audience: &Audience,
 ) -> Result<(), Error> {
     let why = if vertex.ignore_cache {
         vec!["the cache was not to be used".to_owned()]
     } else {
-        match walk.inner.parts.cache.reasons(&now.id).await? {
+        let cache = &walk.inner.parts.cache;
+        let mut last = cache.reasons(&keys.reasons.id).await?;
+        if let (None, Some(other)) = (&last, &keys.other) {
+            last = cache.reasons(other).await?;
+        }
+        match last {
             None => vec!["no step of this name ran before".to_owned()],
-            Some(last) => compare(&last, now),
+            Some(last) => compare(&last, &keys.reasons),
         }
     };
     for line in why {

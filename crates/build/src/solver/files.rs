@@ -9,6 +9,7 @@ use rorqual_snapshot::{
 };
 
 use super::State;
+use super::explain::BASE;
 use super::key::Keyed;
 use super::walk::{Identity, Walk};
 use crate::Error;
@@ -94,7 +95,7 @@ pub(crate) async fn identities(
         _ => None,
     });
     let Some((base, sources)) = inputs.split_first() else { return Ok(all) };
-    all.push(whole("the base", base));
+    all.push(whole(BASE, base));
     for (copy, source) in copies.zip(sources) {
         let contents = contents(walk, source, selection(copy)?).await?;
         all.push(Identity {

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared, try_join_all};
 use rorqual_core::Digest;
 
 use super::cache::{CacheKind, Entry, Reasons, now};
+use super::explain::BASE;
 use super::flight::{Audience, Outcome};
 use super::key::{Keyed, describe, vertex_digests};
 use super::{Inner, Job, State, exec, explain, files, source};
@@ -36,6 +37,8 @@ pub(crate) struct Keys {
     /// The key by content.
     pub(crate) key: String,
     pub(crate) reasons: Reasons,
+    /// Under which id else they are found.
+    pub(crate) other: Option<String>,
 }
 
 impl Walk {
@@ -247,7 +250,7 @@ impl Walk {
         let digest = self.digest(id)?;
         if self.job.explain {
             let audience = Audience::of(Arc::clone(&self.job.progress), digest.clone());
-            explain::tell(self, vertex, &keys.reasons, &audience).await?;
+            explain::tell(self, vertex, &keys, &audience).await?;
         }
         // A step that must run is nobody else's.
         let alone =
@@ -316,6 +319,9 @@ impl Walk {
                 })
                 .await?;
         }
+        if let Some(id) = keys.other.clone() {
+            cache.put_reasons(Reasons { id, ..keys.reasons.clone() }).await?;
+        }
         cache.put_reasons(keys.reasons.clone()).await
     }
 
@@ -339,7 +345,10 @@ impl Walk {
         let mut key = Keyed::new(kind).with(op.as_bytes());
         let mut quick = Some(Keyed::new("quick").with(op.as_bytes()));
         let mut reasons = Vec::new();
-        for part in parts {
+        for mut part in parts {
+            if part.name == BASE {
+                part.name = explain::base(&self.graph, vertex);
+            }
             key = key.with(part.content.as_bytes());
             quick = match (quick, part.quick) {
                 (Some(quick), Some(own)) => Some(quick.with(own.as_bytes())),
@@ -347,15 +356,13 @@ impl Walk {
             };
             reasons.push((part.name, part.content, part.entries));
         }
-        let id = Keyed::new("reasons")
-            .with(vertex.name.as_bytes())
-            .with(vertex.platform.to_string().as_bytes());
-        let id = id.digest().hex().to_owned();
+        let (id, other) = explain::ids(vertex);
         let reasons = Reasons { id, op: explain::fields(vertex), inputs: reasons };
         Ok(Keys {
             quick: quick.map(|quick| quick.digest().hex().to_owned()),
             key: key.digest().hex().to_owned(),
             reasons,
+            other,
         })
     }
 }

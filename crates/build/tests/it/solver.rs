@@ -241,7 +241,7 @@ async fn why_a_step_runs_is_told() {
         changed.contains("why: /data changed\n") || changed.contains("data changed\n"),
         "{changed}"
     );
-    assert!(changed.contains("why: the base changed\n"), "{changed}");
+    assert!(changed.contains("why: the base (take) changed\n"), "{changed}");
     let argument = explained("two", &["write", "a", "c"]).await;
     assert_eq!(argument, "why: command changed from \"write a b\" to \"write a c\"\n");
 }

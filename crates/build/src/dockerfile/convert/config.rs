@@ -76,6 +76,7 @@ impl Converter<'_> {
             );
             self.linter.report(&scope.lint, Rule::WorkdirRelativePath, &scope.place, message);
         }
+        let classic = self.request.options.dialect == Dialect::Classic;
         let state = &mut self.stages[number];
         state.mark.workdir_set = true;
         let directory = match path.starts_with('/') {
@@ -89,6 +90,8 @@ impl Converter<'_> {
             return Ok(());
         }
         let owner = match &*state.image.config.user {
+            // COMPAT: the classic builder makes directories as root whatever `USER` says.
+            _ if classic => FileOwner::Keep,
             "" => FileOwner::Keep,
             user => FileOwner::Named(user.to_owned()),
         };
@@ -175,16 +178,19 @@ impl Converter<'_> {
         let duration = |nanos: i64| {
             units::go_duration(std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
         };
-        // COMPAT: Go's `%q` of a pointer to the whole, numbers as characters.
-        let text = format!(
-            "HEALTHCHECK &{{{} {:?} {:?} {:?} {:?} {}}}",
-            go_quoted_list(&health.test),
-            duration(health.interval),
-            duration(health.timeout),
-            duration(health.start_period),
-            duration(health.start_interval),
-            go_quoted_char(health.retries)
-        );
+        let times = [health.interval, health.timeout, health.start_period, health.start_interval]
+            .map(duration);
+        // COMPAT: Go's `%q` of a pointer to the whole, numbers as characters; `%v` in the classic builder.
+        let text = if self.request.options.dialect == Dialect::Classic {
+            let (test, retries) = (go_list(&health.test), health.retries);
+            format!("HEALTHCHECK &{{{test} {} {retries}}}", times.join(" "))
+        } else {
+            let (test, retries) = (go_quoted_list(&health.test), go_quoted_char(health.retries));
+            format!(
+                "HEALTHCHECK &{{{test} {} {retries}}}",
+                times.map(|time| format!("{time:?}")).join(" ")
+            )
+        };
         self.stages[scope.number].image.config.healthcheck = Some(health.clone());
         self.commit(scope.number, &text, Layer::None);
     }
@@ -224,12 +230,13 @@ impl Converter<'_> {
                 _ => None,
             };
             let takes_over = inherited.is_some();
-            let value = match (given, &arg.value) {
-                (Some(given), _) => Some(given),
-                (None, Some(default)) => Some(self.expand(scope, default)?),
-                (None, None) => inherited,
-            };
             let classic = self.request.options.dialect == Dialect::Classic;
+            // COMPAT: the classic builder's history tells what the instruction says, not what was given.
+            let default = match &arg.value {
+                Some(default) if classic || given.is_none() => Some(self.expand(scope, default)?),
+                _ => None,
+            };
+            let value = given.or_else(|| default.clone()).or(inherited);
             let state = &mut self.stages[scope.number];
             if let Some(value) = &value {
                 // COMPAT: in the classic builder `ENV` wins over `ARG` wherever it stands.
@@ -250,7 +257,7 @@ impl Converter<'_> {
                 state.outline.args.insert(arg.name.clone(), record);
             }
             state.outline.used.insert(arg.name.clone());
-            texts.push(match &value {
+            texts.push(match if classic { &default } else { &value } {
                 Some(value) => format!("{}={value}", arg.name),
                 None => arg.name.clone(),
             });

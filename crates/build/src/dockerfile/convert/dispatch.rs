@@ -79,6 +79,13 @@ impl Converter<'_> {
         let state = &mut self.stages[number];
         state.mark.dispatched = true;
         state.platform.get_or_insert(target);
+        // It tells of the base's own making.
+        state.image.comment.clear();
+        let classic = self.request.options.dialect == Dialect::Classic;
+        if classic && state.stage.base == "scratch" {
+            // COMPAT: an image that the classic builder makes of nothing has no directory.
+            state.image.config.working_dir.clear();
+        }
         let lines = state.image.config.env.get_or_insert_default();
         if !lines.iter().any(|line| env::split(line).0 == "PATH") {
             lines.push(format!("PATH={DEFAULT_PATH}"));
@@ -134,6 +141,10 @@ impl Converter<'_> {
             Instruction::OnBuild(trigger) => {
                 let list = &mut self.stages[number].image.config.on_build;
                 list.get_or_insert_default().push(trigger.clone());
+                // COMPAT: only the classic builder tells of it.
+                if self.request.options.dialect == Dialect::Classic {
+                    self.commit(number, &format!("ONBUILD {trigger}"), Layer::None);
+                }
                 Ok(())
             }
             Instruction::Workdir(path) => self.workdir(&scope, path, code),

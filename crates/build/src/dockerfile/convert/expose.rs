@@ -6,6 +6,7 @@ use super::Converter;
 use super::dispatch::Scope;
 use super::label::{Layer, go_list};
 use crate::Error;
+use crate::dockerfile::Dialect;
 use crate::dockerfile::fault::invalid;
 use crate::dockerfile::lint::Rule;
 
@@ -19,18 +20,26 @@ struct Written<'a> {
 
 impl Converter<'_> {
     pub(super) fn expose(&mut self, scope: &Scope, ports: &[String]) -> Result<(), Error> {
-        let mut exposed = Vec::new();
+        let (mut exposed, mut words) = (Vec::new(), Vec::new());
         for port in ports {
             let lexer = self.lexer;
             for word in self.expand_with(scope, lexer, port)?.1 {
                 self.expose_one(scope, &word, &mut exposed)?;
+                words.push(word);
             }
         }
         let known = self.stages[scope.number].image.config.exposed_ports.get_or_insert_default();
         for port in &exposed {
             known.insert(port.clone(), serde_json::Map::new());
         }
-        self.commit(scope.number, &format!("EXPOSE {}", go_list(&exposed)), Layer::None);
+        // COMPAT: the classic builder tells the words, in order, not the ports.
+        let told = if self.request.options.dialect == Dialect::Classic {
+            words.sort_unstable();
+            words.join(" ")
+        } else {
+            go_list(&exposed)
+        };
+        self.commit(scope.number, &format!("EXPOSE {told}"), Layer::None);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::dispatch::{Scope, counted};
 use super::env::Env;
 use super::label::{Layer, shell_of};
 use super::stage::{Need, Planned};
+use crate::dockerfile::Dialect;
 use crate::dockerfile::fault::{did_you_mean, invalid};
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::instruction::{Mount, MountType, RunInstruction, parse_mount};
@@ -215,7 +216,11 @@ impl Converter<'_> {
             let value = state.env.get(name).or(value.as_deref()).unwrap_or_default();
             known.set(name, value);
         }
-        let lines = known.lines();
+        let mut lines = known.lines();
+        if self.request.options.dialect == Dialect::Classic {
+            // COMPAT: the classic builder tells them by their names.
+            lines.sort_unstable();
+        }
         let count = (!lines.is_empty()).then(|| format!("|{}", lines.len()));
         let parts: Vec<&str> = count.iter().chain(&lines).chain(args).map(String::as_str).collect();
         format!("RUN {}", parts.join(" "))

@@ -62,19 +62,22 @@ fn answer(cli: &Cli, name: &str, format: &str, told: &BTreeMap<String, String>) 
             "ERROR: the builder did not answer the question {name:?}"
         )));
     };
+    let warnings = told.get("result.json").and_then(|json| serde_json::from_str::<Json>(json).ok());
+    let warnings = warnings.map_or(0, |json| json["warnings"].as_array().map_or(0, Vec::len));
+    let tells = matches!(name, "check" | "lint") && format != "json";
+    match warnings {
+        0 => {}
+        1 if tells => cli.line("Check complete, 1 warning has been found!")?,
+        _ if tells => cli.line(&format!("Check complete, {warnings} warnings have been found!"))?,
+        _ => {}
+    }
     cli.print(text)?;
     if !text.ends_with('\n') {
         cli.line("")?;
     }
     let code = told.get("result.statuscode").and_then(|code| code.parse().ok());
-    if matches!(name, "check" | "lint") && format != "json" && code.unwrap_or(0) == 0 {
-        let is_clean = told.get("result.json").is_none_or(|json| {
-            serde_json::from_str::<Json>(json)
-                .is_ok_and(|json| json["warnings"].as_array().is_none_or(Vec::is_empty))
-        });
-        if is_clean && text.trim().is_empty() {
-            cli.line("Check complete, no warnings found.")?;
-        }
+    if tells && warnings == 0 && code.unwrap_or(0) == 0 && text.trim().is_empty() {
+        cli.line("Check complete, no warnings found.")?;
     }
     Ok(code.unwrap_or(0))
 }
