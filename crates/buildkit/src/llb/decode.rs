@@ -7,8 +7,8 @@ use rorqual_build::{Error, Graph, Input, Location, Op, OutputRef, Vertex};
 use sha2::{Digest as _, Sha256};
 
 use super::{exec, file, invalid, platform, source};
-use crate::{caps, hex};
 use crate::wire::pb;
+use crate::{caps, hex};
 
 /// LIMIT: operations of one definition.
 const MOST_OPS: usize = 50_000;
