@@ -39,6 +39,11 @@ pub trait Session: Send + Sync + 'static {
     async fn sync(&self, request: SyncRequest, sink: Box<dyn TreeSink>) -> Result<(), Error>;
     /// Returns a secret; `None` when the client has none of that name.
     async fn secret(&self, id: &str) -> Result<Option<SecretValue>, Error>;
+    /// Returns the client's login for a registry, by its host; `None` when it has none.
+    async fn login(&self, host: &str) -> Result<Option<Login>, Error> {
+        let _ = host;
+        Ok(None)
+    }
     /// Connects to an ssh agent of the client; `None` when it offers none of that name.
     async fn agent(&self, id: &str) -> Result<Option<Box<dyn AgentStream>>, Error>;
     /// Opens the client's receiver of an output: a tar or archive stream (`type=tar|oci|docker`).
@@ -59,6 +64,21 @@ pub trait OutputSink: Send {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
     /// Ends it well; returns once the receiver has all.
     async fn finish(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Name and secret for a registry; the secret is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// User, empty for an identity token.
+    pub username: String,
+    /// Password or token.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// A secret's bytes; not shown by `Debug`.
@@ -212,7 +232,7 @@ pub enum ResolveMode {
     Default,
     /// Always ask the registry.
     Pull,
-    /// Only what is here.
+    /// What is here, also when it is old; a registry is asked for what is not.
     Local,
 }
 

@@ -13,9 +13,9 @@ pub mod ignore;
 pub mod solver;
 
 pub use contract::{
-    AgentStream, Fetching, ImageResolver, Log, LogStream, OutputSink, Progress, ProgressSink,
-    ResolveMode, ResolvedImage, SecretValue, Session, StatusUpdate, Step, StepExit, StepMount,
-    StepMountSource, StepRunner, SyncRequest, TreeEntry, TreeSink, VertexUpdate,
+    AgentStream, Fetching, ImageResolver, Log, LogStream, Login, OutputSink, Progress,
+    ProgressSink, ResolveMode, ResolvedImage, SecretValue, Session, StatusUpdate, Step, StepExit,
+    StepMount, StepMountSource, StepRunner, SyncRequest, TreeEntry, TreeSink, VertexUpdate,
 };
 pub use error::{Error, Location};
 pub use git_reference::{GitReference, InvalidGitReference};

@@ -35,9 +35,7 @@ pub use client::{
 pub use files::{SourceFile, SourceTree};
 pub use filter::cache_filter;
 pub use server::{PlainBuild, Server};
-pub use session::{
-    Credentials, Greeting, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY, RemoteSession, Sessions,
-};
+pub use session::{Greeting, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY, RemoteSession, Sessions};
 pub use status::{Failure, Sources};
 pub use transport::Duplex;
 

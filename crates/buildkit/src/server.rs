@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -54,10 +55,10 @@ pub struct PlainBuild {
 }
 
 impl Server {
-    /// Makes a server.
-    pub fn new(backend: Arc<dyn Backend>) -> Self {
+    /// Makes a server. Trees for clients wait in `spool`, in files without names, until they are sent.
+    pub fn new(backend: Arc<dyn Backend>, spool: PathBuf) -> Self {
         let (jobs, history) = (Arc::new(Jobs::default()), History::new());
-        let parts = Parts { backend, sessions: Sessions::default(), jobs, history };
+        let parts = Parts { backend, sessions: Sessions::new(spool), jobs, history };
         Self { parts: Arc::new(parts) }
     }
 

@@ -5,6 +5,7 @@ mod output;
 mod remote;
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rorqual_build::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use remote::{Credentials, RemoteSession};
+pub use remote::RemoteSession;
 
 use crate::transport::{Caller, Duplex};
 
@@ -68,13 +69,19 @@ impl Greeting {
 }
 
 /// All open sessions.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sessions {
     open: Arc<Mutex<HashMap<String, Arc<RemoteSession>>>>,
     opened: Arc<Notify>,
+    spool: Arc<Path>,
 }
 
 impl Sessions {
+    /// Makes an empty list. Trees for clients wait in `spool`, in files without names, until they are sent.
+    pub fn new(spool: PathBuf) -> Self {
+        Self { open: Arc::default(), opened: Arc::default(), spool: spool.into() }
+    }
+
     /// Serves a session until its connection ends.
     ///
     /// # Errors
@@ -89,7 +96,8 @@ impl Sessions {
         let id = greeting.id.clone();
         let closed = CancellationToken::new();
         let guard = closed.clone().drop_guard();
-        let session = Arc::new(RemoteSession::new(greeting, caller, closed));
+        let session =
+            Arc::new(RemoteSession::new(greeting, caller, closed, Arc::clone(&self.spool)));
         self.insert(&id, &session)?;
         self.opened.notify_waiters();
         let forget = Forget { sessions: self.clone(), session };

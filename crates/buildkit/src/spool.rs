@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use rorqual_build::{Error, TreeEntry};
@@ -38,14 +39,14 @@ fn failed(source: io::Error) -> Error {
 }
 
 impl Spooled {
-    /// Reads a tar stream to its end.
-    pub(crate) fn new(stream: impl Read) -> Result<Self, Error> {
+    /// Reads a tar stream to its end; `directory` is where its content waits.
+    pub(crate) fn new(stream: impl Read, directory: &Path) -> Result<Self, Error> {
         let content = File::options()
             .read(true)
             .write(true)
             .custom_flags(TMPFILE)
             .mode(0o600)
-            .open(std::env::temp_dir())
+            .open(directory)
             .map_err(failed)?;
         let mut spooled = Self { entries: BTreeMap::new(), content: Arc::new(content) };
         spooled.read(stream).map_err(failed)?;
@@ -165,7 +166,7 @@ mod tests {
         header.set_mode(0o755);
         builder.append_data(&mut header, "a/", io::empty()).unwrap();
         let tar = builder.into_inner().unwrap();
-        let spooled = Spooled::new(&tar[..]).unwrap();
+        let spooled = Spooled::new(&tar[..], &std::env::temp_dir()).unwrap();
         let mut seen = Vec::new();
         spooled
             .walk(&mut |entry| {

@@ -114,6 +114,11 @@ impl Builder {
         Ok(Self { solver, images, workbench, contexts, running })
     }
 
+    /// Where files of clients wait, on the disk of the data root.
+    pub(crate) fn contexts(&self) -> &Path {
+        &self.contexts
+    }
+
     /// Remembers a build by the name that its client gave it, so that it can be cancelled.
     pub(crate) fn register(&self, name: &str, token: &CancellationToken) -> Registered {
         if !name.is_empty() {

@@ -84,7 +84,8 @@ impl Context {
         let archives = Arc::new(Semaphore::new(ARCHIVES));
         let backend =
             Arc::new(crate::builder::BuildKit::new(builder.clone(), engine.clone(), &facts));
-        let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _);
+        let spool = builder.contexts().to_owned();
+        let builds = rorqual_buildkit::Server::new(Arc::clone(&backend) as _, spool);
         backend.set_sessions(builds.sessions().clone());
         let settings = RwLock::new(settings);
         let builtin = Builtin::new(transfer.clone());

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rorqual_build::SecretValue;
+use rorqual_build::{Login, SecretValue};
 
 use super::services::Services;
-use crate::session::{Credentials, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY};
+use crate::session::{HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY};
 use crate::transport::{self, Duplex};
 
 /// Where a stream goes; called with what the builder says about it.
@@ -28,7 +28,7 @@ pub enum OutputTarget {
 #[async_trait]
 pub trait CredentialSource: Send + Sync + 'static {
     /// Returns the login for a registry, by its host.
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, String>;
+    async fn credentials(&self, host: &str) -> Result<Option<Login>, String>;
 }
 
 /// What a client lends.

@@ -1,10 +1,13 @@
 //! A client's session seen from the daemon: the build's contract on one side, calls on the other.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_build::{AgentStream, Error, OutputSink, SecretValue, Session, SyncRequest, TreeSink};
+use rorqual_build::{
+    AgentStream, Error, Login, OutputSink, SecretValue, Session, SyncRequest, TreeSink,
+};
 use rorqual_core::ErrorKind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -28,55 +31,23 @@ pub struct RemoteSession {
     greeting: Greeting,
     caller: Caller,
     closed: CancellationToken,
-}
-
-/// Name and secret for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// User, empty for an identity token.
-    pub username: String,
-    /// Password or token.
-    pub secret: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
+    /// Where trees wait that are sent file by file.
+    spool: Arc<Path>,
 }
 
 impl RemoteSession {
-    pub(super) const fn new(greeting: Greeting, caller: Caller, closed: CancellationToken) -> Self {
-        Self { greeting, caller, closed }
-    }
-
-    /// Directories of sessions with the same key are one; may be empty.
-    pub fn shared_key(&self) -> &str {
-        &self.greeting.shared_key
+    pub(super) const fn new(
+        greeting: Greeting,
+        caller: Caller,
+        closed: CancellationToken,
+        spool: Arc<Path>,
+    ) -> Self {
+        Self { greeting, caller, closed, spool }
     }
 
     /// Returns the token that fires when the client goes away.
     pub fn closed(&self) -> CancellationToken {
         self.closed.clone()
-    }
-
-    /// Asks for the credentials of a registry; `None` when the client has none.
-    ///
-    /// # Errors
-    ///
-    /// When the client is gone or its credential helper failed.
-    pub async fn credentials(&self, host: &str) -> Result<Option<Credentials>, Error> {
-        if !self.offers("/moby.filesync.v1.auth/credentials") {
-            return Ok(None);
-        }
-        let mut client = filesync::auth_client::AuthClient::new(self.caller.clone());
-        let request = filesync::CredentialsRequest { host: host.to_owned() };
-        let answer = self.alive(client.credentials(request)).await;
-        let answer = answer
-            .map_err(|status| self.failed(format!("ask for the login of {host}"), &status))?;
-        let answer = answer.into_inner();
-        let is_none = answer.username.is_empty() && answer.secret.is_empty();
-        Ok((!is_none).then_some(Credentials { username: answer.username, secret: answer.secret }))
     }
 
     fn offers(&self, method: &str) -> bool {
@@ -136,6 +107,10 @@ fn add_values(metadata: &mut MetadataMap, name: &'static str, values: &[String])
 impl Session for RemoteSession {
     fn id(&self) -> &str {
         &self.greeting.id
+    }
+
+    fn shared_key(&self) -> String {
+        self.greeting.shared_key.clone()
     }
 
     async fn sync(&self, request: SyncRequest, sink: Box<dyn TreeSink>) -> Result<(), Error> {
@@ -209,6 +184,20 @@ impl Session for RemoteSession {
         }
     }
 
+    async fn login(&self, host: &str) -> Result<Option<Login>, Error> {
+        if !self.offers("/moby.filesync.v1.auth/credentials") {
+            return Ok(None);
+        }
+        let mut client = filesync::auth_client::AuthClient::new(self.caller.clone());
+        let request = filesync::CredentialsRequest { host: host.to_owned() };
+        let answer = self.alive(client.credentials(request)).await;
+        let answer = answer
+            .map_err(|status| self.failed(format!("ask for the login of {host}"), &status))?;
+        let answer = answer.into_inner();
+        let is_none = answer.username.is_empty() && answer.secret.is_empty();
+        Ok((!is_none).then_some(Login { username: answer.username, secret: answer.secret }))
+    }
+
     async fn agent(&self, id: &str) -> Result<Option<Box<dyn AgentStream>>, Error> {
         if !self.offers("/moby.sshforward.v1.ssh/forwardagent") {
             return Ok(None);
@@ -225,7 +214,8 @@ impl Session for RemoteSession {
 
     async fn send_tree(&self, id: &str, tree: Box<dyn Read + Send>) -> Result<(), Error> {
         self.require("/moby.filesync.v1.filesend/diffcopy", "a receiver of outputs")?;
-        let spooled = tokio::task::spawn_blocking(move || Spooled::new(tree)).await;
+        let directory = Arc::clone(&self.spool);
+        let spooled = tokio::task::spawn_blocking(move || Spooled::new(tree, &directory)).await;
         let spooled = Arc::new(spooled.unwrap_or(Err(Error::Cancelled))?);
         let (outgoing, to_client) = mpsc::channel(QUEUE);
         let mut call = Request::new(ReceiverStream::new(to_client));
@@ -236,6 +226,7 @@ impl Session for RemoteSession {
         let (packets, incoming) = mpsc::channel(QUEUE);
         // ORDER: the head of the answer may come with its first message only, and that after ours.
         let network = async {
+            let packets = packets;
             let mut answer = self.alive(client.diff_copy(call)).await?.into_inner();
             while let Some(packet) = self.alive(answer.message()).await? {
                 if packets.send(packet).await.is_err() {
@@ -250,7 +241,8 @@ impl Session for RemoteSession {
             served = &mut serve => served?,
             ended = &mut network => {
                 ended.map_err(|status| self.failed(action(), &status))?;
-                return Err(Error::Cancelled);
+                // The client may have hung up with its last word still in the queue, which ends there.
+                return serve.await;
             }
         }
         network.await.map_err(|status| self.failed(action(), &status))

@@ -18,7 +18,7 @@ fn a_greeting_needs_an_identity() {
 
 #[tokio::test]
 async fn a_session_is_found_once_it_is_open_and_gone_with_its_connection() {
-    let sessions = Sessions::default();
+    let sessions = Sessions::new(std::env::temp_dir());
     let (near, far) = tokio::io::duplex(1 << 16);
     let client = tokio::spawn(crate::client::Lending::default().serve(far));
     let served = {

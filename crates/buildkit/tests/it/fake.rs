@@ -235,7 +235,7 @@ pub(crate) fn tar() -> Vec<u8> {
 /// A server with its builder.
 pub(crate) fn server() -> (Server, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
-    (Server::new(Arc::clone(&fake) as _), fake)
+    (Server::new(Arc::clone(&fake) as _, std::env::temp_dir()), fake)
 }
 
 /// A client on a connection of its own.

@@ -55,7 +55,7 @@ async fn sync(lie: impl Fn(u64) -> Option<Packet> + Send + Sync + 'static) -> Re
         let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         server.serve_connection(TokioIo::new(far), service).await.ok();
     });
-    let sessions = Sessions::default();
+    let sessions = Sessions::new(std::env::temp_dir());
     let greeting = Greeting {
         id: "liar".to_owned(),
         methods: ["/moby.filesync.v1.filesync/diffcopy".to_owned()].into(),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use rorqual_build::SecretValue;
 use rorqual_buildkit::{
-    BuildRequest, CredentialSource, Credentials, Export, Lending, OutputTarget, PruneRequest,
+    BuildRequest, CredentialSource, Export, Lending, OutputTarget, PruneRequest,
 };
 
 use crate::fake::{connect, lend, server};
@@ -19,9 +19,10 @@ struct Login;
 
 #[async_trait]
 impl CredentialSource for Login {
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, String> {
+    async fn credentials(&self, host: &str) -> Result<Option<rorqual_build::Login>, String> {
         let secret = "s".to_owned();
-        Ok((host == "example.com").then(|| Credentials { username: "me".to_owned(), secret }))
+        Ok((host == "example.com")
+            .then(|| rorqual_build::Login { username: "me".to_owned(), secret }))
     }
 }
 

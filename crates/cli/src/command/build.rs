@@ -3,6 +3,7 @@
 mod bake;
 mod context;
 mod csv;
+mod logins;
 mod options;
 mod outcome;
 mod outputs;

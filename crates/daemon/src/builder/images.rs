@@ -27,6 +27,30 @@ fn failed(reference: &str, kind: ErrorKind, source: impl Into<BoxError>) -> Erro
     Error::Other { action: format!("resolve image {reference}"), kind, source: source.into() }
 }
 
+/// Who wants an image, and hears how it comes.
+type Asker = (Option<Arc<dyn Session>>, Fetching);
+
+/// Asks a client for its login at the registry of an image.
+pub(super) async fn authentication(
+    session: Option<&dyn Session>,
+    name: &Reference,
+) -> Result<RegistryAuth, Error> {
+    let Some(session) = session else { return Ok(RegistryAuth::default()) };
+    let host = match name.repository().host() {
+        // COMPAT: clients know the login of the default registry by the host that serves it.
+        "docker.io" => "registry-1.docker.io",
+        host => host,
+    };
+    let none = RegistryAuth::default();
+    Ok(match session.login(host).await? {
+        None => none,
+        Some(login) if login.username.is_empty() => {
+            RegistryAuth { identity_token: login.secret, ..none }
+        }
+        Some(login) => RegistryAuth { username: login.username, password: login.secret, ..none },
+    })
+}
+
 impl LocalImages {
     async fn here(
         &self,
@@ -49,7 +73,7 @@ impl LocalImages {
         &self,
         reference: &str,
         platform: &Platform,
-        progress: Fetching,
+        (session, progress): Asker,
     ) -> Result<ImageRecord, Error> {
         let built_in = self.builtin.install(reference).await;
         if built_in.map_err(|error| failed(reference, error.kind(), error))?
@@ -61,11 +85,9 @@ impl LocalImages {
             message: format!("invalid reference format: {reference:?}: {error}"),
             location: None,
         })?;
-        let request = PullRequest {
-            name: name.or_latest(),
-            platform: Some(platform.clone()),
-            auth: RegistryAuth::default(),
-        };
+        let auth = authentication(session.as_deref(), &name).await?;
+        let request =
+            PullRequest { name: name.or_latest(), platform: Some(platform.clone()), auth };
         let told = Arc::new(move |step: Progress| progress(&step.id, step.current, step.total));
         let pulled = self.transfer.pull(request, told).await;
         pulled.map_err(|error| failed(reference, error.kind(), error))?;
@@ -80,18 +102,14 @@ impl LocalImages {
         reference: &str,
         platform: &Platform,
         mode: ResolveMode,
-        progress: Fetching,
+        (session, progress): Asker,
     ) -> Result<ImageRecord, Error> {
         if mode != ResolveMode::Pull
             && let Some(record) = self.here(reference, platform).await?
         {
             return Ok(record);
         }
-        if mode == ResolveMode::Local {
-            let message = format!("{reference}: not found here for {platform}");
-            return Err(Error::NotFound { message, location: None });
-        }
-        self.pull(reference, platform, progress).await
+        self.pull(reference, platform, (session, progress)).await
     }
 }
 
@@ -102,9 +120,10 @@ impl ImageResolver for LocalImages {
         reference: &str,
         platform: &Platform,
         mode: ResolveMode,
-        _session: Option<Arc<dyn Session>>,
+        session: Option<Arc<dyn Session>>,
     ) -> Result<ResolvedImage, Error> {
-        let record = self.find(reference, platform, mode, Arc::new(|_, _, _| {})).await?;
+        let record =
+            self.find(reference, platform, mode, (session, Arc::new(|_, _, _| {}))).await?;
         let config = self.blobs.read(&record.id.0, MAX_CONFIG);
         let config = config.map_err(|error| failed(reference, error.kind(), error))?;
         let name = reference.parse::<Reference>().ok();
@@ -124,10 +143,11 @@ impl ImageResolver for LocalImages {
         &self,
         reference: &str,
         platform: &Platform,
-        _session: Option<Arc<dyn Session>>,
+        session: Option<Arc<dyn Session>>,
         progress: Fetching,
     ) -> Result<ImageDocument, Error> {
-        let record = self.find(reference, platform, ResolveMode::Default, progress).await?;
+        let record =
+            self.find(reference, platform, ResolveMode::Default, (session, progress)).await?;
         for layer in &record.document.rootfs.diff_ids {
             let found = self.snapshots.find_layer(layer).await;
             if found.map_err(|error| failed(reference, error.kind(), error))?.is_none() {

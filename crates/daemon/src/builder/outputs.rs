@@ -9,9 +9,10 @@ use rorqual_build::{Error, Session as _};
 use rorqual_buildkit::{CacheEntry, Export, ExportRequest, Outcome, Refs, Scope};
 use rorqual_content::ImageDocument;
 use rorqual_core::{Classify, ErrorKind, ImageId, Platform, Reference, full_message};
-use rorqual_transfer::{PushRequest, RegistryAuth};
+use rorqual_transfer::PushRequest;
 
 use super::buildkit::{BASE_LAYERS, BuildKit, EPOCH};
+use super::images::authentication;
 use super::lookup::Task;
 
 type Told = BTreeMap<String, String>;
@@ -92,14 +93,15 @@ pub(super) async fn export(
 }
 
 fn check(request: &ExportRequest) -> Result<(), Error> {
-    for entry in &request.cache_exports {
-        let kind = &entry.kind;
-        // What an image holds is known here anyway once it was built here.
-        if kind != "inline" {
-            return unsupported(format!(
-                "cache exports of the kind {kind:?} are not supported by this builder: results stay in its own cache"
-            ));
-        }
+    if let Some(entry) = request.cache_exports.first() {
+        let hint = match entry.kind.as_str() {
+            "inline" => "; build without --cache-to type=inline and BUILDKIT_INLINE_CACHE",
+            _ => "; build without --cache-to",
+        };
+        return unsupported(format!(
+            "cache exports of the kind {:?} are not supported by this builder: results stay in its own cache{hint}",
+            entry.kind
+        ));
     }
     let mut attests = request.options.keys().filter_map(|name| name.strip_prefix("attest:"));
     if let Some(kind) = attests.next() {
@@ -257,22 +259,9 @@ async fn image(
 
 async fn push(kit: &BuildKit, id: &ImageId, name: &Reference, scope: &Scope) -> Result<(), Error> {
     let task = Task::begin(scope, &format!("pushing {name}"));
-    let host = name.repository().host().to_owned();
-    let login = match &scope.session {
-        Some(session) => session.credentials(&host).await,
-        None => Ok(None),
-    };
     let pushed = async {
-        let login = login?;
-        let auth =
-            login.map_or_else(RegistryAuth::default, |login| match login.username.as_str() {
-                "" => RegistryAuth { identity_token: login.secret, ..RegistryAuth::default() },
-                _ => RegistryAuth {
-                    username: login.username,
-                    password: login.secret,
-                    ..RegistryAuth::default()
-                },
-            });
+        let session = scope.lender();
+        let auth = authentication(session.as_deref(), name).await?;
         let request = PushRequest { image: id.clone(), name: name.clone(), platform: None, auth };
         let transfer = &kit.builder.images.transfer;
         let sent = transfer.push(request, std::sync::Arc::new(|_| {})).await;

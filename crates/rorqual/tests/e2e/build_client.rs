@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use rorqual_testkit::{Finished, Host, TestResult};
+use rorqual_testkit::{Finished, Host, TestResult, eventually};
 
-use crate::scenario;
+use crate::{RORQUAL, scenario};
 
 pub(crate) fn context(files: &[(&str, &str)]) -> TestResult<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
@@ -155,6 +155,75 @@ fn a_dockerfile_from_standard_input_and_the_cache() -> TestResult {
         assert!(past.contains("Completed"), "{past}");
         host.cli(["builder", "prune", "-a", "-f"])?.ok()?;
         host.cli(["builder", "du"])?.ok()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_not_there_is_refused_before_anything_is_left() -> TestResult {
+    scenario(|host| {
+        let dir = context(&[("Dockerfile", "FROM busybox\nRUN echo made > /x\n")])?;
+        for (flags, text) in [
+            (&["--cache-to", "type=inline"][..], "cache exports of the kind \"inline\""),
+            (&["--build-arg", "BUILDKIT_INLINE_CACHE=1"], "cache exports of the kind \"inline\""),
+            (&["--cache-to", "type=local,dest=x"], "cache exports of the kind \"local\""),
+            (&["--provenance", "true"], "attestations (provenance) are not supported"),
+            (&["--annotation", "a=b"], "annotations are not supported"),
+            (&["--ssh", "key=/etc/hostname"], "is no socket of an ssh agent"),
+        ] {
+            let flags = [&["-t", "refused:1"][..], flags].concat();
+            build(host, dir.path(), &flags)?.exits_with(1)?.complains(text)?;
+        }
+        host.cli(["image", "inspect", "refused:1"])?.exits_with(1)?;
+        Ok(())
+    })
+}
+
+/// Our own registry in the host's network, with one user.
+struct Registry(std::process::Child);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn registry(host: &Host) -> TestResult<Registry> {
+    let users = host.folder().join("users");
+    let hash =
+        format!("printf secret | {RORQUAL} registry hash-password user > {}", users.display());
+    let made = std::process::Command::new("sh").args(["-euc", &hash]).status()?;
+    assert!(made.success(), "no password file: {made}");
+    let log = fs::File::create(host.folder().join("registry.log"))?;
+    let mut command = host.command(RORQUAL);
+    command.args(["registry", "--listen", "127.0.0.1:5000", "--htpasswd"]).arg(&users);
+    command.arg("--storage").arg(host.folder().join("registry"));
+    let served = Registry(command.stdout(log.try_clone()?).stderr(log).spawn()?);
+    let login = ["login", "-u", "user", "--password-stdin", "127.0.0.1:5000"];
+    eventually("the registry takes the login", || {
+        host.cli_with_input(login, b"secret").ok()?.ok().ok()
+    })?;
+    Ok(served)
+}
+
+#[test]
+fn a_build_pulls_and_pushes_with_the_logins_of_its_client() -> TestResult {
+    scenario(|host| {
+        let _registry = registry(host)?;
+        host.cli(["tag", "busybox", "127.0.0.1:5000/base:1"])?.ok()?;
+        host.cli(["push", "-q", "127.0.0.1:5000/base:1"])?.ok()?;
+        host.cli(["rmi", "127.0.0.1:5000/base:1"])?.ok()?;
+        let text = "FROM 127.0.0.1:5000/base:1\nRUN echo pushed > /x\n";
+        let dir = context(&[("Dockerfile", text)])?;
+        build(host, dir.path(), &["--push", "-t", "127.0.0.1:5000/team/app:1"])?.ok()?;
+        host.cli(["rmi", "127.0.0.1:5000/team/app:1"])?.ok()?;
+        host.cli(["pull", "-q", "127.0.0.1:5000/team/app:1"])?.ok()?;
+        host.cli(["run", "--rm", "127.0.0.1:5000/team/app:1", "cat", "/x"])?.prints("pushed")?;
+        host.cli(["logout", "127.0.0.1:5000"])?.ok()?;
+        let refused = build(host, dir.path(), &["--push", "-t", "127.0.0.1:5000/team/app:2"])?;
+        refused.exits_with(1)?.complains("pushing 127.0.0.1:5000/team/app:2")?;
+        build(host, dir.path(), &["--push"])?.exits_with(1)?.complains("tag is needed")?;
         Ok(())
     })
 }

@@ -1,9 +1,11 @@
 //! From flags to a request of the builder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rorqual_buildkit::{BuildRequest, CacheEntry, Lending};
 
+use super::logins::Logins;
 use super::{Keep, context, csv, outputs, secrets, warn};
 use crate::cli::Cli;
 use crate::command::image::check_reference;
@@ -67,6 +69,7 @@ pub(super) fn plan(cli: &Cli, matches: &Matches) -> Result<Plan, Failure> {
     images(&mut plan, matches)?;
     caches(&mut plan, matches)?;
     secrets::add(&mut plan, matches)?;
+    plan.lending.credentials = Some(Arc::new(Logins(cli.config.clone())));
     question(&mut plan, matches)?;
     if plan.after.question.is_none() {
         outputs::add(&mut plan, matches)?;

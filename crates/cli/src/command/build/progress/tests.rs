@@ -96,7 +96,8 @@ fn lines_of_a_build() {
 }
 
 fn drawn(news: &[News], width: usize, height: usize, ended: bool) -> String {
-    let mut model = Model { began: Some(at(0)), ..Model::default() };
+    let mut model = Model::default();
+    model.began = Some(at(0));
     news.iter().for_each(|news| model.take(news));
     model.ended = ended.then(|| at(10));
     frame(&model, Room { width, height, has_colour: false }, at(7)).join("\n")
