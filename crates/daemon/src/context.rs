@@ -52,6 +52,7 @@ impl Drop for ArchiveSlot {
 
 /// The daemon's settings as clients see them.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct Settings {
     pub(crate) debug: bool,
     pub(crate) experimental: bool,

@@ -27,6 +27,4 @@ pub use contract::{
 };
 pub use direct::Remote;
 pub use local::{ImageFile, LocalTransfer};
-pub use registry::{
-    Proxies, RegistryOptions, RegistryRule, RemoteAnswer, RemoteError, RemoteFile,
-};
+pub use registry::{Proxies, RegistryOptions, RegistryRule, RemoteAnswer, RemoteError, RemoteFile};

@@ -184,7 +184,7 @@ impl Backend for Fake {
             }
         }
         let secret = session.secret("token").await?.map(|secret| secret.0.len());
-        let login = session.credentials("example.com").await?.map(|login| login.username);
+        let login = session.login("example.com").await?.map(|login| login.username);
         Ok(BTreeMap::from([
             ("secret".to_owned(), format!("{secret:?}")),
             ("login".to_owned(), format!("{login:?}")),

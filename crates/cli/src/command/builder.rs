@@ -140,7 +140,7 @@ fn details(record: &CacheRecord) -> String {
         ("Type:", record.kind.clone()),
     ];
     let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    shown.map(|(name, value)| format!("{name:<16}{value}\n")).collect()
+    shown.fold(String::new(), |text, (name, value)| text + &format!("{name:<16}{value}\n"))
 }
 
 fn lines(rows: &[Vec<String>]) -> String {

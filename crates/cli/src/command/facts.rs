@@ -261,7 +261,7 @@ fn check_output(file: &str) -> Result<(), String> {
     match parent {
         Some(parent) if !parent.is_dir() => Err(format!(
             "invalid output path: stat {}: no such file or directory",
-            parent.display().to_string()
+            parent.display()
         )),
         _ => Ok(()),
     }

@@ -202,7 +202,7 @@ fn outcome(result: FrontendResult) -> Result<Outcome, Error> {
         listed.push(json!({ "ID": platform.id, "Platform": platform.platform }));
         let state = match platform.output {
             Input::Scratch => None,
-            output => Some(State { graph: Arc::clone(&graph), output }),
+            output @ Input::Output(_) => Some(State { graph: Arc::clone(&graph), output }),
         };
         states.insert(platform.id, state);
     }

@@ -129,7 +129,7 @@ fn refuse_rest(request: &ApiRequest) -> Result<()> {
 /// `POST /build`
 pub(super) async fn build(context: Arc<Context>, mut request: ApiRequest) -> Result {
     if request.query.text("version") == "2" {
-        return super::buildkit::build(context, &request).await;
+        return super::buildkit::build(&context, &request);
     }
     refuse_rest(&request)?;
     let dockerfile = match request.query.text("dockerfile") {

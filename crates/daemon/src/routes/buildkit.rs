@@ -62,7 +62,7 @@ fn hijack(
 
 /// `POST /build?version=2`: a build of BuildKit in one request, as clients before buildx send it. Files come over the
 /// session that it names.
-pub(super) async fn build(context: Arc<Context>, request: &ApiRequest) -> Result {
+pub(super) fn build(context: &Context, request: &ApiRequest) -> Result {
     let build = plain_build(request)?;
     let server = context.builds.clone();
     let (sender, body) = body::channel();

@@ -210,7 +210,9 @@ fn loads_and_collections_at_once_lose_nothing() -> TestResult {
             let name = format!("made{at}");
             for _ in 0..4 {
                 let path = archive(at);
-                host.cli(["load", "-q", "-i", &path]).and_then(|run| run.ok()).map_err(failed)?;
+                host.cli(["load", "-q", "-i", &path])
+                    .and_then(rorqual_testkit::Finished::ok)
+                    .map_err(failed)?;
                 // Whatever is collected meanwhile, what was loaded is whole as long as it has its name.
                 let run = host.cli(["run", "--rm", &name, "cat", "/mine"]).map_err(failed)?;
                 if run.code == 0 && run.stdout.trim() != at.to_string() {
@@ -225,7 +227,7 @@ fn loads_and_collections_at_once_lose_nothing() -> TestResult {
         std::thread::scope(|scope| {
             let loaders: Vec<_> =
                 (0..IMAGES).map(|at| scope.spawn(move || come_and_go(at))).collect();
-            while !loaders.iter().all(|loader| loader.is_finished()) {
+            while !loaders.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 let _ = host.cli(["image", "prune", "-af"]);
             }
             loaders

@@ -9,11 +9,11 @@ use crate::registries::{CERTIFICATES, Served, bash, reachable};
 use crate::{RORQUAL, inspect, scenario, scenario_with};
 
 /// Makes a certificate for a client of the registry.
-const CLIENT: &str = r#"
+const CLIENT: &str = r"
 openssl req -newkey rsa:2048 -nodes -keyout client.key -out request -subj /CN=client
 printf 'extendedKeyUsage=clientAuth' > extensions
 openssl x509 -req -in request -CA ca.crt -CAkey ca-key.pem -CAcreateserial -days 30 -extfile extensions -out client.cert
-"#;
+";
 
 /// Starts our registry in the host's network. Its storage is `registry` in the host's folder.
 fn registry(host: &Host, port: u16, more: &[&str]) -> TestResult<Served> {

@@ -28,7 +28,7 @@ const FILL: &str = "mkdir -p /v/dir; cd /v; echo one > dir/file; ln dir/file aga
 fn nothing_staged(host: &Host) -> TestResult {
     let staging = host.folder().join("data/volumes/.staging");
     let empty = || std::fs::read_dir(&staging).map_or(0, Iterator::count) == 0;
-    eventually("nothing is staged", || empty().then_some(())).map_err(Into::into)
+    eventually("nothing is staged", || empty().then_some(()))
 }
 
 #[test]

@@ -233,8 +233,9 @@ fn write(mut stream: TcpStream, asked: &Asked, answer: &Answer) {
     }
     let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
     let mut failed = stream.write_all(body).is_err();
+    let zeros = vec![0; 65536];
     while answer.endless && !failed {
-        failed = stream.write_all(&[0; 65536]).is_err();
+        failed = stream.write_all(&zeros).is_err();
     }
 }
 

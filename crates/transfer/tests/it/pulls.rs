@@ -243,7 +243,8 @@ async fn with_manifest(change: impl FnOnce(&mut Value)) -> (ErrorKind, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn absurd_manifests_are_refused() {
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut Value)>;
+    let cases: Vec<(&str, Change)> = vec![
         ("the manifest has 0 layers, the config 1", Box::new(|m| m["layers"] = json!([]))),
         (
             "at the registry, but its manifest says 1",

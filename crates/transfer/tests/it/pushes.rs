@@ -47,12 +47,10 @@ async fn an_image_made_here_comes_back_the_same() {
     let image = here.install("made:1", &[("hello", "world")]).await;
     let name = registry.name("made:1");
     let pushed = push(&here, &image, name.clone()).await.unwrap();
-    let manifests = registry.shelf.manifests.lock().unwrap();
-    let (_, bytes) = &manifests["1"];
-    assert_eq!(digest(bytes), pushed.target.digest);
-    let manifest: Value = serde_json::from_slice(bytes).unwrap();
+    let bytes = registry.shelf.manifests.lock().unwrap()["1"].1.clone();
+    assert_eq!(digest(&bytes), pushed.target.digest);
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
-    drop(manifests);
     let record = here.images.image(&image).await.unwrap();
     assert_eq!(record.digests[0].digest(), Some(&pushed.target.digest));
     // Nothing is sent a second time, neither by this daemon nor by one that knows nothing of the first.

@@ -267,7 +267,8 @@ impl Git {
             _ => other("run git")(error),
         })?;
         let (output, errors) = (child.stdout.take(), child.stderr.take());
-        let work = async {
+        // On the heap: its buffers would make every future around it large.
+        let work = Box::pin(async {
             let (output, errors) = tokio::join!(all_of(output), all_of(errors));
             let status = child.wait().await.map_err(other("wait for git"))?;
             match status.success() {
@@ -275,7 +276,7 @@ impl Git {
                 // The last lines say why.
                 false => Err(failed(errors.trim().to_owned())),
             }
-        };
+        });
         tokio::select! {
             result = work => result,
             () = tokio::time::sleep(PATIENCE) => {

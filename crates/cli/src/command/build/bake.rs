@@ -169,7 +169,7 @@ async fn build_one(
             UsageError::Flag(text) | UsageError::Count(text) => {
                 wrong(&format!("target {name}: {text}"))
             }
-            other => wrong(&format!("target {name}: {other:?}")),
+            UsageError::Help => wrong(&format!("target {name}: --help is no option of a target")),
         })?;
     // The future of a build is large.
     let outcome = Box::pin(build(cli, &built)).await;

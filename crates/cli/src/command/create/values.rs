@@ -152,7 +152,7 @@ pub(super) fn ulimit(text: &str) -> Result<Json, String> {
 }
 
 /// Reads `path:number` of a device.
-fn of_device<'t>(text: &'t str) -> Result<(&'t str, &'t str), String> {
+fn of_device(text: &str) -> Result<(&str, &str), String> {
     let (path, number) = text.split_once(':').ok_or_else(|| format!("bad format: {text}"))?;
     if path.starts_with("/dev/") {
         Ok((path, number))

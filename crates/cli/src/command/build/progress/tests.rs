@@ -98,7 +98,9 @@ fn lines_of_a_build() {
 fn drawn(news: &[News], width: usize, height: usize, ended: bool) -> String {
     let mut model = Model::default();
     model.began = Some(at(0));
-    news.iter().for_each(|news| model.take(news));
+    for news in news {
+        model.take(news);
+    }
     model.ended = ended.then(|| at(10));
     frame(&model, Room { width, height, has_colour: false }, at(7)).join("\n")
 }
