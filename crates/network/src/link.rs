@@ -164,8 +164,12 @@ pub(crate) fn wire(
     let change = Change { isolated: Some(isolated), hairpin: Some(true), ..Change::default() };
     net::change_link(&mut batch, LinkRef::Name(&link), &change);
     let on_host = || host.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = on_host().transact(&batch).map_err(io_error);
-    made.and_then(|()| set_up_inside(plan, socket, slot))
+    let made = {
+        let mut host = on_host();
+        host.transact(&batch).and_then(|()| spare_link_local(&mut host, &link))
+    };
+    made.map_err(io_error)
+        .and_then(|()| set_up_inside(plan, socket, slot))
         .map(|(inner, mac)| Wired { link: link.clone(), inner, mac })
         .inspect_err(|_| {
             let mut batch = Batch::new();
@@ -175,6 +179,19 @@ pub(crate) fn wire(
                 tracing::debug!(%error, link, "a half-made link is not there to be deleted");
             }
         })
+}
+
+/// Spares a bridge's port an IPv6 address of its own. Nobody would speak to it, but each costs the host three routes,
+/// through all of which the kernel looks whenever a link changes.
+fn spare_link_local(host: &mut Socket, link: &str) -> Result<(), NetlinkError> {
+    // ORDER: before the inner end is up, as the address comes with the carrier.
+    let mut batch = Batch::new();
+    let change = Change { without_link_local: true, ..Change::default() };
+    net::change_link(&mut batch, LinkRef::Name(link), &change);
+    match host.transact(&batch) {
+        Err(error) if error.is(Errno::AFNOSUPPORT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes a link on an interface of the host, with all but its routes.

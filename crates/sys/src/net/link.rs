@@ -14,6 +14,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 
 /// Names a link in the socket's namespace.
@@ -110,6 +112,8 @@ pub struct Change<'a> {
     pub isolated: Option<bool>,
     /// Bridge port that may send a frame back where it came from.
     pub hairpin: Option<bool>,
+    /// It gets no link-local IPv6 address when it comes up. Kernels without IPv6 refuse this with `EAFNOSUPPORT`.
+    pub without_link_local: bool,
 }
 
 fn header(link: LinkRef<'_>, flags: u32, change: u32) -> [u8; 16] {
@@ -162,6 +166,7 @@ pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
         batch.attr_str(libc::IFLA_IFNAME, veth.name);
         batch.attr_u32(libc::IFLA_MTU, veth.mtu);
         batch.attr_u32(libc::IFLA_MASTER, veth.master);
+        put_single_queue(batch);
         batch.nest(libc::IFLA_LINKINFO, |batch| {
             batch.attr_str(libc::IFLA_INFO_KIND, "veth");
             batch.nest(libc::IFLA_INFO_DATA, |batch| {
@@ -169,11 +174,19 @@ pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
                     batch.raw(&header(LinkRef::Name(veth.peer_name), 0, 0));
                     batch.attr_str(libc::IFLA_IFNAME, veth.peer_name);
                     batch.attr_u32(libc::IFLA_MTU, veth.mtu);
+                    put_single_queue(batch);
                     put_fd(batch, veth.peer_namespace);
                 });
             });
         });
     });
+}
+
+/// Asks for the one queue each way that a pair uses. Unless told, the kernel makes one per processor and takes all but one
+/// back at once, for which it waits until every processor has passed a quiet state, twice, holding its lock of all links.
+fn put_single_queue(batch: &mut Batch) {
+    batch.attr_u32(libc::IFLA_NUM_TX_QUEUES, 1);
+    batch.attr_u32(libc::IFLA_NUM_RX_QUEUES, 1);
 }
 
 /// Adds a request to make a link on an interface, down at first.
@@ -238,6 +251,13 @@ pub fn change_link(batch: &mut Batch, link: LinkRef<'_>, change: &Change<'_>) {
             put_fd(batch, namespace);
         }
         put_port(batch, change);
+        if change.without_link_local {
+            batch.nest(libc::IFLA_AF_SPEC, |batch| {
+                batch.nest(libc::AF_INET6 as u16, |batch| {
+                    batch.attr(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+                });
+            });
+        }
     });
 }
 

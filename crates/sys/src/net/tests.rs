@@ -78,6 +78,49 @@ fn a_bridge_with_a_veth_into_another_namespace() {
 }
 
 #[test]
+fn a_port_without_a_link_local_address() {
+    let (_outer, ()) = new_namespace(|_| {
+        let mut host = Socket::open(Protocol::Route)?;
+        let mut batch = Batch::new();
+        add_bridge(&mut batch, "br-test", [2, 0, 0, 0, 0, 1]);
+        host.transact(&batch).map_err(other)?;
+        let bridge = find_link(&mut host, "br-test").map_err(other)?.unwrap().index;
+        let (_inner, ()) = new_namespace(|inner| {
+            let mut guest = Socket::open(Protocol::Route)?;
+            for (name, peer_name, without) in [("v0", "eth0", true), ("v1", "eth1", false)] {
+                let veth =
+                    Veth { name, master: bridge, mtu: 1500, peer_name, peer_namespace: inner };
+                let mut batch = Batch::new();
+                add_veth(&mut batch, &veth);
+                let change = Change { without_link_local: without, ..Change::default() };
+                change_link(&mut batch, LinkRef::Name(name), &change);
+                host.transact(&batch).map_err(other)?;
+                let mut batch = Batch::new();
+                let up = Change { up: Some(true), ..Change::default() };
+                change_link(&mut batch, LinkRef::Name(peer_name), &up);
+                guest.transact(&batch).map_err(other)?;
+            }
+            let ports = ["v0", "v1"].map(|name| find_link(&mut host, name));
+            let [spared, usual] = ports.map(|port| port.unwrap().unwrap().index);
+            // The kernel gives the address on a thread of its own, to the second port after the first.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            let owners = loop {
+                let all = addresses(&mut host).map_err(other)?;
+                let owners = all.iter().map(|address| address.link).collect::<Vec<_>>();
+                if owners.contains(&usual) || std::time::Instant::now() > deadline {
+                    break owners;
+                }
+                std::thread::yield_now();
+            };
+            assert!(owners.contains(&usual) && !owners.contains(&spared), "{owners:?}");
+            Ok(())
+        })?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_refusal_names_the_message_and_spares_the_others() {
     let (_namespace, ()) = new_namespace(|_| {
         let mut socket = Socket::open(Protocol::Route)?;
