@@ -199,7 +199,8 @@ impl Init<'_> {
                 self.tell(&Report::DevicesDue)?;
                 self.await_order(Order::DevicesMoved)
             }
-            Step::Sysctl { name, value } => std::fs::write(format!("/proc/sys/{name}"), value)
+            Step::Sysctl { name, value } => self
+                .set_sysctl(name, value)
                 .tried(|| format!("cannot set sysctl {name} to {value:?}")),
             Step::Hostname(name) => rustix::system::sethostname(name.as_bytes())
                 .tried(|| format!("cannot set hostname {name:?}")),

@@ -3,7 +3,7 @@
 mod cgroup;
 mod copy_up;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -231,6 +231,30 @@ impl Init<'_> {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Sets a kernel parameter of the namespaces that the process is in.
+    ///
+    /// The host's `/proc` has an entry of the same name for every network namespace and looks through all of them, which
+    /// takes longer with every container; one that has just been mounted has none.
+    pub(super) fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        match self.own_sysctl(name) {
+            Ok(file) => std::fs::File::from(file).write_all(value.as_bytes()),
+            Err(_) => std::fs::write(format!("/proc/sys/{name}"), value),
+        }
+    }
+
+    /// Opens a kernel parameter below the container's own `/proc`, if it has one that can be written to.
+    fn own_sysctl(&self, name: &str) -> io::Result<OwnedFd> {
+        let root = self.root.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let all = root.open(Path::new("/proc/sys"), OFlags::PATH | OFlags::DIRECTORY)?;
+        // The image may have files of these names.
+        if !is_proc(all.as_fd())? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        let file = InRoot::new(all).open_without_links(Path::new(name), flags)?;
+        if is_proc(file.as_fd())? { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn pivot(&self) -> Result<(), StepError> {

@@ -217,7 +217,7 @@ fn push_kernel_settings(
     let [hostname, domainname] = names;
     plan.steps.extend(hostname.map(Step::Hostname));
     plan.steps.extend(domainname.map(Step::Domainname));
-    push_sysctls(plan, linux, wanted)
+    Ok(())
 }
 
 fn push_network_devices(plan: &mut InitPlan, linux: &Linux, wanted: &Wanted) -> Result<(), Error> {
@@ -329,6 +329,8 @@ fn push_root(
     for mount in mounts {
         push_mount(plan, &context, mount)?;
     }
+    // ORDER: through the container's own /proc, and before any of it is read-only.
+    push_sysctls(plan, linux, wanted)?;
     push_devices(plan, mounts, linux, wanted.own(Namespaces::USER))?;
     if input.facts.terminal
         && let Some(process) = spec.process().as_ref()
