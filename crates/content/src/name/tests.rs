@@ -32,7 +32,7 @@ fn texts_mean_images() {
         ("docker.io/library/debian:12", Ok('a')),
         ("debian:13", Err("No such image: debian:13")),
         ("nothing", Err("No such image: nothing:latest")),
-        ("No/Good", Err("No such image: No/Good")),
+        ("No/Good", Err("invalid reference format: repository name (Good) must be lowercase")),
         ("aaaa", Ok('a')),
         ("sha256:aaaa", Ok('a')),
         (&a64, Ok('a')),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rorqual_core::{Digest, Reference};
@@ -266,7 +267,9 @@ pub(crate) fn honest(asked: &Asked, shelf: &Shelf) -> Answer {
             Answer::status(201)
         }
         ("POST", _, true) => {
-            let id = shelf.uploads.lock().unwrap().len().to_string();
+            // Uploads end in any order, so their number says nothing of what is free.
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let id = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
             shelf.uploads.lock().unwrap().insert(id.clone(), Vec::new());
             Answer::status(202).with("Location", format!("{path}{id}"))
         }

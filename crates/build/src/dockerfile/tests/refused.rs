@@ -174,7 +174,7 @@ fn mistakes_are_named_where_they_are() {
         ("# syntax=docker/dockerfile:1.7-labs\nFROM a\n", "accepted"),
         (
             "FROM A\n",
-            "1: failed to parse stage name \"A\": invalid reference format: repository name (A) must be lowercase",
+            "1: failed to parse stage name \"A\": invalid reference format: repository name (library/A) must be lowercase",
         ),
     ];
     let mut wrong = String::new();

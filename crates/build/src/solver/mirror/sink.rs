@@ -169,7 +169,11 @@ impl Sink {
         };
         for path in gone {
             self.touch(&path)?;
-            self.root.remove(Path::new(&path)).map_err(failed(&path))?;
+            match self.root.remove(Path::new(&path)) {
+                // What it lay in became something else, and took it along.
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+                removed => removed.map_err(failed(&path))?,
+            }
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ fn published_ports() {
         ("[::1]:8080:80/udp", Ok(r#"{"80/udp":[{"HostIp":"::1","HostPort":"8080"}]}"#)),
         ("127.0.0.1::80", Ok(r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#)),
         ("8000-8010:80", Ok(r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#)),
-        ("foo", Err("invalid containerPort: foo")),
+        ("foo", Err("Invalid containerPort: foo")),
         ("x:1:1", Err("invalid IP address: x")),
         ("1-2:1-3", Err("invalid ranges specified for container and host Ports: 1-3 and 1-2")),
         ("80/foo", Err("invalid proto: foo")),

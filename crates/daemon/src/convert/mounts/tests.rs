@@ -66,7 +66,6 @@ fn long_forms() {
             "field BindOptions must not be specified",
         ),
         (r#"{"Type":"what","Target":"/t"}"#, "mount type unknown"),
-        (r#"{"Type":"image","Source":"a","Target":"/t"}"#, "not supported yet"),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.contains(words), "{error}");

@@ -122,12 +122,12 @@ fn a_picture_of_a_build_at_work() {
 #[test]
 fn a_picture_of_a_build_that_failed() {
     insta::assert_snapshot!(drawn(&story(), 40, 20, true), @r"
-    [+] Building 1.0s (4/4) F... docker:default
-     => [internal] load build definition 0.1s
-     => => transferring dockerfile: 97B  0.1s
-     => CACHED [1/3] FROM base           0.0s
-     => ERROR [2/3] RUN make             0.7s
-     => CANCELED [3/3] RUN sleep         0.6s
+    [+] Building 1.0s (4/4... docker:default
+     => [internal] load build defini... 0.1s
+     => => transferring dockerfile: 97B 0.1s
+     => CACHED [1/3] FROM base          0.0s
+     => ERROR [2/3] RUN make            0.7s
+     => CANCELED [3/3] RUN sleep        0.6s
     ");
 }
 
