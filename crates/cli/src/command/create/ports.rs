@@ -38,7 +38,7 @@ impl Ports {
                 Some(outer) if size(inner) == 0 => format!("{}-{}", outer.0, outer.1),
                 Some(_) => {
                     return Err(format!(
-                        "invalid ranges specified for container and host Ports: {inside} and {host}"
+                        "Invalid ranges specified for container and host Ports: {inside} and {host}"
                     ));
                 }
             };

@@ -61,9 +61,9 @@ fn published_ports() {
         ("127.0.0.1::80", Ok(r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#)),
         ("8000-8010:80", Ok(r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#)),
         ("foo", Err("Invalid containerPort: foo")),
-        ("x:1:1", Err("invalid IP address: x")),
-        ("1-2:1-3", Err("invalid ranges specified for container and host Ports: 1-3 and 1-2")),
-        ("80/foo", Err("invalid proto: foo")),
+        ("x:1:1", Err("Invalid ip address: x")),
+        ("1-2:1-3", Err("Invalid ranges specified for container and host Ports: 1-3 and 1-2")),
+        ("80/foo", Err("Invalid proto: foo")),
     ];
     for (text, expected) in cases {
         let expected = expected.map(str::to_owned).map_err(str::to_owned);
