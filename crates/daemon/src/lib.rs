@@ -11,6 +11,7 @@ mod facts;
 mod host;
 mod logging;
 mod request;
+mod rest;
 mod routes;
 mod run;
 mod service;

@@ -19,6 +19,7 @@ use crate::convert::view::Shown;
 use crate::facts::Facts;
 use crate::host::{self, PidFile};
 use crate::logging::Verbosity;
+use crate::rest::{Requests, rest};
 use crate::service::Api;
 use crate::wiring;
 
@@ -48,7 +49,9 @@ pub(crate) async fn run(
     let context = Arc::new(Context::new(engine, (transfer, builder), facts, settings));
 
     let limits = Limits::default().for_descriptors(descriptor_limit(), listeners.len());
-    let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), limits);
+    let requests = Requests::default();
+    let api = Api::new(Arc::clone(&context), requests.clone());
+    let server = Server::new(Arc::new(api), limits);
     let tls = config.tls.as_ref().map(server_config).transpose()?;
     let mut serving = JoinSet::new();
     for bound in listeners {
@@ -56,6 +59,8 @@ pub(crate) async fn run(
         let (server, tls) = (server.clone(), tls.clone().filter(|_| bound.is_tcp()));
         serving.spawn(async move { server.serve(bound, tls).await });
     }
+    // Ends with the daemon.
+    let _resting = tokio::spawn(rest(requests));
     notify(b"READY=1\n");
     tracing::info!("daemon is ready");
 
