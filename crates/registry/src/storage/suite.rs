@@ -168,10 +168,10 @@ async fn object_store_in_memory() {
     run(&Cloud::over(Arc::new(object_store::memory::InMemory::new()))).await;
 }
 
-/// Against a real server: `RORQUAL_TEST_S3=s3://bucket/prefix` with `AWS_…` set.
+/// Against a real server: `RORQUAL_TEST_STORE=URL`, with what the store needs in the environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_store_of_the_environment() {
-    let Ok(location) = std::env::var("RORQUAL_TEST_S3") else { return };
+    let Ok(location) = std::env::var("RORQUAL_TEST_STORE") else { return };
     run(&Cloud::open(&location).unwrap()).await;
 }
 
