@@ -12,7 +12,7 @@ use std::time::Duration;
 use rorqual_engine::CgroupDriver;
 use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
 use rorqual_http::{Address, TlsFiles};
-use rorqual_network::{Cidr4, SubnetPool};
+use rorqual_network::{Cidr4, Relay, SubnetPool};
 use rorqual_transfer::RegistryOptions;
 use serde_json::{Map, Value};
 
@@ -82,6 +82,7 @@ pub(crate) struct BridgeConfig {
     pub(crate) ip_masq: bool,
     pub(crate) ip_forward: bool,
     pub(crate) firewall: bool,
+    pub(crate) relay: Relay,
     pub(crate) publish_on: Option<std::net::IpAddr>,
     /// Where subnets are cut from; empty: Docker's defaults.
     pub(crate) pools: Vec<SubnetPool>,
@@ -432,6 +433,14 @@ fn bridge(settings: &Settings) -> Result<BridgeConfig, ConfigError> {
         ip_masq: settings.bool("ip-masq", true),
         ip_forward: settings.bool("ip-forward", true),
         firewall: settings.bool("iptables", true),
+        relay: match (
+            settings.bool("respect-input-policy", false),
+            settings.bool("userland-proxy", true),
+        ) {
+            (true, _) => Relay::All,
+            (false, true) => Relay::WhereNeeded,
+            (false, false) => Relay::Off,
+        },
         publish_on: settings.parsed::<std::net::IpAddr>("ip")?.filter(|ip| !ip.is_unspecified()),
         pools: pools(settings)?,
     })

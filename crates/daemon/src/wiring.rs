@@ -132,6 +132,7 @@ fn bridge_options(
         ip_masq: config.ip_masq,
         ip_forward: config.ip_forward,
         firewall: config.firewall,
+        relay: config.relay,
     };
     options.publish_on = config.publish_on;
     if !config.pools.is_empty() {

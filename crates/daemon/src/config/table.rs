@@ -228,6 +228,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("registry-certs", "registry-certs", Text, Reloads),
     row("registry-mirrors", "registry-mirror", List, Reloads),
     row("registry-rules", "", Object, Reloads),
+    row("respect-input-policy", "respect-input-policy", Bool, Works),
     row("rootless", "rootless", Bool, Refused("rootless mode is not built yet")),
     row("runtimes", "add-runtime", Object, Refused("only the built-in runtime can be used")),
     row("seccomp-profile", "seccomp-profile", Text, Works),
@@ -251,12 +252,12 @@ pub(crate) const ROWS: &[Row] = &[
     row("tlscert", "tlscert", Text, Works),
     row("tlskey", "tlskey", Text, Works),
     row("tlsverify", "tlsverify", Bool, Works),
-    row("userland-proxy", "userland-proxy", Bool, Meaningless("published ports need no process")),
+    row("userland-proxy", "userland-proxy", Bool, Works),
     row(
         "userland-proxy-path",
         "userland-proxy-path",
         Text,
-        Meaningless("published ports need no process"),
+        Meaningless("ports are relayed by a process of our own"),
     ),
     row("userns-remap", "userns-remap", Text, Refused("remapping of users is not built yet")),
 ];

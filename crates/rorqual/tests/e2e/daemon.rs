@@ -8,7 +8,7 @@ use rorqual_testkit::{Host, HostOptions, TestResult, eventually};
 
 use crate::{inspect, scenario, scenario_with};
 
-fn with_flags(flags: &[&str]) -> HostOptions {
+pub(super) fn with_flags(flags: &[&str]) -> HostOptions {
     HostOptions {
         flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         ..HostOptions::default()
