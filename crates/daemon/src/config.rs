@@ -131,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) defaults: Defaults,
     pub(crate) builder: BuilderConfig,
     pub(crate) proxies: [String; 3],
+    /// Plugins that must agree to each request, in order.
+    pub(crate) authorization: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
     /// How registries are spoken to; includes the two above.
@@ -295,6 +297,7 @@ impl Config {
             defaults: defaults(&settings)?,
             builder: settings.0.get("builder").map(builder::read).transpose()?.unwrap_or_default(),
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
+            authorization: settings.list("authorization-plugins"),
             insecure_registries: settings.list("insecure-registries"),
             registry_mirrors: settings.list("registry-mirrors"),
             registries: registries::options(&settings)?,
@@ -309,6 +312,7 @@ impl Config {
         self.labels = newer.labels;
         self.live_restore = newer.live_restore;
         self.shutdown_timeout = newer.shutdown_timeout;
+        self.authorization = newer.authorization;
         self.insecure_registries = newer.insecure_registries;
         self.registry_mirrors = newer.registry_mirrors;
         self.registries = newer.registries;

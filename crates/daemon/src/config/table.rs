@@ -70,12 +70,7 @@ pub(crate) const ROWS: &[Row] = &[
         Bool,
         Refused("direct routing to published ports is not built yet"),
     ),
-    row(
-        "authorization-plugins",
-        "authorization-plugin",
-        List,
-        Refused("authorization plugins are not built yet; ignoring them would leave the API open"),
-    ),
+    row("authorization-plugins", "authorization-plugin", List, Reloads),
     row("bip", "bip", Text, Works),
     row("bip6", "bip6", Text, Refused("IPv6 on the default bridge is not built yet")),
     short("bridge", "bridge", 'b', Text, Works),

@@ -131,7 +131,6 @@ fn mistakes_in_the_configuration_are_told_in_docker_s_words() -> TestResult {
             (&["--label", "x"], "bad attribute format: x"),
             (&["--userns-remap", "default"], "userns-remap: "),
             (&["--add-runtime", "kata=/x"], "runtimes: "),
-            (&["--authorization-plugin", "x"], "authorization-plugins: "),
             (&["--storage-driver", "btrfs"], "storage-driver: "),
             (&["--no-such-flag"], "unknown flag: --no-such-flag"),
             (&["word"], "accepts no arguments: word"),
