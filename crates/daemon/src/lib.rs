@@ -1,5 +1,6 @@
 //! The daemon: configuration, wiring, routes, conversion, shutdown. It decides nothing about containers.
 
+mod authz;
 mod builder;
 mod builtin;
 mod config;
