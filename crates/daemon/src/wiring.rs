@@ -10,7 +10,7 @@ use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{
     AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, ShimLogs,
 };
-use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, NetworkPlugins, Traffic};
 use rorqual_plugin::Plugins;
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
@@ -34,7 +34,9 @@ pub(crate) async fn engine(
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
     let roots = (data.clone(), run.clone());
-    let bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
+    let mut bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
+    let runtime = tokio::runtime::Handle::current();
+    bridge.plugins = Some(NetworkPlugins::new(Arc::clone(plugins), runtime));
     let (database, journal, unfinished, snapshots, blobs, networks) = {
         let (data, run) = (data.clone(), run.clone());
         rorqual_store::blocking(move || -> Result<_, BoxError> {

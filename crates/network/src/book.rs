@@ -39,6 +39,18 @@ pub(crate) struct Attached {
     /// The resolver serves it.
     #[serde(default)]
     pub(crate) resolver: bool,
+    /// Links that plugins made, by network.
+    #[serde(default)]
+    pub(crate) remote: BTreeMap<NetworkId, RemoteLink>,
+}
+
+/// A link that a plugin made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RemoteLink {
+    /// Its name on the host.
+    pub(crate) source: String,
+    /// The plugin knows of ports.
+    pub(crate) programmed: bool,
 }
 
 /// Finds the endpoint that has the default gateway of a family: the highest priority, then the first name.

@@ -12,7 +12,7 @@ use crate::files::HostSide;
 use crate::firewall::Router;
 use crate::ipam::{AddressPool, Pools, SubnetPool, default_pools, free_subnet};
 use crate::names::{Tag, random};
-use crate::{Error, NetworkRecord, Subnet};
+use crate::{Error, NetworkPlugins, NetworkRecord, Subnet};
 
 /// Whether there is a default bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct BridgeOptions {
     pub run_dir: PathBuf,
     /// Where the host's own files are.
     pub host: HostSide,
+    /// Drivers of others.
+    pub plugins: Option<NetworkPlugins>,
 }
 
 /// What the host does with packets of containers.
@@ -98,6 +100,7 @@ impl BridgeOptions {
             state,
             run_dir,
             host: HostSide::default(),
+            plugins: None,
         }
     }
 }

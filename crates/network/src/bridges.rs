@@ -12,6 +12,7 @@ mod parents;
 mod records;
 mod recover;
 mod relays;
+mod remote;
 mod resolve;
 mod watch;
 
@@ -37,6 +38,7 @@ use crate::{
 };
 
 use records::Records;
+pub use remote::NetworkPlugins;
 use watch::Watchman;
 
 /// What may change, under one lock that is never held across a kernel call that waits.
@@ -66,6 +68,8 @@ struct BridgeNetwork {
     publish_on: Option<IpAddr>,
     /// Namespaces made in advance; for the default bridge only.
     pool: Option<WarmPool>,
+    /// The plugin that makes the links.
+    remote: Option<remote::Driver>,
 }
 
 #[derive(Debug)]
@@ -262,6 +266,7 @@ fn start_default(
         prefix: "eth".to_owned(),
         publish_on: options.publish_on,
         pool: Some(pool),
+        remote: None,
     })
 }
 

@@ -46,6 +46,9 @@ pub enum Error {
     /// The kernel lacks it, or it is not built yet.
     #[error("{0}")]
     Unsupported(String),
+    /// A plugin failed, or does not do what it is asked.
+    #[error("{0}")]
+    Plugin(String),
     /// A kernel call failed.
     #[error("cannot {action}")]
     Os {
@@ -66,7 +69,7 @@ impl Classify for Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::PortTaken(_) | Self::Os { .. } => ErrorKind::Internal,
+            Self::PortTaken(_) | Self::Plugin(_) | Self::Os { .. } => ErrorKind::Internal,
         }
     }
 }

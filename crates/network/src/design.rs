@@ -32,6 +32,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) networks: Vec<Cidr>,
     /// What the host has routes to.
     pub(crate) routes: Vec<Cidr>,
+    /// Other drivers may be those of plugins.
+    pub(crate) plugins: bool,
 }
 
 /// Makes the record of a network to come.
@@ -60,7 +62,7 @@ pub(crate) fn network(
     } = request;
     check_name(&name)?;
     // A configuration is looked at when a network is made of it, as only then its driver is known.
-    let driver = if config_only { CONFIGURATION } else { check_driver(&driver)? };
+    let driver = if config_only { CONFIGURATION } else { check_driver(&driver, around.plugins)? };
     if !config_only {
         options::check(driver, &options, internal)?;
     }
@@ -125,7 +127,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_driver(driver: &str) -> Result<&'static str, Error> {
+fn check_driver(driver: &str, plugins: bool) -> Result<&str, Error> {
     match driver {
         "" | "default" | "bridge" => Ok("bridge"),
         "macvlan" => Ok("macvlan"),
@@ -140,6 +142,7 @@ fn check_driver(driver: &str) -> Result<&'static str, Error> {
              to swarm and try again."
                 .to_owned(),
         )),
+        plugin if plugins => Ok(plugin),
         _ => Err(Error::NoSuchDriver(driver.to_owned())),
     }
 }

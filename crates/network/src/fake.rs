@@ -161,6 +161,7 @@ impl State {
             links: Vec::new(),
             request: Some(attach.clone()),
             resolver: false,
+            remote: BTreeMap::new(),
         };
         self.book.attached.insert(attach.container, attached.clone());
         Ok(attached)
@@ -185,6 +186,7 @@ impl State {
             pools: &default_pools(),
             networks: self.book.subnets(),
             routes: Vec::new(),
+            plugins: false,
         };
         let (id, created) = (NetworkId::from_random(bits), Timestamp::from_nanos(drawn));
         let random = || [1, 2, 3, 4, 5, 6, 7];

@@ -26,7 +26,7 @@ mod testing;
 mod warm;
 
 pub use bridge::{BridgeOptions, DefaultBridge, Relay, Traffic};
-pub use bridges::Bridges;
+pub use bridges::{Bridges, NetworkPlugins};
 pub use cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 pub use contract::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, NetworkRequest, Networks,

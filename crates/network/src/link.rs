@@ -35,6 +35,8 @@ pub(crate) enum LinkKind {
     },
     /// By a link on the interface of this number.
     Stacked(Stacked, u32),
+    /// By a link that a plugin makes.
+    Plugin,
 }
 
 /// What all namespaces of a network have in common.
@@ -135,6 +137,74 @@ pub(crate) fn unplug(namespace: BorrowedFd<'_>, interface: &str) -> Result<(), E
     })
 }
 
+/// A route beside the default ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StaticRoute {
+    /// Where to.
+    pub(crate) destination: (IpAddr, u8),
+    /// By way of; `None`: it is on the link.
+    pub(crate) by: Option<IpAddr>,
+}
+
+/// Takes a link that somebody made on the host into a namespace, and sets it up there.
+pub(crate) fn take_in(
+    plan: &Plan,
+    host: &Mutex<Socket>,
+    namespace: BorrowedFd<'_>,
+    (source, routes): (&str, &[StaticRoute]),
+    slot: &Slot,
+) -> Result<Wired, Error> {
+    let taken = || {
+        let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = net::find_link(&mut host, source).map_err(io_error)?;
+        let index = found.ok_or(io::ErrorKind::NotFound)?.index;
+        let mut batch = Batch::new();
+        let name = Some(slot.interface.as_str());
+        let change = Change { name, namespace: Some(namespace), ..Change::default() };
+        net::change_link(&mut batch, LinkRef::Index(index), &change);
+        host.transact(&batch).map_err(io_error)
+    };
+    let set_up = || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let (inner, mac) = set_up_inside(plan, &mut socket, slot)?;
+        let mut batch = Batch::new();
+        for StaticRoute { destination, by } in routes {
+            let route = Route { destination: Some(*destination), gateway: *by, link: inner };
+            net::add_route(&mut batch, &route);
+        }
+        if !batch.is_empty() {
+            socket.transact(&batch).map_err(io_error)?;
+        }
+        Ok(Wired { link: String::new(), inner, mac })
+    };
+    let wired = taken().and_then(|()| net::run_in_namespace(namespace, set_up));
+    wired.map_err(|source_of_it| Error::Os {
+        action: format!("take interface {source} of a plugin into a container"),
+        source: source_of_it.into(),
+    })
+}
+
+/// Gives a link that was taken in back to the host, under the name it had there.
+pub(crate) fn give_out(
+    namespace: BorrowedFd<'_>,
+    host: BorrowedFd<'_>,
+    (interface, name): (&str, &str),
+) -> Result<(), Error> {
+    let given = net::run_in_namespace(namespace, || {
+        let mut batch = Batch::new();
+        let change = Change { name: Some(name), namespace: Some(host), ..Change::default() };
+        let mut socket = Socket::open(Protocol::Route)?;
+        let found = net::find_link(&mut socket, interface).map_err(io_error)?;
+        let index = found.ok_or(io::ErrorKind::NotFound)?.index;
+        net::change_link(&mut batch, LinkRef::Index(index), &change);
+        socket.transact(&batch).map_err(io_error)
+    });
+    given.map_err(|source| Error::Os {
+        action: format!("give interface {interface} back to the host"),
+        source: source.into(),
+    })
+}
+
 /// Makes a link with all but its routes; the calling thread is in the namespace. Leaves nothing behind on failure.
 pub(crate) fn wire(
     plan: &Plan,
@@ -145,6 +215,8 @@ pub(crate) fn wire(
 ) -> io::Result<Wired> {
     let (index, isolated) = match plan.kind {
         LinkKind::Bridge { index, isolated } => (index, isolated),
+        // Those are taken in instead.
+        LinkKind::Plugin => return Err(io::ErrorKind::Unsupported.into()),
         LinkKind::Stacked(kind, parent) => {
             return stack(plan, host, (kind, parent), (namespace, socket), slot);
         }

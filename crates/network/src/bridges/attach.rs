@@ -1,5 +1,6 @@
 //! Attaching and detaching.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
@@ -65,6 +66,7 @@ impl Inner {
             // The ports are kept as they were published, and once.
             request: Some(Attach { ports: Vec::new(), ..attach.clone() }),
             resolver: false,
+            remote: BTreeMap::new(),
         };
         state.book.attached.insert(attach.container, attached);
         Ok(plan)
@@ -128,6 +130,7 @@ impl Inner {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
         self.relay(&attach.container)?;
+        self.program_remote(attach)?;
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
             let published = join::published(&lock(&self.state).bridges, &attached, self.relays);
@@ -312,7 +315,11 @@ fn unpublished(
 ) -> Vec<String> {
     let nothing = attached.ports.is_empty() && attached.opened.is_empty();
     match way_out(plan) {
-        Some(network) if nothing && !attach.ports.is_empty() && network.driver != "bridge" => {
+        Some(network)
+            if nothing
+                && !attach.ports.is_empty()
+                && matches!(network.driver.as_str(), "macvlan" | "ipvlan") =>
+        {
             vec![format!(
                 "no port is published: network {} is reached directly, as its driver is {}",
                 network.name, network.driver

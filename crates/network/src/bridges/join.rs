@@ -93,7 +93,7 @@ pub(super) fn route(namespace: BorrowedFd<'_>, endpoints: &[Endpoint]) -> Result
 }
 
 /// Picks the first free name for an interface.
-fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
+pub(super) fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
     let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.interface == *name);
     let mut number = 0_u32;
     loop {
@@ -170,6 +170,10 @@ impl Inner {
         request: &EndpointRequest,
     ) -> Result<(), Error> {
         let bridge = self.bridge_of(network)?;
+        if let Some(driver) = &bridge.remote {
+            let which = (network, request);
+            return self.join_remote(container, namespace, which, (&bridge, driver));
+        }
         let take = || lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6);
         let (ipv4, ipv6) = match take() {
             // The last addresses may only wait for the links of ended containers to go.
@@ -319,7 +323,7 @@ impl Inner {
         namespace: BorrowedFd<'_>,
         network: &NetworkId,
     ) -> Result<Vec<Endpoint>, Error> {
-        let (before, endpoint, link, bridge) = {
+        let (before, endpoint, link, remote, bridge) = {
             let mut state = lock(&self.state);
             let bridge = state.bridges.get(network).cloned();
             let Some(attached) = state.book.attached.get_mut(container) else {
@@ -330,8 +334,12 @@ impl Inner {
             let Some(at) = at else { return Ok(before) };
             let endpoint = attached.endpoints.remove(at);
             let link = (at < attached.links.len()).then(|| attached.links.remove(at));
-            (before, endpoint, link, bridge)
+            let remote = attached.remote.remove(network);
+            (before, endpoint, link, remote, bridge)
         };
+        if let Some(remote) = &remote {
+            self.leave_remote(Some(namespace), &endpoint, remote);
+        }
         let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
         let interface = endpoint.interface.clone();
         let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
@@ -341,17 +349,18 @@ impl Inner {
                 self.janitor.remove(link, then);
                 self.janitor.flush();
             }
-            Some(_) => {
+            Some(_) if remote.is_none() => {
                 link::unplug(namespace, &interface)?;
                 then();
             }
-            None => then(),
+            _ => then(),
         }
         self.follow(container, namespace, &before)
     }
 
     /// Gives back what an attachment has of addresses and links.
     pub(super) fn give_back(&self, attached: Attached) {
+        self.leave_remotes(&attached);
         let bridges = lock(&self.state).bridges.clone();
         let mut links = attached.links.into_iter();
         for endpoint in attached.endpoints {

@@ -102,6 +102,7 @@ pub(super) fn start_network(
         prefix,
         publish_on: None,
         pool: None,
+        remote: None,
     })
 }
 

@@ -17,7 +17,12 @@ fn design(
 ) -> Result<NetworkRecord, Error> {
     let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let pools = default_pools();
-    let around = Surroundings { pools: &pools, networks: parse(networks), routes: parse(routes) };
+    let around = Surroundings {
+        pools: &pools,
+        networks: parse(networks),
+        routes: parse(routes),
+        plugins: false,
+    };
     let id = NetworkId::from_random([1; 32]);
     network(request, id, Timestamp::default(), &around, || [1, 2, 3, 4, 5, 6, 7])
 }
