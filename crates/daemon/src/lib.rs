@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod host;
 mod logging;
+mod remap;
 mod request;
 mod routes;
 mod run;

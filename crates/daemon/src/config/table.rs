@@ -258,7 +258,7 @@ pub(crate) const ROWS: &[Row] = &[
         Text,
         Meaningless("published ports need no process"),
     ),
-    row("userns-remap", "userns-remap", Text, Refused("remapping of users is not built yet")),
+    row("userns-remap", "userns-remap", Text, Works),
 ];
 
 /// Keys that dockerd accepts and does nothing with.

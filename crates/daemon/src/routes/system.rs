@@ -215,6 +215,9 @@ fn security(facts: &Facts, settings: &Settings) -> Vec<String> {
     if facts.has_seccomp {
         options.push(format!("name=seccomp,profile={}", settings.seccomp_profile));
     }
+    if settings.remapped {
+        options.push("name=userns".to_owned());
+    }
     if facts.cgroup_unified {
         options.push("name=cgroupns".to_owned());
     }

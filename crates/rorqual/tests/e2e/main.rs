@@ -26,6 +26,7 @@ mod plugins;
 mod ports;
 mod registries;
 mod registry_own;
+mod remap;
 mod remote;
 mod run;
 mod volumes;
