@@ -24,6 +24,7 @@ mod network_faults;
 mod networks;
 mod plugins;
 mod ports;
+mod power_cut;
 mod registries;
 mod registry_own;
 mod remap;
