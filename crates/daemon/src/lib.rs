@@ -1,5 +1,6 @@
 //! The daemon: configuration, wiring, routes, conversion, shutdown. It decides nothing about containers.
 
+mod authz;
 mod builder;
 mod builtin;
 mod config;
@@ -11,6 +12,7 @@ mod facts;
 mod host;
 mod logging;
 mod request;
+mod rest;
 mod routes;
 mod run;
 mod service;

@@ -109,8 +109,9 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         driver_status: vec![["driver-type".to_owned(), "overlay".to_owned()]],
         plugins: Plugins {
             volume: None,
-            network: Some(words(&["bridge", "host", "null"])),
-            authorization: None,
+            network: Some(words(&["bridge", "host", "ipvlan", "macvlan", "null"])),
+            authorization: (!settings.authorization.is_empty())
+                .then(|| settings.authorization.clone()),
             log: Some(words(&["journald", "json-file", "local", "none", "syslog"])),
         },
         memory_limit: memory,
