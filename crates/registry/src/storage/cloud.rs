@@ -269,6 +269,10 @@ impl Storage for Cloud {
             let Some(mut rest) = meta.location.prefix_match(&path) else { continue };
             let (Some(name), None) = (rest.next(), rest.next()) else { continue };
             let name = name.as_ref().to_owned();
+            // Not every server knows where to begin.
+            if after.is_some_and(|after| *name <= *after) {
+                continue;
+            }
             let meta = Meta { size: meta.size, modified: meta.last_modified.into() };
             listed.push(Entry { name, meta });
         }
