@@ -6,11 +6,13 @@
 //!
 //! Nobody waits for a collection. Who begins to use something makes it young first and looks for a mark then; the collector
 //! sets the mark first and looks at the age then; so whichever is later sees the other. The age (`grace`) covers the time
-//! between a client's look at a blob and the push of the manifest that needs it. One collector works at a time.
+//! between a client's look at a blob and the push of the manifest that needs it; it is counted back from when the collection began, so
+//! it need not cover the time that a collection takes. One collector works at a time.
 
 mod lock;
 
 use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use rorqual_core::{Digest, Timestamp};
@@ -39,6 +41,9 @@ pub(crate) struct Report {
 pub(crate) struct Collector<'a> {
     repositories: &'a Repositories,
     dry_run: bool,
+    /// Ages are counted from here, not from the moment of the look: what came into use while the collection went on is young, however
+    /// long that takes.
+    began: SystemTime,
     say: &'a (dyn Fn(&str) + Sync),
     report: Report,
     /// `None` for a dry run.
@@ -51,9 +56,19 @@ pub(crate) async fn collect(
     dry_run: bool,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Report> {
+    collect_from(SystemTime::now(), repositories, dry_run, say).await
+}
+
+async fn collect_from(
+    began: SystemTime,
+    repositories: &Repositories,
+    dry_run: bool,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Report> {
     let storage = &*repositories.storage;
     let lock = if dry_run { None } else { Some(Lock::acquire(storage).await?) };
-    let mut collector = Collector { repositories, dry_run, say, report: Report::default(), lock };
+    let mut collector =
+        Collector { repositories, dry_run, began, say, report: Report::default(), lock };
     let result = collector.run().await;
     let Collector { report, lock, .. } = collector;
     if let Some(lock) = lock {
@@ -102,7 +117,8 @@ impl Collector<'_> {
     }
 
     fn is_young(&self, modified: std::time::SystemTime) -> bool {
-        age(modified) <= self.repositories.config.gc.grace.0
+        let age = self.began.duration_since(modified).unwrap_or_default();
+        age <= self.repositories.config.gc.grace.0
     }
 
     /// Removes marks that a collector left when it died.

@@ -144,6 +144,25 @@ async fn young_things_stay() {
     assert!(world.has(&untagged).await);
 }
 
+/// A collection may take longer than things are young: what came into use since it began stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_collection_takes_nothing_that_came_into_use_meanwhile() {
+    let (folder, world) = on_disk(|config| config.gc.grace = Span(Duration::from_secs(1))).await;
+    let (digest, _) = world.blob("used a while ago").await;
+    let now = SystemTime::now();
+    let seconds = Duration::from_secs;
+    for key in [key::link(&world.1, &digest), key::blob(&digest), key::pin(&digest)] {
+        let Ok(file) = std::fs::File::options().write(true).open(folder.path().join(key)) else {
+            continue;
+        };
+        file.set_times(std::fs::FileTimes::new().set_modified(now - seconds(5))).unwrap();
+    }
+    let report = collect_from(now - seconds(10), &world.0, false, &|_| ()).await.unwrap();
+    assert_eq!(report, Report::default());
+    let report = collect_from(now, &world.0, false, &|_| ()).await.unwrap();
+    assert_eq!((report.links, report.blobs), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn untagged_manifests_stay_unless_asked() {
     let (_folder, world) = on_disk(|config| config.gc.untagged = None).await;

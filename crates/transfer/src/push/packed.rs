@@ -104,34 +104,36 @@ impl Survey {
                 continue;
             };
             let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { continue };
-            survey.add(stores, packed, (&image, &manifest), &homes)?;
+            survey.add_forms(stores, &image, &manifest)?;
+            if homes.is_empty() {
+                continue;
+            }
+            let own = image.document.rootfs.diff_ids.iter().filter_map(|diff| packed.find(diff));
+            let layers = manifest.layers.into_iter().chain(own);
+            for layer in layers {
+                survey.mounts.entry(layer.digest).or_default().extend(homes.iter().cloned());
+            }
         }
         Ok(survey)
     }
 
-    fn add(
+    /// Notes the packed layers of an image.
+    fn add_forms(
         &mut self,
         stores: &Stores,
-        packed: &Packed,
-        (image, manifest): (&ImageRecord, &Manifest),
-        homes: &[String],
+        image: &ImageRecord,
+        manifest: &Manifest,
     ) -> Result<(), Error> {
         let diffs = &image.document.rootfs.diff_ids;
-        if diffs.len() == manifest.layers.len() {
-            for (layer, diff) in manifest.layers.iter().zip(diffs) {
-                if let Some(form) = form(layer, diff)
-                    && stores.blobs.size(&layer.digest)?.is_some()
-                {
-                    self.forms.insert(diff.clone(), form);
-                }
-            }
-        }
-        if homes.is_empty() {
+        if diffs.len() != manifest.layers.len() {
             return Ok(());
         }
-        let packed = diffs.iter().filter_map(|diff| packed.find(diff)).map(|form| form.digest);
-        for digest in manifest.layers.iter().map(|layer| layer.digest.clone()).chain(packed) {
-            self.mounts.entry(digest).or_default().extend(homes.iter().cloned());
+        for (layer, diff) in manifest.layers.iter().zip(diffs) {
+            if let Some(form) = form(layer, diff)
+                && stores.blobs.size(&layer.digest)?.is_some()
+            {
+                self.forms.insert(diff.clone(), form);
+            }
         }
         Ok(())
     }

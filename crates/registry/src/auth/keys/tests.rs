@@ -1,4 +1,4 @@
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -37,11 +37,9 @@ impl Service {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut head = [0; 4096];
-                let mut read = 0;
-                while !head[..read].ends_with(b"\r\n\r\n") {
-                    read += stream.read(&mut head[read..]).unwrap();
-                }
+                let head = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+                head.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+                    .for_each(drop);
                 asked.fetch_add(1, Ordering::SeqCst);
                 let (status, text) = answer.lock().unwrap().clone();
                 let length = text.len();
