@@ -80,7 +80,7 @@ fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepa
     let slot = Slot {
         interface: INSIDE.to_owned(),
         mac: Some(mac_of(address)),
-        ipv4: Some(address),
+        ipv4: Some((address, plan.prefix)),
         ipv6: None,
         link_local: Vec::new(),
         settings: Vec::new(),
