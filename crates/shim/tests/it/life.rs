@@ -97,7 +97,8 @@ async fn a_client_may_be_slow_for_a_while() {
     let task = shims.launch(request).await.unwrap();
     assert_eq!(exit_of(&task).await.code, 0);
     let (out, _) = near.read_framed().await;
-    let expected: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
+    let lines = (1..=100_000).map(|n| n.to_string()).collect::<Vec<_>>();
+    let expected = lines.join("\n") + "\n";
     assert!(out == expected.as_bytes(), "{} of {} bytes", out.len(), expected.len());
     task.release().await.unwrap();
 }

@@ -104,7 +104,7 @@ impl Survey {
                 continue;
             };
             let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { continue };
-            survey.add(stores, packed, &image, &manifest, &homes)?;
+            survey.add(stores, packed, (&image, &manifest), &homes)?;
         }
         Ok(survey)
     }
@@ -113,8 +113,7 @@ impl Survey {
         &mut self,
         stores: &Stores,
         packed: &Packed,
-        image: &ImageRecord,
-        manifest: &Manifest,
+        (image, manifest): (&ImageRecord, &Manifest),
         homes: &[String],
     ) -> Result<(), Error> {
         let diffs = &image.document.rootfs.diff_ids;

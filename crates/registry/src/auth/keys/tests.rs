@@ -38,7 +38,10 @@ impl Service {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let mut head = [0; 4096];
-                stream.read(&mut head).unwrap();
+                let mut read = 0;
+                while !head[..read].ends_with(b"\r\n\r\n") {
+                    read += stream.read(&mut head[read..]).unwrap();
+                }
                 asked.fetch_add(1, Ordering::SeqCst);
                 let (status, text) = answer.lock().unwrap().clone();
                 let length = text.len();
