@@ -12,17 +12,19 @@ use rorqual_http::{Answer, Body, BoxFuture, Query, Request, Router, Service, bod
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::request::ApiRequest;
+use crate::rest::Requests;
 use crate::routes::{self, Handler};
 
 /// Serves the Engine API.
 pub(crate) struct Api {
     context: Arc<Context>,
     router: Router<Handler>,
+    requests: Requests,
 }
 
 impl Api {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, router: routes::router() }
+    pub(crate) fn new(context: Arc<Context>, requests: Requests) -> Self {
+        Self { context, router: routes::router(), requests }
     }
 
     /// Answers what authorization plugins let pass.
@@ -43,6 +45,7 @@ impl Api {
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Answer {
+        self.requests.count();
         let Request { parts, body } = request;
         if parts.method == Method::OPTIONS {
             return Answer::Response(self.headed(plain(StatusCode::OK, body::empty())));

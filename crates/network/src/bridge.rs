@@ -12,7 +12,7 @@ use crate::files::HostSide;
 use crate::firewall::Router;
 use crate::ipam::{AddressPool, Pools, SubnetPool, default_pools, free_subnet};
 use crate::names::{Tag, random};
-use crate::{Error, NetworkPlugins, NetworkRecord, Subnet};
+use crate::{Error, NamespaceOwner, NetworkPlugins, NetworkRecord, Subnet};
 
 /// Whether there is a default bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct BridgeOptions {
     pub publish_on: Option<IpAddr>,
     /// Namespaces kept ready; 0: none.
     pub warm: usize,
+    /// Who owns those.
+    pub owner: NamespaceOwner,
     /// Directory of what outlives a reboot; names the daemon among others on the host.
     pub state: PathBuf,
     /// Directory of what does not.
@@ -97,6 +99,7 @@ impl BridgeOptions {
             traffic: Traffic::default(),
             publish_on: None,
             warm: 4,
+            owner: NamespaceOwner::Host,
             state,
             run_dir,
             host: HostSide::default(),

@@ -243,7 +243,7 @@ fn start_default(
         gateway: own.address,
         addresses,
     };
-    let pool = WarmPool::start(plan.clone(), options.warm)?;
+    let pool = WarmPool::start(plan.clone(), options.warm, options.owner.clone())?;
     let policy = BridgePolicy {
         name: made.name,
         subnet: Some(own.subnet()),

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use rorqual_core::idmap::IdMaps;
 use rorqual_core::{BoxError, Classify, ContainerId, ErrorKind, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -248,6 +249,27 @@ pub enum SandboxKind {
     Container(ContainerId, i32),
 }
 
+/// Who owns the namespaces of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceOwner {
+    /// The host's user namespace.
+    #[default]
+    Host,
+    /// A new user namespace with these maps.
+    New(IdMaps),
+    /// The user namespace of the process with this id, which is not the host's.
+    Of(i32),
+}
+
+/// A user namespace.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// To be joined by the runtime.
+    pub fd: OwnedFd,
+    /// Who its ids are on the host.
+    pub maps: IdMaps,
+}
+
 /// A container to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
@@ -255,6 +277,9 @@ pub struct Attach {
     pub container: ContainerId,
     /// Its namespace.
     pub kind: SandboxKind,
+    /// Who owns it.
+    #[serde(default)]
+    pub owner: NamespaceOwner,
     /// Its name in DNS and events.
     pub name: String,
     /// Host name inside.
@@ -326,6 +351,8 @@ pub struct HostFiles {
 pub struct Sandbox {
     /// To be joined by the runtime; `None` for the host's.
     pub namespace: Option<OwnedFd>,
+    /// To be joined by the runtime, too; `None` where it is the host's.
+    pub user: Option<UserNamespace>,
     /// Where the container is reachable.
     pub endpoints: Vec<Endpoint>,
     /// Ports as they were published, with single host ports.

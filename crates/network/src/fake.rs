@@ -347,7 +347,8 @@ impl Networks for FakeNetworks {
         };
         let result = files.and_then(|files| {
             let (endpoints, ports) = (attached.endpoints, attached.ports);
-            Ok(Sandbox { namespace: namespace?, endpoints, ports, files, warnings: Vec::new() })
+            let (namespace, user) = (namespace?, attach.owner.user()?);
+            Ok(Sandbox { namespace, user, endpoints, ports, files, warnings: Vec::new() })
         });
         match &result {
             Ok(_) => state.log.push(format!("attach {}", attach.container.short())),

@@ -227,7 +227,7 @@ impl Init<'_> {
             Step::OomScore(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .or_else(|error| self.keep_oom_score(*score, error))
                 .tried(|| format!("cannot set oom_score_adj to {score}")),
-            Step::Keyring(name) => Self::keyring(name),
+            Step::Keyring => Self::keyring(),
             Step::Rlimit { resource, limit } => set_rlimit(*resource, *limit),
             Step::Umask(mask) => {
                 rustix::process::umask(Mode::from_raw_mode(mask & 0o7777));
@@ -260,10 +260,8 @@ impl Init<'_> {
         if !matches!(self.prepared.sources.get(id.0), Some(None)) {
             return Ok(None);
         }
-        if self.prepared.opening == Opening::ByChild
-            && let Some(plan) = self.prepared.plan.sources.get(id.0)
-        {
-            let opened = sources::open_late(plan);
+        if self.prepared.opening == Opening::ByChild {
+            let opened = sources::open_late(&self.prepared.plan, id.0);
             return opened
                 .map(Some)
                 .map_err(|error| StepError::new(rorqual_core::full_message(&error)));
@@ -314,6 +312,10 @@ impl Init<'_> {
 
     fn join_target(&self) -> Result<(), StepError> {
         let Some(target) = &self.prepared.target else { return Ok(()) };
+        if self.prepared.target_kinds.contains(namespace::Namespaces::USER) {
+            // ORDER: while this process has the host's rights.
+            crate::users::raise(&self.prepared.plan.steps, None);
+        }
         namespace::join(target.as_fd(), self.prepared.target_kinds)
             .tried(|| "cannot join the container's namespaces".into())?;
         let Some(root) = &self.prepared.target_root else { return Ok(()) };
@@ -333,10 +335,8 @@ impl Init<'_> {
         Err(error)
     }
 
-    fn keyring(name: &str) -> Result<(), StepError> {
-        let name =
-            CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
-        match process::join_session_keyring(&name) {
+    fn keyring() -> Result<(), StepError> {
+        match process::join_session_keyring() {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 Ok(())
             }

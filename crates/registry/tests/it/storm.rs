@@ -1,5 +1,5 @@
-//! Collections in the middle of pushes, deletions and pulls of images for several platforms: no push and no pull fails that
-//! should not, and in the end no garbage is left. `RORQUAL_STORM_SECONDS` makes it longer.
+//! Collections in the middle of pushes, deletions and pulls of images for several platforms, by two registries over one storage: no push
+//! and no pull fails that should not, and in the end no garbage is left. `RORQUAL_STORM_SECONDS` makes it longer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,19 +69,22 @@ async fn collections_hurt_nobody() {
     // The undo window covers what a pull that has begun still needs of an index that is deleted meanwhile.
     let gc = json!({"interval": "100ms", "grace": "3s", "untagged": "3s", "undo": "2s"});
     let world = Arc::new(World::start(json!({"delete": true, "gc": gc})).await);
+    let beside = Arc::new(world.beside().await);
     let (pushed, pulled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..3 {
-        let (world, pushed, pulled) =
-            (Arc::clone(&world), Arc::clone(&pushed), Arc::clone(&pulled));
+        let sides = [Arc::clone(&world), Arc::clone(&beside)];
+        let (pushed, pulled) = (Arc::clone(&pushed), Arc::clone(&pulled));
         tasks.spawn(async move {
             let name = format!("storm/w{worker}");
             for round in 0.. {
-                push(&world, &name, round).await;
+                // Each step at the other side than the one before, and the next round the other way about.
+                let (here, there) = (&sides[round % 2], &sides[(round + 1) % 2]);
+                push(here, &name, round).await;
                 pushed.fetch_add(1, Ordering::Relaxed);
-                assert!(pull(&world, &name).await, "nobody deleted it");
+                assert!(pull(there, &name).await, "nobody deleted it");
                 pulled.fetch_add(1, Ordering::Relaxed);
-                let delete = world.send("DELETE", &format!("/v2/{name}/manifests/v1")).await;
+                let delete = here.send("DELETE", &format!("/v2/{name}/manifests/v1")).await;
                 assert_eq!(delete.status(), StatusCode::ACCEPTED);
                 if Instant::now() > until {
                     break;
@@ -115,5 +118,5 @@ async fn collections_hurt_nobody() {
         assert!(Instant::now() < deadline, "garbage: {left:#?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    println!("{pushed:?} pushes, {pulled:?} pulls");
+    println!("{pushed:?} pushes, {pulled:?} pulls, both of an index of two images");
 }

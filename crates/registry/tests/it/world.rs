@@ -69,6 +69,14 @@ impl World {
         start(self.config.clone()).await.unwrap()
     }
 
+    /// The same storage by another process, as far as the registry can tell.
+    pub(crate) async fn beside(&self) -> Self {
+        let (running, config) = (self.sibling().await, self.config.clone());
+        let base = format!("http://{}", running.addresses()[0]);
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, running: Some(running), client: client(), base, config }
+    }
+
     pub(crate) async fn restart(&mut self) {
         self.running.take().unwrap().stop().await;
         let running = self.sibling().await;

@@ -343,6 +343,42 @@ fn passwords_are_kept_plain_only_by_force() -> TestResult {
 }
 
 #[test]
+fn a_classic_build_pulls_with_the_login_of_its_client() -> TestResult {
+    let clients = ["/usr/local/bin/docker", "/usr/bin/docker"];
+    if !is_installed() || !clients.iter().any(|client| Path::new(client).exists()) {
+        return Ok(());
+    }
+    scenario(|host| {
+        bash(host.folder(), "htpasswd -Bbn user secret > users")?;
+        let users = host.folder().join("users");
+        let auth = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}", users.display());
+        let _registry = registry(host, 5000, "", &auth)?;
+        let login = ["login", "--plain", "-u", "user", "--password-stdin", "127.0.0.1:5000"];
+        host.cli_with_input(login, b"secret")?.ok()?;
+        host.cli(["tag", "busybox", "127.0.0.1:5000/base"])?.ok()?;
+        host.cli(["push", "-q", "127.0.0.1:5000/base"])?.ok()?;
+        host.cli(["rmi", "-f", "127.0.0.1:5000/base", "busybox"])?.ok()?;
+        let context = host.folder().join("context");
+        fs::create_dir(&context)?;
+        fs::write(
+            context.join("Dockerfile"),
+            "FROM 127.0.0.1:5000/base\nRUN echo built > /note\n",
+        )?;
+        let build = || {
+            let mut command = host.command("docker");
+            command.env("DOCKER_BUILDKIT", "0").args(["build", "-t", "derived"]).arg(&context);
+            host.run(command)
+        };
+        build()?.ok()?;
+        host.cli(["run", "--rm", "derived", "cat", "/note"])?.prints("built")?;
+        host.cli(["rmi", "-f", "derived", "127.0.0.1:5000/base"])?.ok()?;
+        host.cli(["logout", "127.0.0.1:5000"])?.ok()?;
+        build()?.exits_with(1)?.complains("no basic auth credentials")?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_daemon_killed_in_the_middle_of_a_pull_starts_clean() -> TestResult {
     if !is_installed() {
         return Ok(());

@@ -6,17 +6,16 @@ use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::namespace::Namespaces;
 
-use super::convert::{kernel_kind, memory_policy, namespace_kind, personality};
+use super::convert::{id_map, kernel_kind, memory_policy, namespace_kind, personality};
 use super::mounts::{MountContext, push_devices, push_mount, push_protection};
 use super::options::propagation;
 use super::process::{ProcessContext, push_early, push_process};
-use super::{Facts, HookPoint, InitPlan, NetDevicePlan, SourcePlan, Step};
+use super::{Facts, HookPoint, IdmapPlan, InitPlan, NetDevicePlan, SourcePlan, Step};
 use crate::Error;
 use crate::request::{Namespace, ProcessUser};
 
 /// What a plan is made from.
 pub(crate) struct PlanInput<'a> {
-    pub id: &'a str,
     pub bundle: &'a Path,
     pub spec: &'a Spec,
     pub rootfs: &'a RootfsPlan,
@@ -43,6 +42,12 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         plan.steps.push(Step::EnterCgroup);
     }
     let wanted = namespaces(&mut plan, input, linux)?;
+    if wanted.own(Namespaces::USER)
+        && let (Some(uids), Some(gids)) = (linux.uid_mappings(), linux.gid_mappings())
+    {
+        let (uids, gids) = (id_map(uids), id_map(gids));
+        plan.users = Some(IdmapPlan { uids, gids, recursive: false });
+    }
     push_kernel_settings(&mut plan, spec, linux, &wanted)?;
     push_root(&mut plan, input, linux, &wanted)?;
 
@@ -58,7 +63,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         facts: input.facts,
         user: input.user,
         filtered: input.facts.filter_given || linux.seccomp().is_some(),
-        keyring: format!("_ses.{}", input.id),
         init: true,
         start_hooks: some(hooks.and_then(|hooks| hooks.start_container().as_ref())),
     };
@@ -103,7 +107,6 @@ pub(crate) fn exec_plan(
         facts,
         user,
         filtered: facts.filter_given || linux.is_some_and(|linux| linux.seccomp().is_some()),
-        keyring: "_ses.exec".to_owned(),
         init: false,
         start_hooks: false,
     };
@@ -413,6 +416,7 @@ impl InitPlan {
         Self {
             create: Namespaces::empty(),
             join_first: Vec::new(),
+            users: None,
             sources: Vec::new(),
             steps: Vec::new(),
             late: Vec::new(),
