@@ -145,7 +145,8 @@ pub(crate) fn set_up(
     let own = ensure_address(&link, options, socket)?;
     let subnet = own.subnet();
     let range = options.fixed_cidr.unwrap_or(subnet);
-    let addresses = Pools { v4: Some(AddressPool::new(subnet, range, &[own.address])?), v6: None };
+    let pool = AddressPool::new(subnet, range, &[own.address])?;
+    let addresses = Pools { v4: vec![pool], v6: Vec::new() };
     Ok(Bridge {
         name: link.name,
         index: link.index,

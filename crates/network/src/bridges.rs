@@ -240,7 +240,6 @@ fn start_default(
         mtu: Some(options.mtu),
         tag: tag.clone(),
         prefix: own.prefix,
-        prefix6: 0,
         gateway: own.address,
         addresses,
     };

@@ -157,7 +157,7 @@ pub struct NetworkRecord {
     pub driver: String,
     /// When it was made.
     pub created: Timestamp,
-    /// Subnets, at most one of each family.
+    /// Subnets; those of a bridge at most one of each family.
     pub subnets: Vec<Subnet>,
     /// Driver options as shown.
     pub options: BTreeMap<String, String>,

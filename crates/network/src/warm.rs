@@ -85,7 +85,7 @@ fn connect(
     let slot = Slot {
         interface: INSIDE.to_owned(),
         mac: Some(mac_of(address)),
-        ipv4: Some(address),
+        ipv4: Some((address, plan.prefix)),
         ipv6: None,
         link_local: Vec::new(),
         settings: Vec::new(),

@@ -41,7 +41,6 @@ pub(super) fn start_network(
         mtu: Some(design::mtu(&record.options)?.unwrap_or(options.mtu)),
         tag: tag.clone(),
         prefix: made.subnet.map_or(0, |subnet| subnet.prefix),
-        prefix6: made.subnet6.map_or(0, |subnet| subnet.prefix),
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         addresses: Arc::new(Mutex::new(made.addresses)),
     };

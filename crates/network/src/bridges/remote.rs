@@ -43,13 +43,12 @@ pub(super) fn start_network(
     options: &BridgeOptions,
     tag: &Tag,
 ) -> Result<BridgeNetwork, Error> {
-    let (subnet, subnet6) = crate::bridge::subnets(record)?;
+    let (subnet, _) = crate::bridge::subnets(record)?;
     let plan = Plan {
         kind: LinkKind::Plugin,
         mtu: None,
         tag: tag.clone(),
         prefix: subnet.map_or(0, |subnet| subnet.prefix),
-        prefix6: subnet6.map_or(0, |subnet| subnet.prefix),
         gateway: std::net::Ipv4Addr::UNSPECIFIED,
         addresses: Arc::new(Mutex::new(Pools::of(record)?)),
     };
@@ -100,6 +99,9 @@ impl Inner {
         (bridge, driver): (&BridgeNetwork, &Driver),
     ) -> Result<(), Error> {
         let (ipv4, ipv6) = lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6)?;
+        let placed = super::join::placed(network, (ipv4, ipv6));
+        let super::join::Placed { ipv4, ipv6, .. } =
+            placed.inspect_err(|_| lock(&bridge.plan.addresses).give_back(ipv4, ipv6))?;
         let id = random::<32>().map(|byte| format!("{byte:02x}")).concat();
         let mut endpoint = Endpoint {
             network: network.id,
@@ -107,9 +109,9 @@ impl Inner {
             id,
             interface: String::new(),
             mac: String::new(),
-            ipv4: ipv4.map(|address| (address, bridge.plan.prefix)),
+            ipv4,
             gateway: None,
-            ipv6: ipv6.map(|address| (address, bridge.plan.prefix6)),
+            ipv6,
             gateway6: None,
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
@@ -160,11 +162,11 @@ impl Inner {
             settings: options.settings(&interface),
             interface,
             mac: made.map_or(mac, Some),
-            ipv4: endpoint.ipv4.map(|(address, _)| address),
-            ipv6: endpoint.ipv6.map(|(address, _)| address),
+            ipv4: endpoint.ipv4,
+            ipv6: endpoint.ipv6,
             link_local: request.link_local.clone(),
         };
-        let wired = link::take_in(&bridge.plan, &self.route, namespace, (&source, &routes), &slot);
+        let wired = link::take_in(&self.route, namespace, (&source, &routes), &slot);
         let wired = wired.inspect_err(taken_back)?;
         endpoint.interface = slot.interface;
         endpoint.mac = mac_text(wired.mac);

@@ -151,6 +151,29 @@ fn stacked_drivers_have_options_of_their_own() {
 }
 
 #[test]
+fn several_subnets_are_for_drivers_that_route_none_of_them() {
+    let with = |driver: &str, subnets: &[(&str, &str)]| {
+        let subnets = subnets.iter().map(|(subnet, gateway)| SubnetRequest {
+            subnet: (*subnet).to_owned(),
+            gateway: (*gateway).to_owned(),
+            ..SubnetRequest::default()
+        });
+        let (driver, subnets) = (driver.to_owned(), subnets.collect());
+        let asked = NetworkRequest { driver, ipv6: true, subnets, ..request() };
+        design(asked, &[], &[]).map_err(|error| error.to_string())
+    };
+    let two = [("10.1.0.0/24", "10.1.0.9"), ("10.2.0.0/24", ""), ("fd00:1::/64", "")];
+    let record = with("macvlan", &two).unwrap();
+    let shown = record.subnets.iter().map(|subnet| subnet.gateway.unwrap().to_string());
+    assert_eq!(shown.collect::<Vec<_>>(), ["10.1.0.9", "10.2.0.1", "fd00:1::1"]);
+    assert!(with("ipvlan", &two).is_ok());
+    assert_eq!(with("bridge", &two).unwrap_err(), "bridge driver doesn't support multiple subnets");
+    let overlapping = [("10.1.0.0/16", ""), ("10.1.4.0/24", "")];
+    let refused = with("macvlan", &overlapping).unwrap_err();
+    assert!(refused.contains("Pool overlaps with other one"), "{refused}");
+}
+
+#[test]
 fn an_isolated_network_has_no_gateway() {
     let key = "com.docker.network.bridge.gateway_mode_ipv4".to_owned();
     let options = BTreeMap::from([(key, "isolated".to_owned())]);

@@ -223,8 +223,7 @@ fn a_plugin_judges_requests() -> TestResult {
         let info = host.docker(["info", "-f", "{{json .Plugins.Authorization}}"])?.ok()?;
         assert_eq!(info, r#"["keeper"]"#);
         host.docker(["rm", "-f", "secret"])?.ok()?;
-        drop(plugin);
-        host.docker(["version"])?.complains("plugin keeper failed with error: ")?;
+        assert!(plugin.methods().iter().any(|method| method == "AuthZPlugin.AuthZRes"));
         Ok(())
     })
 }
