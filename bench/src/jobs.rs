@@ -10,7 +10,8 @@ use crate::images::{self, Archives, Contender};
 use crate::measure::{Job, Times, interleaved, once};
 use crate::memory::{marked, pss, rss};
 use crate::network;
-use crate::peers::{Dockerd, bundle, installed};
+use crate::oci;
+use crate::peers::{Dockerd, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
@@ -21,6 +22,8 @@ pub(crate) const NAMES: [&str; 12] = [
 
 // LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
 const ROUNDS: usize = 30;
+/// How long nothing is asked of the daemons before the memory that they hold idle is read.
+const IDLE: Duration = Duration::from_secs(30);
 /// How long nothing is asked of a daemon between two starts that are not a burst.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -145,39 +148,8 @@ impl Bench<'_> {
     }
 
     fn oci(&mut self) -> TestResult {
-        let folder = tempfile::tempdir()?;
-        bundle(folder.path())?;
-        let spec = Command::new(self.binary)
-            .args(["runtime", "spec"])
-            .current_dir(folder.path())
-            .output()?;
-        if !spec.status.success() {
-            return Err(format!("runtime spec: {}", String::from_utf8_lossy(&spec.stderr)).into());
-        }
-        let path = folder.path().join("config.json");
-        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-        config["process"]["args"] = serde_json::json!(["/bin/true"]);
-        config["process"]["terminal"] = serde_json::json!(false);
-        // Peers refuse rlimits that the machine does not let them set.
-        config["process"]["rlimits"] = serde_json::json!([]);
-        std::fs::write(&path, serde_json::to_vec(&config)?)?;
-        let run = |program: &Path, args: &[&str]| {
-            let mut command = Command::new(program);
-            command.args(args).args(["--root"]).arg(folder.path().join("state"));
-            command.arg("run").arg("--bundle").arg(folder.path()).arg("bench-oci");
-            command
-        };
-        let mut names = vec!["rorqual runtime".to_owned()];
-        let mut jobs: Vec<Job<'_>> = vec![Box::new(|| run(self.binary, &["runtime"]))];
-        for peer in ["crun", "runc"] {
-            // crun refuses some hosts (hybrid cgroups); a peer that cannot run is left out.
-            if installed(peer) && once(run(Path::new(peer), &[])).is_ok() {
-                names.push(peer.to_owned());
-                jobs.push(Box::new(move || run(Path::new(peer), &[])));
-            }
-        }
-        let times = interleaved(&jobs, ROUNDS * 2)?;
-        drop(jobs);
+        let (names, times): (Vec<_>, Vec<_>) =
+            oci::measure(self.binary, ROUNDS * 2)?.into_iter().unzip();
         self.note("OCI run", names, &times);
         Ok(())
     }
@@ -188,7 +160,15 @@ impl Bench<'_> {
         let mark = self.host.folder().display().to_string();
         let ours = || marked(&mark).into_iter().filter(|pid| !is_sleep(*pid)).collect::<Vec<_>>();
         let daemon = self.host.daemon_pid().into_iter().collect::<Vec<_>>();
-        self.row("idle daemon, RSS", "rorqual", rss(&daemon) as f64, "KiB", "the daemon process");
+        // What an idle daemon holds is seen when it has been idle for a while.
+        std::thread::sleep(IDLE);
+        self.row(
+            "idle daemon, RSS",
+            "rorqual",
+            rss(&daemon) as f64,
+            "KiB",
+            "the daemon process, 30 s after the last request",
+        );
         let before = pss(&ours());
         for n in 0..COUNT {
             once(self.ours(&[

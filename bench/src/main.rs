@@ -10,6 +10,7 @@ mod jobs;
 mod measure;
 mod memory;
 mod network;
+mod oci;
 mod peers;
 mod report;
 
@@ -22,18 +23,26 @@ fn main() -> ExitCode {
         eprintln!("usage: rorqual-bench BINARY [JOB…]; jobs: {}", jobs::NAMES.join(" "));
         return ExitCode::from(2);
     };
-    if binary.as_os_str() == network::ASK {
+    let alone = if binary.as_os_str() == network::ASK {
         let name = args.next().unwrap_or_default();
-        return match network::ask(&name.to_string_lossy()) {
-            Ok(figures) => {
-                println!("{figures}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("rorqual-bench: {error}");
-                ExitCode::FAILURE
-            }
-        };
+        Some(network::ask(&name.to_string_lossy()))
+    } else if binary.as_os_str() == oci::HERE {
+        let binary = args.next().unwrap_or_default();
+        let rounds = args.next().and_then(|rounds| rounds.to_str()?.parse().ok()).unwrap_or(1);
+        Some(oci::here(binary.as_ref(), rounds))
+    } else {
+        None
+    };
+    match alone {
+        Some(Ok(figures)) => {
+            println!("{figures}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => {
+            eprintln!("rorqual-bench: {error}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let wanted: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let outcome =

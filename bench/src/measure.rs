@@ -22,6 +22,11 @@ impl Times {
         self.0.get(self.0.len() * 9 / 10).copied().unwrap_or_default()
     }
 
+    /// The times in nanoseconds, shortest first.
+    pub(crate) fn nanos(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     pub(crate) fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self(times)

@@ -5,11 +5,11 @@ use std::io::{Cursor, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rorqual_core::{Digest, ImageId, Reference, Timestamp};
+use rorqual_core::{DiffId, Digest, ImageId, Reference, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::reach::{self, Reached};
-use crate::{Blobs, Error, ImageRecord, Images, Ingest, Lease, name};
+use crate::{Blobs, Descriptor, Error, ImageRecord, Images, Ingest, Lease, name};
 
 type Table = Arc<Mutex<BTreeMap<Digest, Arc<[u8]>>>>;
 
@@ -143,6 +143,7 @@ impl Blobs for FakeBlobs {
 #[derive(Clone, Default)]
 pub struct FakeImages {
     images: Arc<Mutex<BTreeMap<ImageId, ImageRecord>>>,
+    packed: Arc<Mutex<BTreeMap<DiffId, Descriptor>>>,
 }
 
 impl FakeImages {
@@ -186,5 +187,19 @@ impl Images for FakeImages {
 
     async fn remove(&self, id: &ImageId) -> Result<(), Error> {
         lock(&self.images).remove(id).map(drop).ok_or_else(|| name::missing_id(id))
+    }
+
+    async fn packed_forms(&self) -> Result<Vec<(DiffId, Descriptor)>, Error> {
+        Ok(lock(&self.packed).clone().into_iter().collect())
+    }
+
+    async fn note_packed(&self, layer: &DiffId, packed: &Descriptor) -> Result<(), Error> {
+        lock(&self.packed).insert(layer.clone(), packed.clone());
+        Ok(())
+    }
+
+    async fn forget_packed(&self, layers: Vec<DiffId>) -> Result<(), Error> {
+        lock(&self.packed).retain(|layer, _| !layers.contains(layer));
+        Ok(())
     }
 }

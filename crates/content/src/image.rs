@@ -294,4 +294,10 @@ pub trait Images: Send + Sync + 'static {
     async fn untag(&self, id: &ImageId, name: &Reference) -> Result<bool, Error>;
     /// Removes an image with its names; its blobs go with the next collection.
     async fn remove(&self, id: &ImageId) -> Result<(), Error>;
+    /// Lists what layers were packed to, as far as it was noted.
+    async fn packed_forms(&self) -> Result<Vec<(DiffId, Descriptor)>, Error>;
+    /// Notes what a layer was packed to, instead of what was noted before. A hint only: no blob stays because of it.
+    async fn note_packed(&self, layer: &DiffId, packed: &Descriptor) -> Result<(), Error>;
+    /// Forgets what layers were packed to.
+    async fn forget_packed(&self, layers: Vec<DiffId>) -> Result<(), Error>;
 }

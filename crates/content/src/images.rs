@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rorqual_core::{ImageId, Reference, Timestamp};
+use rorqual_core::{DiffId, ImageId, Reference, Timestamp};
 use rorqual_store::{Database, Durability, Record};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
@@ -44,6 +44,22 @@ impl Record for Stored {
 
     fn id(&self) -> String {
         self.id.to_string()
+    }
+}
+
+/// What a layer was packed to, on disk.
+#[derive(Serialize, Deserialize)]
+struct PackedForm {
+    layer: DiffId,
+    packed: Descriptor,
+}
+
+impl Record for PackedForm {
+    const KIND: &'static str = "packed-layer";
+    const VERSION: u32 = 1;
+
+    fn id(&self) -> String {
+        self.layer.to_string()
     }
 }
 
@@ -155,6 +171,27 @@ impl Images for ImageStore {
         let id = id.clone();
         self.change(move |images| images.remove(&id).map(drop).ok_or_else(|| name::missing_id(&id)))
             .await
+    }
+
+    async fn packed_forms(&self) -> Result<Vec<(DiffId, Descriptor)>, Error> {
+        let forms = self.0.database.list::<PackedForm>().await;
+        let forms = forms.map_err(failed("read what layers were packed to"))?;
+        Ok(forms.into_iter().map(|form| (form.layer, form.packed)).collect())
+    }
+
+    async fn note_packed(&self, layer: &DiffId, packed: &Descriptor) -> Result<(), Error> {
+        let form = PackedForm { layer: layer.clone(), packed: packed.clone() };
+        let written = self.0.database.put(Durability::Normal, form).await;
+        written.map_err(failed("note what a layer was packed to"))
+    }
+
+    async fn forget_packed(&self, layers: Vec<DiffId>) -> Result<(), Error> {
+        let remove = self.0.database.write(Durability::Normal, move |records| {
+            layers
+                .iter()
+                .try_for_each(|layer| records.remove::<PackedForm>(&layer.to_string()).map(drop))
+        });
+        remove.await.map_err(failed("forget what layers were packed to"))
     }
 }
 

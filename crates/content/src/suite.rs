@@ -8,7 +8,7 @@
 
 use std::io::{Read, Write};
 
-use rorqual_core::{Digest, ImageId, Reference, Timestamp};
+use rorqual_core::{DiffId, Digest, ImageId, Reference, Timestamp};
 
 use crate::{Blobs, Descriptor, Error, ImageDocument, ImageRecord, Images, media_type};
 
@@ -115,4 +115,20 @@ pub async fn names_lead_to_one_image(images: &dyn Images) {
     assert!(images.remove(&a.id).await.is_err());
     let error = images.resolve("gone").await.unwrap_err();
     assert_eq!(error.to_string(), "No such image: gone:latest");
+}
+
+/// What layers were packed to is noted, replaced and forgotten.
+pub async fn packed_forms_are_notes(images: &dyn Images) {
+    let layer = |byte: u8| DiffId(Digest::sha256([byte; 32]));
+    let packed =
+        |byte: u8| Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::sha256([byte; 32]), 7);
+    assert!(images.packed_forms().await.unwrap().is_empty());
+    images.note_packed(&layer(1), &packed(11)).await.unwrap();
+    images.note_packed(&layer(2), &packed(12)).await.unwrap();
+    images.note_packed(&layer(1), &packed(13)).await.unwrap();
+    let mut forms = images.packed_forms().await.unwrap();
+    forms.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(forms, [(layer(1), packed(13)), (layer(2), packed(12))]);
+    images.forget_packed(vec![layer(1), layer(9)]).await.unwrap();
+    assert_eq!(images.packed_forms().await.unwrap(), [(layer(2), packed(12))]);
 }

@@ -4,6 +4,7 @@ mod buildkit;
 mod classic;
 mod context;
 mod images;
+mod logins;
 mod lookup;
 mod outbox;
 mod outputs;
@@ -27,6 +28,7 @@ use crate::builtin::Builtin;
 pub(crate) use buildkit::BuildKit;
 pub(crate) use classic::{ClassicRequest, build};
 pub(crate) use images::LocalImages;
+pub(crate) use logins::Logins;
 pub(crate) use remote::Origin;
 
 /// What builds need.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rorqual_engine::CgroupDriver;
 use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
 use rorqual_http::{Address, TlsFiles};
-use rorqual_network::{Cidr4, SubnetPool};
+use rorqual_network::{Cidr4, Relay, SubnetPool};
 use rorqual_transfer::RegistryOptions;
 use serde_json::{Map, Value};
 
@@ -82,6 +82,7 @@ pub(crate) struct BridgeConfig {
     pub(crate) ip_masq: bool,
     pub(crate) ip_forward: bool,
     pub(crate) firewall: bool,
+    pub(crate) relay: Relay,
     pub(crate) publish_on: Option<std::net::IpAddr>,
     /// Where subnets are cut from; empty: Docker's defaults.
     pub(crate) pools: Vec<SubnetPool>,
@@ -132,6 +133,8 @@ pub(crate) struct Config {
     pub(crate) defaults: Defaults,
     pub(crate) builder: BuilderConfig,
     pub(crate) proxies: [String; 3],
+    /// Plugins that must agree to each request, in order.
+    pub(crate) authorization: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
     /// How registries are spoken to; includes the two above.
@@ -296,6 +299,7 @@ impl Config {
             defaults: defaults(&settings)?,
             builder: settings.0.get("builder").map(builder::read).transpose()?.unwrap_or_default(),
             proxies: ["http-proxy", "https-proxy", "no-proxy"].map(|key| proxy(&settings, key)),
+            authorization: settings.list("authorization-plugins"),
             insecure_registries: settings.list("insecure-registries"),
             registry_mirrors: settings.list("registry-mirrors"),
             registries: registries::options(&settings)?,
@@ -310,6 +314,7 @@ impl Config {
         self.labels = newer.labels;
         self.live_restore = newer.live_restore;
         self.shutdown_timeout = newer.shutdown_timeout;
+        self.authorization = newer.authorization;
         self.insecure_registries = newer.insecure_registries;
         self.registry_mirrors = newer.registry_mirrors;
         self.registries = newer.registries;
@@ -434,6 +439,14 @@ fn bridge(settings: &Settings) -> Result<BridgeConfig, ConfigError> {
         ip_masq: settings.bool("ip-masq", true),
         ip_forward: settings.bool("ip-forward", true),
         firewall: settings.bool("iptables", true),
+        relay: match (
+            settings.bool("respect-input-policy", false),
+            settings.bool("userland-proxy", true),
+        ) {
+            (true, _) => Relay::All,
+            (false, true) => Relay::WhereNeeded,
+            (false, false) => Relay::Off,
+        },
         publish_on: settings.parsed::<std::net::IpAddr>("ip")?.filter(|ip| !ip.is_unspecified()),
         pools: pools(settings)?,
     })

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rorqual_engine::Engine;
+use rorqual_plugin::Plugins;
 use rorqual_transfer::LocalTransfer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::authz::Authorization;
 use crate::builder::Builder;
 use crate::builtin::Builtin;
 use crate::convert::view::Shown;
@@ -24,6 +26,8 @@ pub(crate) struct Context {
     /// The same builder as clients of BuildKit know it.
     pub(crate) builds: rorqual_buildkit::Server,
     pub(crate) facts: Facts,
+    /// Who must agree to each request.
+    pub(crate) authorization: Authorization,
     settings: RwLock<Arc<Settings>>,
     archives: Arc<Semaphore>,
 }
@@ -62,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) http_proxy: String,
     pub(crate) https_proxy: String,
     pub(crate) no_proxy: String,
+    /// Plugins that must agree to each request, in order.
+    pub(crate) authorization: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) runtimes: Vec<String>,
@@ -83,7 +89,9 @@ impl Context {
         (transfer, builder): (LocalTransfer, Builder),
         facts: Facts,
         settings: Arc<Settings>,
+        plugins: Arc<Plugins>,
     ) -> Self {
+        let authorization = Authorization::new(plugins, &settings.authorization);
         let archives = Arc::new(Semaphore::new(ARCHIVES));
         let backend =
             Arc::new(crate::builder::BuildKit::new(builder.clone(), engine.clone(), &facts));
@@ -92,7 +100,17 @@ impl Context {
         backend.set_sessions(builds.sessions().clone());
         let settings = RwLock::new(settings);
         let builtin = Builtin::new(transfer.clone());
-        Self { engine, builtin, transfer, builder, builds, facts, settings, archives }
+        Self {
+            engine,
+            builtin,
+            transfer,
+            builder,
+            builds,
+            facts,
+            authorization,
+            settings,
+            archives,
+        }
     }
 
     /// Waits for its turn to move an archive.
@@ -116,6 +134,7 @@ impl Context {
     }
 
     pub(crate) fn set_settings(&self, settings: Arc<Settings>) {
+        self.authorization.set(&settings.authorization);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

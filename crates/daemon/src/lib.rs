@@ -1,5 +1,6 @@
 //! The daemon: configuration, wiring, routes, conversion, shutdown. It decides nothing about containers.
 
+mod authz;
 mod builder;
 mod builtin;
 mod config;
@@ -12,6 +13,7 @@ mod host;
 mod logging;
 mod remap;
 mod request;
+mod rest;
 mod routes;
 mod run;
 mod service;

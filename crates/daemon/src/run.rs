@@ -10,6 +10,7 @@ use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::{IpcMode, Ownership};
 use rorqual_engine::{CgroupDriver, Ending, EventKind};
 use rorqual_http::{Address, Bound, Limits, Server, UnixAccess, bind, inherited, server_config};
+use rorqual_plugin::{Places, Plugins};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -19,6 +20,7 @@ use crate::convert::view::Shown;
 use crate::facts::Facts;
 use crate::host::{self, PidFile};
 use crate::logging::Verbosity;
+use crate::rest::{Requests, rest};
 use crate::service::Api;
 use crate::wiring;
 
@@ -45,13 +47,16 @@ pub(crate) async fn run(
     let remap = wiring::remap(&config)?;
     // Root mapped to itself is as good as no map.
     config.defaults.userns_remap = config.defaults.userns_remap.filter(|_| remap.is_some());
-    let (engine, transfer, builder) = wiring::engine(&config, &facts, remap).await?;
+    let plugins = Arc::new(Plugins::new(Places::docker()));
+    let (engine, transfer, builder) = wiring::engine(&config, &facts, &plugins, remap).await?;
     let insecure = listeners.iter().any(|bound| bound.is_tcp() && config.tls.is_none());
     let settings = Arc::new(settings(&config, &facts, insecure));
-    let context = Arc::new(Context::new(engine, (transfer, builder), facts, settings));
+    let context = Arc::new(Context::new(engine, (transfer, builder), facts, settings, plugins));
 
     let limits = Limits::default().for_descriptors(descriptor_limit(), listeners.len());
-    let server = Server::new(Arc::new(Api::new(Arc::clone(&context))), limits);
+    let requests = Requests::default();
+    let api = Api::new(Arc::clone(&context), requests.clone());
+    let server = Server::new(Arc::new(api), limits);
     let tls = config.tls.as_ref().map(server_config).transpose()?;
     let mut serving = JoinSet::new();
     for bound in listeners {
@@ -59,6 +64,8 @@ pub(crate) async fn run(
         let (server, tls) = (server.clone(), tls.clone().filter(|_| bound.is_tcp()));
         serving.spawn(async move { server.serve(bound, tls).await });
     }
+    // Ends with the daemon.
+    let _resting = tokio::spawn(rest(requests));
     notify(b"READY=1\n");
     tracing::info!("daemon is ready");
 
@@ -220,6 +227,7 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         http_proxy,
         https_proxy,
         no_proxy,
+        authorization: config.authorization.clone(),
         insecure_registries: config.insecure_registries.clone(),
         registry_mirrors: config.registry_mirrors.clone(),
         runtimes: RUNTIMES.iter().map(|name| (*name).to_owned()).collect(),
@@ -276,6 +284,7 @@ fn reloaded(config: &Config) -> BTreeMap<String, String> {
     let list = |list: &[String]| serde_json::Value::from(list.to_vec()).to_string();
     [
         ("name", crate::facts::host_name()),
+        ("authorization-plugins", list(&config.authorization)),
         ("debug", config.debug.to_string()),
         ("insecure-registries", list(&config.insecure_registries)),
         ("labels", list(&config.labels)),

@@ -12,20 +12,40 @@ use rorqual_http::{Answer, Body, BoxFuture, Query, Request, Router, Service, bod
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::request::ApiRequest;
+use crate::rest::Requests;
 use crate::routes::{self, Handler};
 
 /// Serves the Engine API.
 pub(crate) struct Api {
     context: Arc<Context>,
     router: Router<Handler>,
+    requests: Requests,
 }
 
 impl Api {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, router: routes::router() }
+    pub(crate) fn new(context: Arc<Context>, requests: Requests) -> Self {
+        Self { context, router: routes::router(), requests }
+    }
+
+    /// Answers what authorization plugins let pass.
+    async fn authorized(self: Arc<Self>, request: Request) -> Answer {
+        let (method, path) = (request.parts.method.clone(), request.parts.uri.path().to_owned());
+        let refused = |error: ApiError| {
+            report(&method, &path, &error);
+            Answer::Response(self.headed(error_response(&error)))
+        };
+        let authorization = &self.context.authorization;
+        let (request, passed) = match authorization.request(request).await {
+            Ok(asked) => asked,
+            Err(error) => return refused(error),
+        };
+        let answer = Arc::clone(&self).answer(request).await;
+        let Some(passed) = passed else { return answer };
+        authorization.answer(passed, answer).await.unwrap_or_else(refused)
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Answer {
+        self.requests.count();
         let Request { parts, body } = request;
         if parts.method == Method::OPTIONS {
             return Answer::Response(self.headed(plain(StatusCode::OK, body::empty())));
@@ -100,7 +120,7 @@ impl Service for Api {
     }
 
     fn call(self: Arc<Self>, request: Request) -> BoxFuture<Answer> {
-        Box::pin(self.answer(request))
+        Box::pin(self.authorized(request))
     }
 }
 

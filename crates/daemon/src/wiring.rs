@@ -13,7 +13,7 @@ use rorqual_engine::{
     AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, ShimLogs,
 };
 use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, NamespaceOwner, Traffic};
-use rorqual_plugin::{Places, Plugins};
+use rorqual_plugin::Plugins;
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
@@ -31,6 +31,7 @@ use crate::remap::{self, Accounts};
 pub(crate) async fn engine(
     config: &Config,
     facts: &Facts,
+    plugins: &Arc<Plugins>,
     remap: Option<IdMaps>,
 ) -> Result<(Engine, LocalTransfer, Builder), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
@@ -80,7 +81,7 @@ pub(crate) async fn engine(
         networks: Arc::new(networks),
         volumes: Arc::new(Drivers::new(
             Arc::new(LocalVolumes::new(data.join("volumes"))),
-            Some(Arc::new(Plugins::new(Places::docker()))),
+            Some(Arc::clone(plugins)),
         )),
         database,
     };
@@ -158,6 +159,7 @@ fn bridge_options(
         ip_masq: config.ip_masq,
         ip_forward: config.ip_forward,
         firewall: config.firewall,
+        relay: config.relay,
     };
     options.publish_on = config.publish_on;
     if !config.pools.is_empty() {

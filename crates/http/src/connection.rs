@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::{self, Body, RequestBody};
 use crate::file::{self, FileAnswer};
 use crate::server::{Answer, Hijack, Limits, Protocol, Request, Service};
-use crate::transport::{Peer, RawStream};
+use crate::transport::{Peer, PeerCertificates, RawStream};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -34,7 +34,7 @@ pub(crate) async fn serve<S: Service>(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let peer = io.peer();
+    let peer = Known { peer: io.peer(), certificates: io.certificates() };
     let first = tokio::select! {
         first = tokio::time::timeout(limits.head_timeout, first_bytes(&mut io)) => first,
         () = stop.cancelled() => return,
@@ -51,7 +51,7 @@ pub(crate) async fn serve<S: Service>(
     }
     let mut next = Some(io);
     while let Some(io) = next {
-        next = serve_h1(io, Arc::clone(&service), limits, &stop, peer).await;
+        next = serve_h1(io, Arc::clone(&service), limits, &stop, peer.clone()).await;
     }
 }
 
@@ -71,13 +71,13 @@ async fn serve_h2<S: Service>(
     io: RawStream,
     service: Arc<S>,
     stop: CancellationToken,
-    peer: Option<Peer>,
+    peer: Known,
 ) {
     let answer = service_fn(move |request: http::Request<Incoming>| {
-        let service = Arc::clone(&service);
+        let (service, peer) = (Arc::clone(&service), peer.clone());
         async move {
             let (mut parts, body) = request.into_parts();
-            parts.extensions.extend(peer_extension(peer));
+            peer.tell(&mut parts.extensions);
             let body = RequestBody::incoming(body);
             let answer = match service.call(Request { parts, body }).await {
                 Answer::Response(response) => response,
@@ -136,12 +136,22 @@ enum Taken {
     File(FileAnswer),
 }
 
-fn peer_extension(peer: Option<Peer>) -> http::Extensions {
-    let mut extensions = http::Extensions::new();
-    if let Some(peer) = peer {
-        extensions.insert(peer);
+/// What is known of a client.
+#[derive(Clone)]
+struct Known {
+    peer: Option<Peer>,
+    certificates: Option<PeerCertificates>,
+}
+
+impl Known {
+    fn tell(&self, extensions: &mut http::Extensions) {
+        if let Some(peer) = self.peer {
+            extensions.insert(peer);
+        }
+        if let Some(certificates) = &self.certificates {
+            extensions.insert(certificates.clone());
+        }
     }
-    extensions
 }
 
 /// Serves requests until the connection ends (`None`) or hyper was taken off it for a while.
@@ -150,14 +160,14 @@ async fn serve_h1<S: Service>(
     service: Arc<S>,
     limits: Limits,
     stop: &CancellationToken,
-    peer: Option<Peer>,
+    peer: Known,
 ) -> Option<RawStream> {
     let shared = Arc::new(Shared { is_plain: io.plain_tcp().is_some(), ..Shared::default() });
     let watched = Watched { io, shared: Arc::clone(&shared) };
     let for_requests = Arc::clone(&shared);
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let (mut parts, body) = request.into_parts();
-        parts.extensions.extend(peer_extension(peer));
+        peer.tell(&mut parts.extensions);
         // ORDER: hyper looks for the client's end as soon as this returns, before the answer is polled.
         for_requests.may_hijack.store(service.may_hijack(&parts), Ordering::Relaxed);
         let request = Request { parts, body: RequestBody::incoming(body) };

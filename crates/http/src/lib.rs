@@ -18,4 +18,4 @@ pub use query::Query;
 pub use router::{Match, Router};
 pub use server::{Answer, BoxFuture, Hijack, Limits, Protocol, Request, Server, Service};
 pub use tls::{Certificate, TlsError, TlsFiles, reloadable_config, server_config};
-pub use transport::{Peer, RawStream};
+pub use transport::{Peer, PeerCertificates, RawStream};

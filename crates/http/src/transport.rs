@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -42,6 +43,10 @@ impl Peer {
     }
 }
 
+/// The certificates that a client has shown, its own first, in DER; an extension of each request's head.
+#[derive(Clone, Debug)]
+pub struct PeerCertificates(pub Arc<[Vec<u8>]>);
+
 pub(crate) enum Transport {
     Unix(UnixStream),
     Tcp(TcpStream),
@@ -69,6 +74,13 @@ impl RawStream {
             Transport::Tcp(stream) => stream.peer_addr().ok().map(Peer::Network),
             Transport::Tls(stream) => stream.get_ref().0.peer_addr().ok().map(Peer::Network),
         }
+    }
+
+    /// Returns the certificates that the client has shown.
+    pub(crate) fn certificates(&self) -> Option<PeerCertificates> {
+        let Transport::Tls(stream) = &self.transport else { return None };
+        let chain = stream.get_ref().1.peer_certificates()?;
+        Some(PeerCertificates(chain.iter().map(|one| one.to_vec()).collect()))
     }
 
     /// Returns the socket when bytes go over it as they are.

@@ -63,11 +63,25 @@ pub struct Traffic {
     pub ip_forward: bool,
     /// There is a firewall; without, no port can be published.
     pub firewall: bool,
+    /// Which clients of published ports are relayed.
+    pub relay: Relay,
+}
+
+/// Which clients of published ports are relayed, byte for byte, instead of being led by the firewall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Relay {
+    /// None.
+    Off,
+    /// Those that the firewall cannot lead: the host's own at `::1`, and those that come over IPv6 for containers without.
+    #[default]
+    WhereNeeded,
+    /// All: ports are ordinary sockets of the host, so that the host's own rules for what comes in apply.
+    All,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { icc: true, ip_masq: true, ip_forward: true, firewall: true }
+        Self { icc: true, ip_masq: true, ip_forward: true, firewall: true, relay: Relay::default() }
     }
 }
 

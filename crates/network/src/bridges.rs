@@ -11,12 +11,12 @@ mod manage;
 mod parents;
 mod records;
 mod recover;
+mod relays;
 mod resolve;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ use watch::Watchman;
 struct State {
     book: Book,
     /// The socket keeps the port from others; without one, another program had it when the daemon came back.
-    ports: PortTable<Vec<OwnedFd>>,
+    ports: PortTable<holding::Held>,
     /// Bridges by network.
     bridges: BTreeMap<NetworkId, Arc<BridgeNetwork>>,
 }
@@ -82,6 +82,7 @@ struct Inner {
     /// Links of containers that were there at the start, until all who were there have been adopted.
     found_links: Mutex<Option<BTreeSet<String>>>,
     firewall: Option<Arc<Mutex<Firewall>>>,
+    relays: relays::Relaying,
     resolver: Mutex<resolve::Resolver>,
     bell: attend::Bell,
     // Ends before the pool and the firewall it uses are dropped.
@@ -150,11 +151,13 @@ impl Bridges {
                 }
             }
         }
-        recover::retake_ports(&mut state);
+        let relays = relays::Relaying::new(options.traffic);
+        recover::retake_ports(&mut state, relays);
 
         let firewall = if options.traffic.firewall {
-            let mut firewall = Firewall::open(tag.table(), router)?;
-            firewall.expect(policies(&state), recover::published(&state));
+            let mut firewall =
+                Firewall::open(tag.table(), router, relays != relays::Relaying::Off)?;
+            firewall.expect(policies(&state), recover::published(&state, relays));
             firewall.restore()?;
             Some(Arc::new(Mutex::new(firewall)))
         } else {
@@ -173,12 +176,14 @@ impl Bridges {
             route: Mutex::new(route),
             found_links: Mutex::new(Some(found_links)),
             firewall,
+            relays,
             resolver,
             bell,
             _watchman: watchman,
             janitor: Janitor::start()?,
         });
         attend::start(&inner)?;
+        inner.relay_again();
         Ok(Self(inner))
     }
 

@@ -112,6 +112,8 @@ pub(crate) struct Firewall {
     socket: Socket,
     guarded: Guarded,
     router: Router,
+    /// Short runs of ports are relayed at the host's own `::1`.
+    relays: bool,
     bridges: Vec<BridgePolicy>,
     published: BTreeMap<ContainerId, Published>,
 }
@@ -122,11 +124,11 @@ fn failed(action: &str) -> impl FnOnce(NetlinkError) -> Error + use<'_> {
 
 impl Firewall {
     /// Opens the firewall without changing anything yet.
-    pub(crate) fn open(table: String, router: Router) -> Result<Self, Error> {
+    pub(crate) fn open(table: String, router: Router, relays: bool) -> Result<Self, Error> {
         let socket = Socket::open(Protocol::Netfilter)
             .map_err(|error| failed("open")(NetlinkError::from(error)))?;
         let (bridges, published) = (Vec::new(), BTreeMap::new());
-        Ok(Self { table, socket, guarded: Guarded::Unknown, router, bridges, published })
+        Ok(Self { table, socket, guarded: Guarded::Unknown, router, relays, bridges, published })
     }
 
     /// Starts to watch for damage by others.
@@ -169,7 +171,7 @@ impl Firewall {
         all.delete_present_table(&self.table);
         self.put_table(&mut all, owned);
         rules::put_skeleton(&mut all, &self.table, &self.bridges, self.router);
-        for (map, elements) in elements(self.published.values()) {
+        for (map, elements) in elements(self.published.values(), self.relays) {
             all.add_elements(&self.table, map, &elements);
         }
         all.commit(&mut self.socket)
@@ -200,7 +202,7 @@ impl Firewall {
         if published.runs.is_empty() && published.opened.is_empty() {
             return Ok(());
         }
-        let elements = elements([&published].into_iter());
+        let elements = elements([&published].into_iter(), self.relays);
         self.published.insert(container, published);
         self.change(elements, Transaction::add_elements)
     }
@@ -215,7 +217,7 @@ impl Firewall {
     /// Takes a container's published ports back, if it has any.
     pub(crate) fn unpublish(&mut self, container: &ContainerId) -> Result<(), Error> {
         let Some(gone) = self.published.remove(container) else { return Ok(()) };
-        self.change(elements([&gone].into_iter()), Transaction::delete_elements)
+        self.change(elements([&gone].into_iter(), self.relays), Transaction::delete_elements)
     }
 
     /// Sets which bridges there are, and notes if forwarding was switched on for them.
@@ -249,7 +251,7 @@ type Elements = BTreeMap<&'static str, Vec<Element>>;
 
 /// Makes the elements of each map: per family those for all addresses and those for a single one, and for ports that keep
 /// their number, whole runs.
-fn elements<'a>(all: impl Iterator<Item = &'a Published>) -> Elements {
+fn elements<'a>(all: impl Iterator<Item = &'a Published>, relays: bool) -> Elements {
     let mut elements = Elements::new();
     for Published { runs, opened, to } in all {
         if let Some(to) = to.open4 {
@@ -266,6 +268,13 @@ fn elements<'a>(all: impl Iterator<Item = &'a Published>) -> Elements {
             }
             if let Some(to) = to.ipv6.filter(|_| !matches!(run.host_ip, Some(IpAddr::V4(_)))) {
                 let on = on.and_then(v6).map(|on| on.octets().to_vec());
+                let at_loopback =
+                    run.host_ip.is_none_or(|on| on.is_unspecified() || on.is_loopback());
+                if at_loopback && !(relays && run.may_be_relayed()) {
+                    let refused = elements.entry(rules::REFUSED6.name).or_default();
+                    let (first, last) = (port_key(run, run.host), port_key(run, run.last));
+                    refused.push(Element { key: first, last: Some(last), data: ElementData::None });
+                }
                 put(&mut elements, &rules::MAPS6, run, on, &to.octets());
             }
         }
@@ -273,12 +282,14 @@ fn elements<'a>(all: impl Iterator<Item = &'a Published>) -> Elements {
     elements
 }
 
+/// Writes protocol and port as keys have them.
+fn port_key(run: &Run, port: u16) -> Vec<u8> {
+    let protocol = [protocol_number(run.protocol), 0, 0, 0];
+    [&protocol[..], &port.to_be_bytes(), &[0; 2]].concat()
+}
+
 fn put(elements: &mut Elements, maps: &rules::Maps, run: &Run, on: Option<Vec<u8>>, to: &[u8]) {
-    let key = |port: u16| {
-        let on = on.as_deref().unwrap_or_default();
-        let protocol = [protocol_number(run.protocol), 0, 0, 0];
-        [on, &protocol, &port.to_be_bytes(), &[0; 2]].concat()
-    };
+    let key = |port: u16| [on.as_deref().unwrap_or_default(), &port_key(run, port)].concat();
     let whole = run.len() > 1 && run.keeps_numbers();
     let map = match (on.is_some(), whole) {
         (false, false) => maps.all.name,

@@ -19,13 +19,14 @@ mod link;
 mod names;
 mod owned;
 mod ports;
+mod relay;
 #[cfg(any(test, feature = "fake"))]
 pub mod suite;
 #[cfg(test)]
 mod testing;
 mod warm;
 
-pub use bridge::{BridgeOptions, DefaultBridge, Traffic};
+pub use bridge::{BridgeOptions, DefaultBridge, Relay, Traffic};
 pub use bridges::Bridges;
 pub use cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 pub use contract::{

@@ -12,6 +12,9 @@ use crate::{Error, PortProtocol, PublishedPort};
 // COMPAT: dockerd starts at the bottom of that range and goes up.
 const DYNAMIC: (u16, u16) = (32768, 60999);
 
+/// LIMIT: ports of one run that are held by sockets, some 4 KiB of the kernel's memory each.
+pub(crate) const HELD_BY_SOCKETS: usize = 16;
+
 /// Why a port cannot be had.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -34,7 +37,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn single(port: &PublishedPort, host: u16) -> Self {
+    /// Makes one of a single port.
+    pub(crate) fn single(port: &PublishedPort, host: u16) -> Self {
         let PublishedPort { container, protocol, host_ip, .. } = *port;
         Self { protocol, host_ip, host, last: host, container }
     }
@@ -58,6 +62,18 @@ impl Run {
     /// Tells whether each port leads to the same port inside.
     pub(crate) const fn keeps_numbers(&self) -> bool {
         self.host == self.container
+    }
+
+    /// Tells whether a relay could serve them, where one is needed: it has a socket for each, and none of its own for SCTP.
+    pub(crate) const fn may_be_relayed(&self) -> bool {
+        self.len() <= HELD_BY_SOCKETS && !matches!(self.protocol, PortProtocol::Sctp)
+    }
+
+    /// Tells whether the ports of another run are among these.
+    pub(crate) fn has(&self, other: &Self) -> bool {
+        (self.protocol, self.host_ip) == (other.protocol, other.host_ip)
+            && (self.host..=self.last).contains(&other.host)
+            && other.last <= self.last
     }
 
     /// Returns the first port that both would have.
@@ -96,7 +112,7 @@ struct Held<H> {
     owner: ContainerId,
     run: Run,
     /// Is dropped when the ports are given back.
-    _holder: H,
+    holder: H,
 }
 
 /// Ports in use, with what keeps others of the host away from them.
@@ -184,7 +200,7 @@ impl<H> PortTable<H> {
         }
         let held = hold(&run);
         let holder = held.map_err(|Refusal::Busy(port, cause)| busy(&run, port, &cause))?;
-        self.held.push(Held { owner, run, _holder: holder });
+        self.held.push(Held { owner, run, holder });
         Ok(())
     }
 
@@ -195,6 +211,18 @@ impl<H> PortTable<H> {
             (host.0..=host.1, None)
         };
         first.chain(second.into_iter().flatten())
+    }
+
+    /// Returns what keeps others away from a container's ports.
+    pub(crate) fn held(&self, owner: &ContainerId) -> impl Iterator<Item = (&Run, &H)> {
+        let theirs = self.held.iter().filter(|held| held.owner == *owner);
+        theirs.map(|held| (&held.run, &held.holder))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn held_mut(&mut self, owner: &ContainerId) -> impl Iterator<Item = (&Run, &mut H)> {
+        let theirs = self.held.iter_mut().filter(|held| held.owner == *owner);
+        theirs.map(|held| (&held.run, &mut held.holder))
     }
 
     /// Gives all ports of a container back; what keeps others away is dropped.

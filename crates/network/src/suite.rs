@@ -391,8 +391,9 @@ async fn published_ports_are_exclusive(networks: &dyn Networks, directory: &Path
     let mut first = request("bridge", 4, directory);
     first.ports = vec![port.clone()];
     let sandbox = must_attach(networks, &first).await;
-    let hosts = sandbox.ports.iter().map(|port| port.host).collect::<Vec<_>>();
-    assert_eq!(hosts, [port.host]);
+    // It may be shown once for each family.
+    assert!(!sandbox.ports.is_empty());
+    assert!(sandbox.ports.iter().all(|shown| shown.host == port.host), "{:?}", sandbox.ports);
 
     let mut second = request("bridge", 5, directory);
     second.ports = vec![port.clone()];

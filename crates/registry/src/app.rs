@@ -69,6 +69,15 @@ impl Exchange {
     }
 }
 
+/// Says who was asked in the header of HTTP/1.1 where HTTP/2 says it in the address (RFC 9113, section 8.3.1).
+fn name_host(parts: &mut Parts) {
+    let authority =
+        parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(authority) = authority {
+        parts.headers.entry(header::HOST).or_insert(authority);
+    }
+}
+
 /// Makes an answer.
 pub(crate) fn answer(
     status: StatusCode,
@@ -119,7 +128,8 @@ impl App {
     async fn answer(self: Arc<Self>, request: Request) -> Answer {
         let began = Instant::now();
         self.metrics.in_flight.inc();
-        let Request { parts, body } = request;
+        let Request { mut parts, body } = request;
+        name_host(&mut parts);
         let mut exchange = Exchange {
             peer: parts.extensions.get::<Peer>().copied(),
             parts,

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 
 pub(crate) mod htpasswd;
+pub(crate) mod keys;
 pub(crate) mod policy;
 pub(crate) mod token;
 
@@ -158,7 +159,8 @@ impl Auth {
                     unauthorized_token(realm, service, headers, wanted, is_tls, error)
                 };
                 let Some(token) = bearer(headers) else { return Err(refused(None)) };
-                let claims = verifier.verify(token).map_err(|_| refused(Some("invalid_token")))?;
+                let claims =
+                    verifier.verify(token).await.map_err(|_| refused(Some("invalid_token")))?;
                 let covered = |access: &Access| claims.access.iter().any(|own| own.covers(access));
                 if !wanted.iter().all(covered) {
                     return Err(refused(Some("insufficient_scope")));

@@ -77,7 +77,8 @@ fn serve_flags(command: Command) -> Command {
         .arg(value("token-realm", "URL", "Token mode: where clients get tokens [default: /token here]"))
         .arg(value("token-service", "NAME", "Name of this registry in tokens [default: rorqual-registry]"))
         .arg(value("token-issuer", "NAME", "Who signs tokens [default: rorqual-registry]"))
-        .arg(value("token-public-keys", "FILE", "Token mode with a foreign service: its keys (JWKS or PEM)"))
+        .arg(value("token-public-keys", "FILE|URL", "Token mode with a foreign service: its keys (JWKS or PEM)"))
+        .arg(value("token-public-keys-ca", "FILE", "Authority of the address of those keys (PEM)"))
         .arg(switch("read-only", "Refuse everything that changes something"))
         .arg(switch("delete", "Allow manifests, tags and blobs to be deleted"))
         .arg(value("max-manifest-size", "BYTES", "Largest manifest [default: 4m]"))
@@ -246,7 +247,7 @@ fn auth(matches: &ArgMatches, config: &mut Config) -> Result<()> {
     let auth = &mut config.auth;
     set(matches, "htpasswd", &mut auth.htpasswd, path)?;
     set(matches, "policy", &mut auth.policy, path)?;
-    let names = ["key", "realm", "service", "issuer", "public-keys"];
+    let names = ["key", "realm", "service", "issuer", "public-keys", "public-keys-ca"];
     let given = |name: &&str| {
         matches.try_get_one::<String>(&format!("token-{name}")).ok().flatten().is_some()
     };
@@ -257,6 +258,7 @@ fn auth(matches: &ArgMatches, config: &mut Config) -> Result<()> {
     let text = |text: &str| Ok(text.to_owned());
     set(matches, "token-key", &mut token.key, path)?;
     set(matches, "token-public-keys", &mut token.public_keys, path)?;
+    set(matches, "token-public-keys-ca", &mut token.public_keys_ca, path)?;
     set(matches, "token-realm", &mut token.realm, text)?;
     set(matches, "token-service", &mut token.service, text)?;
     set(matches, "token-issuer", &mut token.issuer, text)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rorqual_core::units;
 use serde::{Deserialize, Deserializer};
 
+use crate::auth::keys::address;
 use crate::error::{Error, Result};
 
 /// The configuration of a registry.
@@ -165,8 +166,10 @@ pub struct Token {
     pub issuer: String,
     /// The own service's key, made if the file is missing.
     pub key: Option<PathBuf>,
-    /// Public key (PEM) or key set (JWKS) of a foreign service.
+    /// Public key (PEM) or key set (JWKS) of a foreign service: a file, or the address where it is published.
     pub public_keys: Option<PathBuf>,
+    /// Authority of that address, PEM.
+    pub public_keys_ca: Option<PathBuf>,
     /// How long tokens hold.
     pub lifetime: Span,
 }
@@ -179,6 +182,7 @@ impl Default for Token {
             issuer: "rorqual-registry".to_owned(),
             key: None,
             public_keys: None,
+            public_keys_ca: None,
             lifetime: Span::secs(300),
         }
     }
@@ -380,6 +384,13 @@ impl Config {
         }
         if let Some(token) = &self.auth.token {
             let foreign = token.public_keys.is_some();
+            if token.public_keys_ca.is_some()
+                && token.public_keys.as_deref().and_then(address).is_none()
+            {
+                return wrong(
+                    "auth.token.public-keys-ca is for keys at an address: auth.token.public-keys",
+                );
+            }
             if foreign && token.realm.is_empty() {
                 return wrong("tokens of a foreign service need its address: auth.token.realm");
             }

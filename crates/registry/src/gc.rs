@@ -8,17 +8,20 @@
 //! sets the mark first and looks at the age then; so whichever is later sees the other. The age (`grace`) covers the time
 //! between a client's look at a blob and the push of the manifest that needs it. One collector works at a time.
 
+mod lock;
+
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use rorqual_core::{Digest, Timestamp};
 
 use crate::config::{Retention, fits};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::{Name, Tag, key};
 use crate::repository::{MARK_HOLDS, Manifest, Repositories, TagRecord, age};
 use crate::storage::{Durability, list_all};
+
+use lock::Lock;
 
 /// What a collection removed, or would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,15 +41,9 @@ pub(crate) struct Collector<'a> {
     dry_run: bool,
     say: &'a (dyn Fn(&str) + Sync),
     report: Report,
-    lock: Option<String>,
+    /// `None` for a dry run.
+    lock: Option<Lock>,
 }
-
-const LOCK: &str = "gc/lock";
-// LIMIT: a collector renews its lock at each repository; one that is older belongs to a collector that died.
-const LOCK_HOLDS: Duration = Duration::from_secs(600);
-const LOCK_RENEW: Duration = Duration::from_secs(60);
-// LIMIT: time in which another collector that saw no lock either has written its own.
-const LOCK_SETTLES: Duration = Duration::from_millis(500);
 
 /// Collects once. `say` hears of each thing that goes.
 pub(crate) async fn collect(
@@ -54,12 +51,15 @@ pub(crate) async fn collect(
     dry_run: bool,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Report> {
-    let mut collector =
-        Collector { repositories, dry_run, say, report: Report::default(), lock: None };
-    collector.acquire().await?;
+    let storage = &*repositories.storage;
+    let lock = if dry_run { None } else { Some(Lock::acquire(storage).await?) };
+    let mut collector = Collector { repositories, dry_run, say, report: Report::default(), lock };
     let result = collector.run().await;
-    collector.release().await;
-    result.map(|()| collector.report)
+    let Collector { report, lock, .. } = collector;
+    if let Some(lock) = lock {
+        lock.release(storage).await;
+    }
+    result.map(|()| report)
 }
 
 /// What a repository uses, as far as it was looked at.
@@ -77,48 +77,10 @@ struct Node {
 }
 
 impl Collector<'_> {
-    async fn acquire(&mut self) -> Result<()> {
-        if self.dry_run {
-            return Ok(());
-        }
-        let storage = &self.repositories.storage;
-        if let Some(meta) = storage.head(LOCK).await?
-            && age(meta.modified) < LOCK_HOLDS
-        {
-            return Err(Error::TooMany {
-                message: "another collection is under way".to_owned(),
-                retry_after: LOCK_HOLDS,
-            });
-        }
-        let mut salt = [0; 8];
-        getrandom::fill(&mut salt).ok();
-        let owner = format!("{}-{:016x}", std::process::id(), u64::from_le_bytes(salt));
-        storage.put(LOCK, Bytes::from(owner.clone()), Durability::Volatile).await?;
-        tokio::time::sleep(LOCK_SETTLES).await;
-        self.lock = Some(owner);
-        self.renew().await
-    }
-
-    /// Makes sure that the lock is still ours.
     async fn renew(&self) -> Result<()> {
-        let Some(owner) = &self.lock else { return Ok(()) };
-        let storage = &self.repositories.storage;
-        let found = storage.get(LOCK).await?;
-        let Some(object) = found.filter(|object| object.bytes == owner.as_bytes()) else {
-            return Err(Error::TooMany {
-                message: "another collection took over".to_owned(),
-                retry_after: LOCK_HOLDS,
-            });
-        };
-        if age(object.modified) > LOCK_RENEW {
-            storage.put(LOCK, object.bytes, Durability::Volatile).await?;
-        }
-        Ok(())
-    }
-
-    async fn release(&self) {
-        if self.lock.is_some() && self.renew().await.is_ok() {
-            self.repositories.storage.delete(LOCK).await.ok();
+        match &self.lock {
+            Some(lock) => lock.renew(&*self.repositories.storage).await,
+            None => Ok(()),
         }
     }
 

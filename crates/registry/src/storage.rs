@@ -62,6 +62,16 @@ pub(crate) enum Durability {
     Volatile,
 }
 
+/// What became of a write that depends on what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Swapped {
+    Done,
+    /// Something else is there than was expected.
+    Differs,
+    /// The store has no such writes.
+    Unsupported,
+}
+
 /// The bytes of a blob.
 pub(crate) enum Content {
     /// In memory, because they are few.
@@ -81,6 +91,9 @@ pub(crate) trait Storage: Send + Sync + 'static {
     async fn head(&self, key: &str) -> Result<Option<Meta>>;
     /// Writes an object, replacing one that is there.
     async fn put(&self, key: &str, bytes: Bytes, durability: Durability) -> Result<()>;
+    /// Writes an object in one step with the look whether `expected` is there (`None`: nothing). Of several who expect the
+    /// same and write something else, one succeeds.
+    async fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: Bytes) -> Result<Swapped>;
     /// Removes an object; fine when there is none.
     async fn delete(&self, key: &str) -> Result<()>;
     /// Lists at most `limit` objects right in a folder, in the order of their names, behind `after`.

@@ -98,14 +98,8 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         filter_given: filter.is_some(),
         unprivileged: !rustix::process::geteuid().is_root(),
     };
-    let input = PlanInput {
-        id: &id,
-        bundle: &bundle,
-        spec: &spec,
-        rootfs: &rootfs,
-        user: &user,
-        facts: &facts,
-    };
+    let input =
+        PlanInput { bundle: &bundle, spec: &spec, rootfs: &rootfs, user: &user, facts: &facts };
     let plan = init_plan(&input)?;
     extras.tell(|| format!("control group:\n{}plan of init:\n{plan}", group.description()));
     warnings.extend(plan.warnings.iter().cloned());

@@ -227,7 +227,7 @@ impl Init<'_> {
             Step::OomScore(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .or_else(|error| self.keep_oom_score(*score, error))
                 .tried(|| format!("cannot set oom_score_adj to {score}")),
-            Step::Keyring(name) => Self::keyring(name),
+            Step::Keyring => Self::keyring(),
             Step::Rlimit { resource, limit } => set_rlimit(*resource, *limit),
             Step::Umask(mask) => {
                 rustix::process::umask(Mode::from_raw_mode(mask & 0o7777));
@@ -335,10 +335,8 @@ impl Init<'_> {
         Err(error)
     }
 
-    fn keyring(name: &str) -> Result<(), StepError> {
-        let name =
-            CString::new(name).map_err(io::Error::other).tried(|| "bad keyring name".into())?;
-        match process::join_session_keyring(&name) {
+    fn keyring() -> Result<(), StepError> {
+        match process::join_session_keyring() {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 Ok(())
             }

@@ -263,7 +263,7 @@ pub(crate) enum Step {
     /// Propagation of the root afterwards.
     RootPropagation { how: Propagation, recursive: bool },
     /// A new session keyring.
-    Keyring(String),
+    Keyring,
     /// Scheduling policy.
     Scheduler(SchedulerAttributes),
     /// I/O priority.

@@ -26,7 +26,7 @@ pub(crate) use message::{attributes, text};
 pub use namespace::{
     new_namespace, own_namespace, process_namespace, read_sysctl, run_in_namespace, set_sysctl,
 };
-pub use reserve::{Transport, connect_later, reserve_port};
+pub use reserve::{Transport, connect_later, open_port, reserve_port};
 pub(crate) use socket::Answers;
 pub use socket::{NetlinkError, Protocol, Socket};
 

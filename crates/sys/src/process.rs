@@ -237,13 +237,50 @@ pub fn with_fresh_signals(command: &mut std::process::Command) -> &mut std::proc
     unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) }
 }
 
-/// Joins a new session keyring of this name.
-pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
+/// Joins a new session keyring without a name, see `keyctl_join_session_keyring(3)`. A name would be looked for among those
+/// of all other sessions first, and could be joined by others.
+pub fn join_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
-    // SAFETY: the name is a valid string for the time of the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: no name is a valid one.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, unnamed) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets go of the program's own code: pages that are needed again are mapped again from the file. What a process once ran
+/// is not counted as its memory for ever, and the kernel can take it back without looking for who has it mapped.
+pub fn release_code() {
+    let mut code: Vec<(usize, usize)> = Vec::new();
+    // SAFETY: `find_code` is what `dl_iterate_phdr(3)` calls, and is given this list.
+    unsafe { libc::dl_iterate_phdr(Some(find_code), (&raw mut code).cast()) };
+    let page = rustix::param::page_size();
+    for (start, length) in code {
+        let first = start / page * page;
+        let length = (start + length).next_multiple_of(page) - first;
+        // SAFETY: nothing writes to code, so what comes back from the file is what was there.
+        unsafe { libc::madvise(first as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Notes the segments of the program itself, the first object, that are run and never written to.
+extern "C" fn find_code(
+    object: *mut libc::dl_phdr_info,
+    _size: usize,
+    code: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the C library gives a valid object, and `release_code` its list.
+    let (object, code) = unsafe { (&*object, &mut *code.cast::<Vec<(usize, usize)>>()) };
+    // SAFETY: the object has that many headers there.
+    let headers =
+        unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
+    let is_code = |header: &&libc::Elf64_Phdr| {
+        header.p_type == libc::PT_LOAD && header.p_flags & (libc::PF_X | libc::PF_W) == libc::PF_X
+    };
+    let place = |header: &libc::Elf64_Phdr| {
+        ((object.dlpi_addr + header.p_vaddr) as usize, header.p_memsz as usize)
+    };
+    code.extend(headers.iter().filter(is_code).map(place));
+    1
 }
 
 /// Sets the execution domain, see `personality(2)`.

@@ -4,53 +4,26 @@
 //! An image that came from elsewhere is sent as it came. One that was made here has plain layers; those are packed on the way, to the
 //! same bytes each time.
 
+mod packed;
 mod plan;
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use rorqual_content::{Descriptor, Manifest, media_type};
+use rorqual_content::{Descriptor, media_type};
 use rorqual_core::{DiffId, Digest, Reference, Repository, Timestamp};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::RwLock;
 
 use crate::pins::Pins;
 use crate::record::{Stores, other};
 use crate::registry::{Content, Failure, Reason, Registries, Sent, Session};
 use crate::{Error, Progress, ProgressSink, PushRequest, Pushed};
 
+pub(crate) use packed::Packed;
+use packed::Survey;
 use plan::{Part, Plan};
-
-// LIMIT: packed forms that are remembered.
-const MAX_PACKED: usize = 10_000;
-
-/// What plain layers were packed to since the daemon started, so that a layer that the registry has is not packed again to find out.
-#[derive(Clone)]
-pub(crate) struct Packed {
-    known: Arc<Mutex<HashMap<DiffId, Descriptor>>>,
-    /// One at a time: each uses all processors.
-    turn: Arc<Semaphore>,
-}
-
-impl Default for Packed {
-    fn default() -> Self {
-        Self { known: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
-    }
-}
-
-impl Packed {
-    fn find(&self, diff: &DiffId) -> Option<Descriptor> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(diff).cloned()
-    }
-
-    fn put(&self, diff: &DiffId, packed: &Descriptor) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MAX_PACKED {
-            known.insert(diff.clone(), packed.clone());
-        }
-    }
-}
 
 /// Everything a push works with.
 pub(crate) struct Pusher<'t> {
@@ -84,15 +57,19 @@ impl Pusher<'_> {
         let name = name.or_latest();
         let tag = name.tag().unwrap_or_default().to_owned();
         let record = self.stores.images.image(&image).await?;
-        let (plan, pinned) = {
+        let (plan, survey, pinned) = {
             // ORDER: held before anybody relies on it, and not in the middle of a collection.
             let _shared = self.gate.read().await;
             let plan = plan::plan(self.stores, &record, platform.as_ref()).await?;
-            let pinned = self.pins.hold(plan.needed(&record));
-            (plan, pinned)
+            let survey = Survey::new(self.stores, self.packed, name.repository()).await?;
+            let mut needed = plan.needed(&record);
+            let layers = &record.document.rootfs.diff_ids;
+            needed.extend(
+                layers.iter().flat_map(|layer| self.forms(&survey, layer)).map(|form| form.digest),
+            );
+            (plan, survey, self.pins.hold(needed))
         };
-        let mounts = self.mounts(name.repository()).await?;
-        let from = sources(&mounts, &plan, name.repository());
+        let from = self.sources(&survey, &plan, name.repository());
         let session = self.reach(&name, &from, &auth, &plan).await?;
         for part in &plan.parts {
             self.tell_of(part, "Preparing");
@@ -101,7 +78,7 @@ impl Pusher<'_> {
             self.tell("", note.clone());
         }
         let lease = self.stores.blobs.lease();
-        let sent = self.send(&session, &plan, &mounts).await?;
+        let sent = self.send(&session, &plan, &survey).await?;
         let target = self.manifests(&session, plan, &sent, &tag).await?;
         let digested = format!("{}@{}", name.repository(), target.digest);
         let digested = digested.parse::<Reference>().map_err(other("name an image by digest"))?;
@@ -141,45 +118,17 @@ impl Pusher<'_> {
         Err(last.into())
     }
 
-    /// Lists by blob the repositories of the same registry that images with it came from or went to.
-    async fn mounts(&self, to: &Repository) -> Result<BTreeMap<Digest, Vec<String>>, Error> {
-        let mut mounts: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        for image in self.stores.images.list().await? {
-            let homes = image.digests.iter().map(Reference::repository);
-            let homes = homes.filter(|home| home.host() == to.host() && home.path() != to.path());
-            let homes = homes.map(|home| home.path().to_owned()).collect::<Vec<_>>();
-            if homes.is_empty() {
-                continue;
-            }
-            let Ok(bytes) =
-                self.stores.blobs.read(&image.manifest.digest, rorqual_content::MAX_DOCUMENT)
-            else {
-                continue;
-            };
-            let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { continue };
-            for layer in manifest.layers {
-                mounts.entry(layer.digest).or_default().extend(homes.iter().cloned());
-            }
-            for diff in &image.document.rootfs.diff_ids {
-                if let Some(packed) = self.packed.find(diff) {
-                    mounts.entry(packed.digest).or_default().extend(homes.iter().cloned());
-                }
-            }
-        }
-        Ok(mounts)
-    }
-
     /// Sends all blobs, several at a time; returns what layers were packed to.
     async fn send(
         &self,
         session: &Session,
         plan: &Plan,
-        mounts: &BTreeMap<Digest, Vec<String>>,
+        survey: &Survey,
     ) -> Result<HashMap<Digest, Descriptor>, Error> {
         let mut sending = Vec::new();
         for part in &plan.parts {
             sending.push(async move {
-                let blob = self.part(session, part, mounts).await?;
+                let blob = self.part(session, part, survey).await?;
                 Ok::<_, Error>((part.blob.digest.clone(), blob))
             });
         }
@@ -191,17 +140,19 @@ impl Pusher<'_> {
         &self,
         session: &Session,
         part: &Part,
-        mounts: &BTreeMap<Digest, Vec<String>>,
+        survey: &Survey,
     ) -> Result<Descriptor, Error> {
         let blob = if part.pack {
-            if let Some(known) = self.packed.find(&DiffId(part.blob.digest.clone()))
-                && session.has_blob(&known.digest).await?
-            {
-                self.tell_of(part, "Layer already exists");
-                return Ok(known);
+            let layer = DiffId(part.blob.digest.clone());
+            for known in self.forms(survey, &layer) {
+                if session.has_blob(&known.digest).await? {
+                    self.packed.put(&*self.stores.images, &layer, &known).await;
+                    self.tell_of(part, "Layer already exists");
+                    return Ok(known);
+                }
             }
             self.tell_of(part, "Waiting");
-            self.pack(part).await?
+            self.pack(&layer, survey).await?
         } else {
             part.blob.clone()
         };
@@ -209,7 +160,7 @@ impl Pusher<'_> {
         let content = Content {
             blob: &blob,
             source: source::open(self.stores, &blob),
-            mounts: mounts.get(&blob.digest).map_or(&[], Vec::as_slice),
+            mounts: survey.mounts.get(&blob.digest).map_or(&[], Vec::as_slice),
             progress: Arc::new(move |current| {
                 let status = "Pushing".to_owned();
                 if id.is_empty() {
@@ -227,18 +178,31 @@ impl Pusher<'_> {
         Ok(blob)
     }
 
-    /// Packs a plain layer into a blob that stays until it was sent.
-    async fn pack(&self, part: &Part) -> Result<Descriptor, Error> {
-        let diff = DiffId(part.blob.digest.clone());
-        if let Some(known) = self.packed.find(&diff)
-            && self.stores.blobs.size(&known.digest)?.is_some()
-        {
-            return Ok(known);
-        }
+    /// Lists the packed forms of a layer that are known: what it was packed to before, and what came packed.
+    fn forms(&self, survey: &Survey, layer: &DiffId) -> Vec<Descriptor> {
+        let mut forms: Vec<_> = self.packed.find(layer).into_iter().collect();
+        forms.extend(survey.form(layer).filter(|form| !forms.contains(form)).cloned());
+        forms
+    }
+
+    /// Packs a plain layer into a blob that stays until it was sent, unless such a blob is here.
+    async fn pack(&self, layer: &DiffId, survey: &Survey) -> Result<Descriptor, Error> {
         let _turn = self.packed.turn.acquire().await.map_err(other("wait for a turn"))?;
-        let (digest, size) = source::pack(self.stores, &diff).await?;
-        let packed = Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
-        self.packed.put(&diff, &packed);
+        let mut packed = None;
+        for known in self.forms(survey, layer) {
+            if self.stores.blobs.size(&known.digest)?.is_some() {
+                packed = Some(known);
+                break;
+            }
+        }
+        let packed = match packed {
+            Some(packed) => packed,
+            None => {
+                let (digest, size) = source::pack(self.stores, layer).await?;
+                Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)
+            }
+        };
+        self.packed.put(&*self.stores.images, layer, &packed).await;
         Ok(packed)
     }
 
@@ -278,19 +242,22 @@ impl Pusher<'_> {
         }
         Ok(target)
     }
-}
 
-/// Lists the repositories that blobs of a plan may be mounted from, for the scope of the token.
-fn sources(
-    mounts: &BTreeMap<Digest, Vec<String>>,
-    plan: &Plan,
-    to: &Repository,
-) -> Vec<Repository> {
-    let paths = plan.parts.iter().filter_map(|part| mounts.get(&part.blob.digest)).flatten();
-    let mut paths = paths.collect::<Vec<_>>();
-    paths.sort();
-    paths.dedup();
-    // LIMIT: more than a few sources are more than a token server wants to hear of.
-    let repositories = paths.into_iter().take(5);
-    repositories.filter_map(|path| format!("{}/{path}", to.host()).parse().ok()).collect()
+    /// Lists the repositories that blobs of a plan may be mounted from, for the scope of the token.
+    fn sources(&self, survey: &Survey, plan: &Plan, to: &Repository) -> Vec<Repository> {
+        let forms = |part: &Part| self.forms(survey, &DiffId(part.blob.digest.clone()));
+        let packed = plan.parts.iter().filter(|part| part.pack).flat_map(forms);
+        let digests = plan.parts.iter().map(|part| part.blob.digest.clone());
+        let digests = digests.chain(packed.map(|form| form.digest)).collect::<Vec<_>>();
+        let mut paths = digests
+            .iter()
+            .filter_map(|digest| survey.mounts.get(digest))
+            .flatten()
+            .collect::<Vec<_>>();
+        paths.sort();
+        paths.dedup();
+        // LIMIT: more than a few sources are more than a token server wants to hear of.
+        let repositories = paths.into_iter().take(5);
+        repositories.filter_map(|path| format!("{}/{path}", to.host()).parse().ok()).collect()
+    }
 }

@@ -7,6 +7,8 @@ async fn the_suite_holds() {
     let store = ImageStore::open(Database::in_memory().unwrap()).await.unwrap();
     suite::names_lead_to_one_image(&store).await;
     suite::names_lead_to_one_image(&FakeImages::new()).await;
+    suite::packed_forms_are_notes(&store).await;
+    suite::packed_forms_are_notes(&FakeImages::new()).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,9 @@ use rorqual_build::dockerfile::{
     StepText, build_graph, load_source,
 };
 use rorqual_build::solver::{Building, Entitlement, ImageExport, Job, State, vertex_digests};
-use rorqual_build::{Error, Graph, ImageResolver, Input, Progress, ProgressSink, ResolvedImage};
+use rorqual_build::{
+    Error, Graph, ImageResolver, Input, Progress, ProgressSink, ResolvedImage, Session,
+};
 use rorqual_core::{ContainerId, Digest, ErrorKind, ImageId, Reference, full_message};
 use rorqual_snapshot::FileTree;
 use serde_json::json;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Builder;
 use super::context::ClassicSession;
+use super::logins::Logins;
 use super::outbox::Outbox;
 use super::remote::Origin;
 
@@ -42,12 +45,14 @@ pub(crate) struct ClassicRequest {
     pub(crate) quiet: bool,
     /// Name by which the client may cancel it.
     pub(crate) id: String,
+    /// Who the client is to registries.
+    pub(crate) logins: Logins,
 }
 
 /// A build that is understood and can begin.
 pub(crate) struct Prepared {
     builder: Builder,
-    session: ClassicSession,
+    session: Arc<ClassicSession>,
     result: FrontendResult,
     names: Vec<Reference>,
     quiet: bool,
@@ -58,13 +63,15 @@ pub(crate) struct Prepared {
 /// Answers what the front end asks.
 struct Questions<'b> {
     builder: &'b Builder,
+    session: Arc<ClassicSession>,
     tree: FileTree,
 }
 
 #[async_trait]
 impl Resolver for Questions<'_> {
     async fn image(&self, query: ImageQuery<'_>) -> Result<ResolvedImage, Error> {
-        self.builder.images.resolve(query.reference, query.platform, query.mode, None).await
+        let session = Some(Arc::clone(&self.session) as Arc<dyn Session>);
+        self.builder.images.resolve(query.reference, query.platform, query.mode, session).await
     }
 
     async fn read_files(
@@ -100,7 +107,9 @@ pub(crate) async fn build(builder: &Builder, request: ClassicRequest) -> Result<
     let (context, lone) = super::remote::bring(builder, &id, request.origin, &token).await?;
     let dockerfile = lone.unwrap_or(request.dockerfile);
     let tree = FileTree::Directory(context.path().to_owned());
-    let questions = Questions { builder, tree };
+    let session =
+        Arc::new(ClassicSession { id, context: Arc::new(context), logins: request.logins });
+    let questions = Questions { builder, session: Arc::clone(&session), tree };
     let from = FileSource::Local { name: "context".to_owned(), session: None };
     let loaded = load_source(&dockerfile, from, &questions).await;
     let (source, ignore) = loaded.map_err(|error| match error {
@@ -119,7 +128,6 @@ pub(crate) async fn build(builder: &Builder, request: ClassicRequest) -> Result<
         inputs: BTreeMap::new(),
     };
     let result = build_graph(&frontend, &questions).await.map_err(classic_words)?;
-    let session = ClassicSession { id, context: Arc::new(context) };
     Ok(Prepared {
         builder: builder.clone(),
         session,
@@ -246,7 +254,7 @@ impl Prepared {
         let graph = Arc::new(graph);
         let job = Job {
             id: self.session.id.clone(),
-            session: Some(Arc::new(self.session)),
+            session: Some(self.session),
             progress: Arc::clone(&teller) as Arc<dyn ProgressSink>,
             cancel: self.token.clone(),
             // COMPAT: the classic builder lets whoever reaches it use the host's network.

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_build::{AgentStream, Error, OutputSink, SecretValue, Session, SyncRequest, TreeSink};
+use rorqual_build::{
+    AgentStream, Error, Login, OutputSink, SecretValue, Session, SyncRequest, TreeSink,
+};
 use rorqual_core::Classify;
 use rorqual_snapshot::Workbench;
+
+use super::logins::Logins;
 
 /// A directory that goes when this does.
 pub(super) struct Unpacked(PathBuf);
@@ -71,10 +75,11 @@ impl Drop for Unpacked {
     }
 }
 
-/// A session without a client that could be asked: its directory came with the request.
+/// A session without a client that could be asked: its directory and its logins came with the request.
 pub(super) struct ClassicSession {
     pub(super) id: String,
     pub(super) context: Arc<Unpacked>,
+    pub(super) logins: Logins,
 }
 
 fn nobody(what: &str) -> Error {
@@ -97,6 +102,10 @@ impl Session for ClassicSession {
 
     async fn secret(&self, _id: &str) -> Result<Option<SecretValue>, Error> {
         Ok(None)
+    }
+
+    async fn login(&self, host: &str) -> Result<Option<Login>, Error> {
+        Ok(self.logins.find(host))
     }
 
     async fn agent(&self, _id: &str) -> Result<Option<Box<dyn AgentStream>>, Error> {

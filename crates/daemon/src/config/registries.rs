@@ -23,6 +23,8 @@ struct Rule {
     blocked: bool,
     #[serde(default)]
     insecure: bool,
+    #[serde(default)]
+    token_servers: Vec<String>,
 }
 
 /// Reads everything about registries.
@@ -61,8 +63,9 @@ fn rules(settings: &Settings) -> Result<Vec<(String, RegistryRule)>, ConfigError
                 key: "registry-rules",
                 why: format!("{name}: {error}"),
             })?;
-            let Rule { mirrors, mirrors_only, blocked, insecure } = rule;
-            Ok((name.clone(), RegistryRule { mirrors, mirrors_only, blocked, insecure }))
+            let Rule { mirrors, mirrors_only, blocked, insecure, token_servers } = rule;
+            let rule = RegistryRule { mirrors, mirrors_only, blocked, insecure, token_servers };
+            Ok((name.clone(), rule))
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Connections that become a process's terminal or streams: attach and exec, raw or as a web socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -19,6 +20,9 @@ use crate::error::invalid;
 use crate::request::{ApiRequest, Result, refuse};
 use crate::routes::streams::record_bytes;
 use crate::websocket;
+
+/// LIMIT: a client that was told that there is no more keeps its connection no longer than this.
+const PARTING: Duration = Duration::from_secs(10);
 
 /// Whom to tell that a client left with the detach keys.
 pub(super) enum Leave {
@@ -107,7 +111,8 @@ pub(super) fn hijack_exec(
                     client.write_all(&text).await.ok();
                 }
             }
-            client.shutdown().await.ok();
+            let (from_client, to_client) = tokio::io::split(client);
+            part(from_client, to_client).await;
         })
     })
 }
@@ -141,7 +146,7 @@ fn upgraded(
 /// Copies between client and process until the output has ended or the client has left.
 async fn converse(client: RawStream, attached: Attached, stdin: bool, keys: Vec<u8>, leave: Leave) {
     let Attached { tty, logs, stream } = attached;
-    let (from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     if let Some(logs) = logs
         && replay(logs, tty, &mut to_client).await.is_err()
     {
@@ -149,14 +154,24 @@ async fn converse(client: RawStream, attached: Attached, stdin: bool, keys: Vec<
     }
     if let Some(process) = stream {
         let watch = tty.then(|| Watch::new(keys));
-        match pump(from_client, &mut to_client, process, stdin, watch).await {
+        match pump(&mut from_client, &mut to_client, process, stdin, watch).await {
             Ended::Detached => leave.note().await,
             // ORDER: clients take the end of the connection for the end of the process and ask for its exit code.
             Ended::Output => leave.settled().await,
-            Ended::Client => {}
+            Ended::Client => return,
         }
     }
-    to_client.shutdown().await.ok();
+    part(from_client, to_client).await;
+}
+
+/// Ends a conversation: nothing more is sent, and what the client still says is read until it ends too. A connection that
+/// is closed with something unread is reset, and the client may lose the end of the output.
+async fn part(mut from_client: impl AsyncRead + Unpin, mut to_client: impl AsyncWrite + Unpin) {
+    if to_client.shutdown().await.is_ok() {
+        let unheard = async { tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await };
+        // Why it ends, and whether it does, changes nothing any more.
+        let _ended = tokio::time::timeout(PARTING, unheard).await;
+    }
 }
 
 async fn replay(
@@ -185,7 +200,7 @@ enum Ended {
 }
 
 async fn pump(
-    from_client: impl AsyncRead + Unpin,
+    from_client: &mut (impl AsyncRead + Unpin),
     to_client: &mut (impl AsyncWrite + Unpin),
     process: UnixStream,
     stdin: bool,
@@ -215,7 +230,7 @@ async fn pump(
 
 /// Copies what the client types; true when it typed the detach keys.
 async fn forward(
-    mut from_client: impl AsyncRead + Unpin,
+    from_client: &mut (impl AsyncRead + Unpin),
     mut input: tokio::net::unix::OwnedWriteHalf,
     mut watch: Option<Watch>,
 ) -> bool {
@@ -280,7 +295,7 @@ async fn converse_unframed(
     leave: Leave,
 ) {
     let Attached { tty, logs, stream } = attached;
-    let (from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     if let Some(logs) = logs
         && replay(logs, true, &mut to_client).await.is_err()
     {
@@ -289,7 +304,7 @@ async fn converse_unframed(
     let Some(process) = stream else { return };
     if tty {
         let watch = Some(Watch::new(keys));
-        if pump(from_client, &mut to_client, process, stdin, watch).await == Ended::Detached {
+        if pump(&mut from_client, &mut to_client, process, stdin, watch).await == Ended::Detached {
             leave.note().await;
         }
     } else {
@@ -307,7 +322,7 @@ async fn converse_unframed(
         };
         let inward = async {
             if stdin {
-                forward(from_client, input, None).await;
+                forward(&mut from_client, input, None).await;
             }
             std::future::pending::<()>().await;
         };
@@ -321,3 +336,6 @@ async fn converse_unframed(
 
 /// Keeps the type of pieces in one place.
 pub(super) type Piece = std::result::Result<Bytes, rorqual_core::BoxError>;
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use rorqual_http::body;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::builder::{ClassicRequest, Origin, build as prepare};
+use crate::builder::{ClassicRequest, Logins, Origin, build as prepare};
 use crate::context::Context;
 use crate::convert::create::parse_platform;
 use crate::error::{invalid, unsupported};
@@ -142,6 +142,7 @@ pub(super) async fn build(context: Arc<Context>, mut request: ApiRequest) -> Res
         names: names(&request)?,
         quiet: request.query.flag("q"),
         id: request.query.text("buildid").to_owned(),
+        logins: Logins::new(super::registry::logins(&request)),
         origin: match request.query.text("remote") {
             "" => Origin::Archive(take_body(&mut request)),
             remote => Origin::Remote(remote.to_owned()),

@@ -1,7 +1,7 @@
 //! Images from and to registries: pull, push, login, search. Failures before anything was said are answers of their own, later
 //! ones the last line of the stream.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use rorqual_api::image::{Found, LoginAnswer, RegistryCredentials};
 use rorqual_api::message::{Message, ProgressDetail};
+use rorqual_build::Login;
 use rorqual_core::{Reference, Repository, full_message};
 use rorqual_engine::{ImagePull, ImagePush, ImageSearch};
 use rorqual_http::body;
@@ -47,6 +48,22 @@ fn auth(request: &ApiRequest) -> RegistryAuth {
     let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let document = decoded(text).and_then(|bytes| rorqual_api::from_slice(&bytes).ok());
     document.map(credentials).unwrap_or_default()
+}
+
+/// Reads `X-Registry-Config`, the logins of a classic build. COMPAT: what cannot be read is nobody.
+pub(super) fn logins(request: &ApiRequest) -> Vec<(String, Login)> {
+    let header = request.parts.headers.get("x-registry-config");
+    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let documents: Option<BTreeMap<String, RegistryCredentials>> =
+        decoded(text).and_then(|bytes| rorqual_api::from_slice(&bytes).ok());
+    let login = |document| {
+        let RegistryAuth { username, password, identity_token, .. } = credentials(document);
+        match identity_token.is_empty() {
+            true => Login { username, secret: password },
+            false => Login { username: String::new(), secret: identity_token },
+        }
+    };
+    documents.into_iter().flatten().map(|(key, document)| (key, login(document))).collect()
 }
 
 fn credentials(document: RegistryCredentials) -> RegistryAuth {

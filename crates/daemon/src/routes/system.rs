@@ -110,7 +110,8 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
         plugins: Plugins {
             volume: None,
             network: Some(words(&["bridge", "host", "ipvlan", "macvlan", "null"])),
-            authorization: None,
+            authorization: (!settings.authorization.is_empty())
+                .then(|| settings.authorization.clone()),
             log: Some(words(&["journald", "json-file", "local", "none", "syslog"])),
         },
         memory_limit: memory,

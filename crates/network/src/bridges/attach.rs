@@ -17,7 +17,7 @@ use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::link;
 use crate::names::random;
 use crate::owned::Owned;
-use crate::ports::runs;
+use crate::ports::{HELD_BY_SOCKETS, Run, runs};
 use crate::warm::{self, WarmPool};
 use crate::{
     Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, PublishedPort, Sandbox,
@@ -88,13 +88,14 @@ impl Inner {
             PublishedPort { host_ip, ..port.clone() }
         });
         let placed = placed.collect::<Vec<_>>();
-        placed.iter().try_for_each(|port| check_port(port, ipv6))?;
         let (translates4, translates6) = policy.translates();
-        let families = Families { v4: ipv4 && translates4, v6: ipv6 && translates6 };
+        let translated = (ipv4 && translates4, ipv6 && translates6);
+        let families = join::led(self.relays, translated, ipv6);
+        check_ports(&placed, translated, families)?;
         let open = policy.opens();
         let opened = if open == (false, false) { Vec::new() } else { opened(&placed) };
         // Where nothing is translated, no port of the host is asked for.
-        let leads = |port: &&PublishedPort| !families.of(port.host_ip).is_none();
+        let leads = |port: &&PublishedPort| !families.leave_out(&Run::single(port, port.host.0));
         let led = placed.iter().filter(leads).cloned().collect::<Vec<_>>();
         let ports = state.ports.acquire(owner, &led, |run| holding::hold(run, families))?;
         Ok(Taken { ports, opened })
@@ -132,9 +133,10 @@ impl Inner {
         for link in attached.links.iter().filter(|link| !link.is_empty()) {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
+        self.relay(&attach.container)?;
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
-            let published = join::published(&lock(&self.state).bridges, &attached);
+            let published = join::published(&lock(&self.state).bridges, &attached, self.relays);
             lock(firewall).publish(attach.container, published)?;
         }
         let ports = self.shown_ports(&attached);
@@ -144,13 +146,14 @@ impl Inner {
 
     /// Lists published ports with the addresses that they are reached at.
     fn shown_ports(&self, attached: &Attached) -> Vec<PublishedPort> {
-        let to = join::target(&lock(&self.state).bridges, &attached.endpoints);
-        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
+        let families = self.families(&lock(&self.state).bridges, &attached.endpoints);
+        // A port alone could be relayed where it cannot within a long run.
+        let runs = runs(attached.ports.iter());
+        let long = runs.iter().filter(|run| !run.may_be_relayed()).collect::<Vec<_>>();
         let each = attached.ports.iter().flat_map(|port| {
-            let on = match port.host_ip {
-                Some(address) => vec![address],
-                None => families.of(None).addresses(),
-            };
+            let alone = Run::single(port, port.host.0);
+            let run = long.iter().find(|run| run.has(&alone)).map_or(&alone, |run| *run);
+            let on = families.addresses(run);
             on.into_iter().map(|address| PublishedPort { host_ip: Some(address), ..port.clone() })
         });
         each.collect()
@@ -265,6 +268,8 @@ impl Inner {
             Some(firewall) => lock(firewall).unpublish(container),
             None => Ok(()),
         };
+        // ORDER: the relay has copies of the sockets.
+        self.relay_no_more(container, &attached);
         lock(&self.state).ports.release(container);
         if attached.resolver {
             self.serve_no_more(container);
@@ -324,12 +329,32 @@ fn unpublished(
     }
 }
 
-fn check_port(port: &PublishedPort, ipv6: bool) -> Result<(), Error> {
-    if matches!(port.host_ip, Some(IpAddr::V6(_))) && !ipv6 {
-        return Err(Error::Unsupported(
-            "a port is published on an IPv6 address only for containers with one: use a network with --ipv6"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+/// Refuses ports that nobody is led by, although the network has ports of the host.
+fn check_ports(
+    ports: &[PublishedPort],
+    (translated4, translated6): (bool, bool),
+    families: Families,
+) -> Result<(), Error> {
+    let alone = ports.iter().map(|port| Run::single(port, port.host.0));
+    let mut all = runs(ports.iter()).into_iter().chain(alone);
+    let relayed_only = |run: &Run| match run.host_ip {
+        None => (translated4 || translated6) && !families.v4 && !families.v6,
+        Some(IpAddr::V4(_)) => translated4 && !families.v4,
+        Some(IpAddr::V6(_)) => (translated4 || translated6) && !families.v6,
+    };
+    let Some(run) = all.find(|run| relayed_only(run) && !families.relays(run)) else {
+        return Ok(());
+    };
+    let what = if run.may_be_relayed() {
+        "a port is".to_owned()
+    } else {
+        format!("SCTP, and more than {HELD_BY_SOCKETS} ports side by side, are")
+    };
+    Err(Error::Unsupported(if families.relay4 {
+        format!("{what} not published while the host's own input policy is respected")
+    } else {
+        format!(
+            "{what} published on an IPv6 address only for containers with one: use a network with --ipv6"
+        )
+    }))
 }

@@ -1,6 +1,6 @@
 //! Keeping other programs of the host away from published ports.
 //!
-//! A few ports side by side are held by a socket each. Many are looked up once, by one question to the kernel, and not
+//! A few ports side by side are held by a socket each; those that are relayed, by the very sockets that clients come by. Many are looked up once, by one question to the kernel, and not
 //! held: ten thousand sockets would take some forty megabytes. A program that takes such a port later has it, but the
 //! firewall leads to the container before it; [`shadowed`] finds it, so that somebody is told.
 
@@ -11,44 +11,97 @@ use std::os::fd::OwnedFd;
 use rorqual_sys::net::{self, Transport};
 use rustix::io::Errno;
 
-use crate::PortProtocol;
-use crate::ports::{Refusal, Run};
+use crate::ports::{HELD_BY_SOCKETS, Refusal, Run};
+use crate::{PortProtocol, PublishedPort};
 
-/// LIMIT: ports of one run that are held by sockets, some 4 KiB of the kernel's memory each.
-const HELD_BY_SOCKETS: usize = 16;
-
-/// The families that ports of the host lead to a container in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who leads clients of published ports to a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Families {
+    /// The firewall, those that come over IPv4.
     pub(super) v4: bool,
+    /// The firewall, those that come over IPv6.
     pub(super) v6: bool,
+    /// The relay, those that come over IPv4.
+    pub(super) relay4: bool,
+    /// The relay, those that come over IPv6 and that the firewall does not lead.
+    pub(super) relay6: bool,
 }
 
 impl Families {
-    /// Those that a port on this address is reached in.
-    pub(super) const fn of(self, address: Option<IpAddr>) -> Self {
-        match address {
-            None => self,
-            Some(IpAddr::V4(_)) => Self { v6: false, ..self },
-            Some(IpAddr::V6(_)) => Self { v4: false, ..self },
+    /// Tells whether nobody is led to a container by these ports.
+    pub(super) fn leave_out(self, run: &Run) -> bool {
+        let Reach { v4, v6 } = self.of(run);
+        !v4 && !v6
+    }
+
+    /// Tells whether clients of these ports are relayed, in IPv4 or in IPv6.
+    pub(super) fn relays(self, run: &Run) -> bool {
+        let Reach { v4, v6 } = self.relayed(run);
+        v4 || v6
+    }
+
+    /// Lists the addresses of the host that a run is published at: in each family, all or a single one.
+    pub(super) fn addresses(self, run: &Run) -> Vec<IpAddr> {
+        run.host_ip.map_or_else(|| self.of(run).all(), |address| vec![address])
+    }
+
+    fn relayed(self, run: &Run) -> Reach {
+        if !run.may_be_relayed() {
+            return Reach::default();
+        }
+        match run.host_ip {
+            None => Reach { v4: self.relay4, v6: self.relay6 },
+            Some(IpAddr::V4(_)) => Reach { v4: self.relay4, v6: false },
+            // All that come for another address are led by the firewall, where it leads anybody.
+            Some(IpAddr::V6(on)) => {
+                let needed = !self.v6 || on.is_loopback() || on.is_unspecified();
+                Reach { v4: false, v6: self.relay6 && needed }
+            }
         }
     }
 
-    pub(super) const fn is_none(self) -> bool {
-        !self.v4 && !self.v6
+    fn of(self, run: &Run) -> Reach {
+        let relayed = self.relayed(run);
+        let all = Reach { v4: self.v4 || relayed.v4, v6: self.v6 || relayed.v6 };
+        match run.host_ip {
+            None => all,
+            Some(IpAddr::V4(_)) => Reach { v6: false, ..all },
+            Some(IpAddr::V6(_)) => Reach { v4: false, ..all },
+        }
     }
+}
 
-    /// All addresses of each.
-    pub(super) fn addresses(self) -> Vec<IpAddr> {
+/// Families in which something is so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    v4: bool,
+    v6: bool,
+}
+
+impl Reach {
+    fn all(self) -> Vec<IpAddr> {
         let v4 = self.v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let v6 = self.v6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         v4.into_iter().chain(v6).collect()
     }
 }
 
-/// Where a run is published: in each family, all addresses or a single one.
-fn addresses(run: &Run, families: Families) -> Vec<IpAddr> {
-    run.host_ip.map_or_else(|| families.addresses(), |address| vec![address])
+/// A port that clients come by.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) protocol: PortProtocol,
+    /// Port inside.
+    pub(super) container: u16,
+    pub(super) socket: OwnedFd,
+}
+
+/// What keeps other programs away from the ports of a run.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Answer nothing.
+    _silent: Vec<OwnedFd>,
+    /// Open, for the relay.
+    pub(super) doors: Vec<Door>,
 }
 
 /// Tells whether ports are only looked up.
@@ -57,21 +110,64 @@ pub(super) fn is_long(run: &Run) -> bool {
 }
 
 /// Keeps other programs of the host away from ports, in each family that they are published in.
-pub(super) fn hold(run: &Run, families: Families) -> Result<Vec<OwnedFd>, Refusal> {
-    let addresses = addresses(run, families);
+pub(super) fn hold(run: &Run, families: Families) -> Result<Held, Refusal> {
+    if is_long(run) {
+        look_up(run, &families.addresses(run))?;
+    }
+    let (for_relay, silent) = relayed_and_silent(run, families);
+    Ok(Held { _silent: hold_on_all(run, &silent)?, doors: open(run, &for_relay)? })
+}
+
+/// Holds ports again, as far as they can be had: the relay may have its own still.
+pub(super) fn hold_again(run: &Run, families: Families) -> Held {
+    let (for_relay, silent) = relayed_and_silent(run, families);
+    Held {
+        _silent: hold_on_all(run, &silent).unwrap_or_default(),
+        doors: open(run, &for_relay).unwrap_or_default(),
+    }
+}
+
+/// Opens the ports of a run that are relayed, if nobody has them.
+pub(super) fn open_again(run: &Run, families: Families) -> Vec<Door> {
+    open(run, &relayed_and_silent(run, families).0).unwrap_or_default()
+}
+
+/// Tells the addresses that clients are relayed from, from those where nobody is answered.
+fn relayed_and_silent(run: &Run, families: Families) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    let Reach { v4, v6 } = families.relayed(run);
+    let relayed = |address: &IpAddr| if address.is_ipv4() { v4 } else { v6 };
+    families.addresses(run).into_iter().partition(relayed)
+}
+
+fn hold_on_all(run: &Run, addresses: &[IpAddr]) -> Result<Vec<OwnedFd>, Refusal> {
     // Of a long run the first port is held all the same, which also shows whether the address is the host's.
     let held = if is_long(run) { run.host } else { run.last };
-    if is_long(run) {
-        look_up(run, &addresses)?;
-    }
     let mut sockets = Vec::new();
     for port in run.host..=held {
-        for address in &addresses {
+        for address in addresses {
             let socket = hold_on(run.protocol, SocketAddr::new(*address, port));
             sockets.extend(socket.map_err(|error| Refusal::Busy(port, error))?);
         }
     }
     Ok(sockets)
+}
+
+fn open(run: &Run, addresses: &[IpAddr]) -> Result<Vec<Door>, Refusal> {
+    let mut doors = Vec::new();
+    for address in addresses {
+        for PublishedPort { container, protocol, host: (port, _), .. } in run.ports() {
+            let at = SocketAddr::new(*address, port);
+            let socket = net::open_port(transport(protocol), at)
+                .map_err(|error| Refusal::Busy(port, error))?;
+            doors.push(Door { protocol, container, socket });
+        }
+    }
+    Ok(doors)
+}
+
+/// Tells whether this host has IPv6 at all.
+pub(super) fn has_ipv6() -> bool {
+    net::open_port(Transport::Udp, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).is_ok()
 }
 
 fn look_up(run: &Run, addresses: &[IpAddr]) -> Result<(), Refusal> {
@@ -105,8 +201,8 @@ fn taken(run: &Run, addresses: &[IpAddr]) -> io::Result<Option<u16>> {
 pub(super) fn shadowed(run: &Run) -> Option<u16> {
     // The first one is ours.
     let rest = Run { host: run.host + 1, container: run.container + 1, ..run.clone() };
-    let all = Families { v4: true, v6: false };
-    taken(&rest, &addresses(run, all)).ok().flatten()
+    let all = Families { v4: true, ..Families::default() };
+    taken(&rest, &all.addresses(run)).ok().flatten()
 }
 
 const fn transport(protocol: PortProtocol) -> Transport {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net;
 
+use super::holding::Families;
+use super::relays::Relaying;
 use super::{BridgeNetwork, Inner, lock};
 use crate::book::{Attached, gateway_endpoint};
 use crate::design::{EndpointOptions, Stacked};
@@ -42,10 +44,31 @@ pub(super) fn target(networks: &Networks, endpoints: &[Endpoint]) -> Target {
     target
 }
 
+/// Tells who leads clients of published ports to a container: `(IPv4, IPv6)` of the host's ports, and whether it has IPv6.
+pub(super) fn led(relay: Relaying, (v4, v6): (bool, bool), has6: bool) -> Families {
+    // A container that has IPv6, but not behind the host's ports, is not to be had by them.
+    let over6 = v6 || (v4 && !has6);
+    match relay {
+        Relaying::Off => Families { v4, v6, ..Families::default() },
+        Relaying::WhereNeeded => Families { v4, v6, relay4: false, relay6: over6 },
+        Relaying::All { ipv6 } => {
+            Families { v4: false, v6: false, relay4: v4, relay6: over6 && ipv6 }
+        }
+    }
+}
+
+/// Tells who leads clients of published ports to a container with these endpoints.
+pub(super) fn families(networks: &Networks, endpoints: &[Endpoint], relay: Relaying) -> Families {
+    let to = target(networks, endpoints);
+    let has6 = endpoints.iter().any(|endpoint| endpoint.gateway6.is_some());
+    led(relay, (to.ipv4.is_some(), to.ipv6.is_some()), has6)
+}
+
 /// Says what the firewall does for the ports of a container.
-pub(super) fn published(networks: &Networks, attached: &Attached) -> Published {
+pub(super) fn published(networks: &Networks, attached: &Attached, relay: Relaying) -> Published {
+    let led = !matches!(relay, Relaying::All { .. });
     Published {
-        runs: runs(attached.ports.iter()),
+        runs: if led { runs(attached.ports.iter()) } else { Vec::new() },
         opened: attached.opened.clone(),
         to: target(networks, &attached.endpoints),
     }
@@ -222,13 +245,15 @@ impl Inner {
             files::update(request, before, &attached.endpoints, &self.host_side())?;
         }
         let networks = lock(&self.state).bridges.clone();
-        let published = published(&networks, &attached);
+        let published = published(&networks, &attached, self.relays);
         if let Some(firewall) = &self.firewall
             && target(&networks, before) != published.to
         {
             let mut firewall = lock(firewall);
             firewall.unpublish(container)?;
             firewall.publish(*container, published)?;
+            drop(firewall);
+            self.relay_elsewhere(container)?;
         }
         Ok(attached.endpoints)
     }

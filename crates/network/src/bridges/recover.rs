@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net::{self, Batch, Link, LinkRef, Protocol, Socket};
 
-use super::holding::{self, Families};
+use super::holding;
+use super::relays::Relaying;
 use super::{Inner, State, join, lock};
 use crate::book::{Attached, Book};
 use crate::bridge::failed;
@@ -76,12 +77,11 @@ pub(super) fn retake_addresses(book: &Book, network: &NetworkId, addresses: &Mut
 }
 
 /// Takes the ports of recorded attachments again.
-pub(super) fn retake_ports(state: &mut State) {
+pub(super) fn retake_ports(state: &mut State, relays: Relaying) {
     for (id, attached) in &state.book.attached {
         // The firewall still leads them to the container, so they are held with or without a socket.
-        let to = join::target(&state.bridges, &attached.endpoints);
-        let families = Families { v4: to.ipv4.is_some(), v6: to.ipv6.is_some() };
-        let hold = |run: &Run| Ok(holding::hold(run, families).unwrap_or_default());
+        let families = join::families(&state.bridges, &attached.endpoints, relays);
+        let hold = |run: &Run| Ok(holding::hold_again(run, families));
         if let Err(error) = state.ports.acquire(*id, &attached.ports, hold) {
             tracing::warn!(container = id.short(), %error, "published ports not retaken");
         }
@@ -89,10 +89,10 @@ pub(super) fn retake_ports(state: &mut State) {
 }
 
 /// Lists recorded ports with the addresses they lead to.
-pub(super) fn published(state: &State) -> Vec<(ContainerId, Published)> {
+pub(super) fn published(state: &State, relays: Relaying) -> Vec<(ContainerId, Published)> {
     let all = state.book.attached.iter();
     let with_ports = all.filter(|(_, one)| !one.ports.is_empty() || !one.opened.is_empty());
-    with_ports.map(|(id, one)| (*id, join::published(&state.bridges, one))).collect()
+    with_ports.map(|(id, one)| (*id, join::published(&state.bridges, one, relays))).collect()
 }
 
 impl Inner {
@@ -227,6 +227,7 @@ impl Inner {
         let recorded = lock(&self.state).book.attached.keys().copied().collect::<Vec<_>>();
         recorded.iter().filter(|id| unknown(id)).try_for_each(|id| self.detach(id))?;
         self.keep_served()?;
+        self.keep_relayed()?;
         // ORDER: all containers that can be adopted at once have been.
         *lock(&self.found_links) = None;
         let mut route = lock(&self.route);

@@ -13,6 +13,7 @@ use super::{Inner, State, lock};
 use crate::book::Attached;
 use crate::dns::{self, Client, Guest, Place};
 use crate::files;
+use crate::relay::Relayed;
 use crate::{Endpoint, Error};
 
 /// The resolver as the daemon sees it.
@@ -31,6 +32,25 @@ impl Resolver {
     /// Returns the connection to the resolver.
     pub(super) fn connection(&self) -> Option<OwnedFd> {
         self.client.connection()
+    }
+
+    /// Has ports relayed, or tells where they lead.
+    pub(super) fn relay(
+        &mut self,
+        relayed: Relayed,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<bool, Error> {
+        self.client.relay(relayed, sockets)
+    }
+
+    /// Has nothing relayed to a container any more.
+    pub(super) fn end_relay(&mut self, container: &ContainerId) -> Result<(), Error> {
+        self.client.end_relay(container.to_string())
+    }
+
+    /// Has ports relayed to these containers only.
+    pub(super) fn keep_relays(&mut self, containers: Vec<String>) -> Result<(), Error> {
+        self.client.keep_relays(containers)
     }
 
     /// Has a container served with new sockets.
@@ -117,10 +137,19 @@ impl Inner {
             return;
         }
         resolver.client.let_go();
-        if resolver.served.is_empty() {
+        let relayed = self.relayed_ports();
+        if resolver.served.is_empty() && relayed.is_empty() {
             return;
         }
         tracing::warn!("the resolver has ended; another one takes its place");
+        for (ports, sockets) in relayed {
+            let container = ports.container.clone();
+            let sockets = sockets.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
+            if let Err(error) = resolver.relay(ports, &sockets) {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(container, error, "its ports are not relayed");
+            }
+        }
         for (container, namespace) in std::mem::take(&mut resolver.served) {
             let served = self
                 .guest_of(&container)

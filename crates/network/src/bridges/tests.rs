@@ -4,6 +4,7 @@ mod host;
 mod modes;
 mod names;
 mod recovery;
+mod relayed;
 mod speed;
 mod traffic;
 

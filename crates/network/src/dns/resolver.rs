@@ -185,6 +185,10 @@ impl Resolver {
                     self.remove(poller, &container);
                 }
             }
+            // Ports are not for this part.
+            Request::Relay(_) | Request::EndRelay(_) | Request::KeepRelays(_) => {
+                return Answer::Misunderstood;
+            }
         }
         Answer::Done
     }

@@ -8,11 +8,13 @@ use std::process::ExitCode;
 
 use rorqual_sys::capability::{self, Capabilities};
 use rorqual_sys::poll::{Interest, Poller};
+use rorqual_sys::rlimit::{self, Rlimit};
 use rorqual_sys::seqpacket;
 use rustix::process::{Gid, Uid};
 
 use super::resolver::Resolver;
 use super::wire::{Answer, LARGEST_DOCUMENT, Request};
+use crate::relay::Relay;
 
 /// The argument that makes the binary a resolver.
 pub const ROLE: &str = "resolver";
@@ -41,6 +43,11 @@ fn take_listener() -> io::Result<OwnedFd> {
 /// Gives up all rights but that of entering containers' namespaces, from which name servers are asked.
 fn confine() -> io::Result<()> {
     const NOBODY: u32 = 65534;
+    // Each relayed connection has two descriptors.
+    if let Some(number) = rlimit::number("NOFILE") {
+        let Rlimit { hard, .. } = rlimit::get(number)?;
+        rlimit::set(number, Rlimit { soft: hard, hard })?;
+    }
     let kept = capability::number("SYS_ADMIN").map_or(0, |number| 1_u64 << number);
     // ORDER: the bounding set and the user while the right to change them is there.
     capability::limit_bounding_set(kept)?;
@@ -71,21 +78,52 @@ pub(super) fn serve(listener: OwnedFd) -> io::Result<()> {
         next: CONNECTIONS.start,
         had_daemon: false,
     };
-    let mut resolver = Resolver::new(CONNECTIONS.end);
+    let mut parts = Parts { resolver: Resolver::new(CONNECTIONS.end), relay: Relay::default() };
     let mut ready = Vec::new();
     loop {
-        service.poller.wait(&mut ready, resolver.next_deadline())?;
+        service.poller.wait(&mut ready, parts.resolver.next_deadline())?;
         for event in std::mem::take(&mut ready) {
             match event.token {
                 LISTENER => service.accept(),
-                token if CONNECTIONS.contains(&token) => service.hear(token, &mut resolver),
-                token => resolver.ready(&service.poller, token),
+                token if CONNECTIONS.contains(&token) => service.hear(token, &mut parts),
+                token => parts.resolver.ready(&service.poller, token),
             }
         }
-        resolver.expire(&service.poller);
+        parts.resolver.expire(&service.poller);
         // A daemon that ended in order has left no container; one that was killed comes back to its own.
-        if service.had_daemon && service.connections.is_empty() && resolver.is_idle() {
+        if service.had_daemon && service.connections.is_empty() && parts.are_idle() {
             return Ok(());
+        }
+    }
+}
+
+/// What the process does for containers.
+struct Parts {
+    resolver: Resolver,
+    relay: Relay,
+}
+
+impl Parts {
+    fn are_idle(&self) -> bool {
+        self.resolver.is_idle() && self.relay.is_idle()
+    }
+
+    fn tell(&mut self, poller: &Poller, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
+        match request {
+            Request::Relay(relayed) => match self.relay.put(relayed, descriptors) {
+                Ok(true) => Answer::Done,
+                Ok(false) => Answer::NotServed,
+                Err(_) => Answer::Misunderstood,
+            },
+            Request::EndRelay(container) => {
+                self.relay.remove(&container);
+                Answer::Done
+            }
+            Request::KeepRelays(containers) => {
+                self.relay.keep(&containers);
+                Answer::Done
+            }
+            of_names => self.resolver.tell(poller, of_names, descriptors),
         }
     }
 }
@@ -114,13 +152,13 @@ impl Service {
     }
 
     /// Does what a daemon asks; one that has gone, or makes no sense, is let go.
-    fn hear(&mut self, token: u64, resolver: &mut Resolver) {
+    fn hear(&mut self, token: u64, parts: &mut Parts) {
         let Some(connection) = self.connections.get(&token) else { return };
         let heard = match seqpacket::receive(connection.as_fd(), LARGEST_DOCUMENT) {
             Ok(Some(packet)) => {
                 let request = serde_json::from_slice::<Request>(&packet.bytes);
                 let answer = request.map_or(Answer::Misunderstood, |request| {
-                    resolver.tell(&self.poller, request, packet.descriptors)
+                    parts.tell(&self.poller, request, packet.descriptors)
                 });
                 let bytes = serde_json::to_vec(&answer).unwrap_or_default();
                 seqpacket::send(connection.as_fd(), &bytes, &[]).is_ok()

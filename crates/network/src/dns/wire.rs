@@ -15,6 +15,7 @@ use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::relay::Relayed;
 
 /// The resolver's socket in the run directory.
 const SOCKET: &str = "resolver.sock";
@@ -22,6 +23,9 @@ const SOCKET: &str = "resolver.sock";
 pub(super) const LARGEST_DOCUMENT: usize = 160 * 1024;
 /// LIMIT: how long the resolver may take to answer; it does nothing that waits.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// LIMIT: between two attempts to ask; four of them take a fifth of a second.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A container's place in a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,12 @@ pub(super) enum Request {
     Remove(String),
     /// Serve only these.
     Keep(Vec<String>),
+    /// Relay ports to a container from now on (with a socket for each), or (without any) to this address of it.
+    Relay(Relayed),
+    /// Relay nothing to a container any more.
+    EndRelay(String),
+    /// Relay to these only.
+    KeepRelays(Vec<String>),
 }
 
 /// What the resolver says to it.
@@ -140,6 +150,40 @@ impl Client {
         self.ask(&Request::Keep(containers), &[], false).map(drop)
     }
 
+    /// Has ports relayed by sockets, or tells where they lead from now on; tells whether any are relayed.
+    pub(crate) fn relay(
+        &mut self,
+        relayed: Relayed,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<bool, Error> {
+        let Relayed { container, to, ports } = relayed;
+        let all = ports.into_iter().zip(sockets.iter().copied()).collect::<Vec<_>>();
+        // Without sockets there is one question all the same.
+        let chunks = all.chunks(seqpacket::MAX_DESCRIPTORS);
+        let first = all.is_empty().then_some(&[][..]);
+        for chunk in first.into_iter().chain(chunks) {
+            let (ports, sockets): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
+            let request = Request::Relay(Relayed { container: container.clone(), to, ports });
+            match self.ask(&request, &sockets, !sockets.is_empty())? {
+                Answer::Done if sockets.is_empty() => return Ok(self.connection.is_some()),
+                Answer::Done => {}
+                Answer::NotServed => return Ok(false),
+                Answer::Misunderstood => return Err(failed(io::ErrorKind::InvalidData.into())),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has nothing relayed to a container any more.
+    pub(crate) fn end_relay(&mut self, container: String) -> Result<(), Error> {
+        self.ask(&Request::EndRelay(container), &[], false).map(drop)
+    }
+
+    /// Has ports relayed to these containers only.
+    pub(crate) fn keep_relays(&mut self, containers: Vec<String>) -> Result<(), Error> {
+        self.ask(&Request::KeepRelays(containers), &[], false).map(drop)
+    }
+
     /// Tells whether the resolver that was talked to last has ended.
     pub(crate) fn is_lost(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
@@ -156,17 +200,24 @@ impl Client {
         start: bool,
     ) -> Result<Answer, Error> {
         let bytes = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
-        if self.connection.is_some() {
-            match self.exchange(&bytes, sockets) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => tracing::warn!(%error, "the resolver does not answer, asking anew"),
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if self.connection.is_none() && !self.connect(start).map_err(failed)? {
+                return Ok(Answer::Done);
             }
+            let error = match self.exchange(&bytes, sockets) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
             self.connection = None;
+            if pause > LONGEST_PAUSE {
+                return Err(failed(error));
+            }
+            tracing::debug!(%error, "the resolver does not answer, asking anew");
+            // One that ends may take connections for some moments still.
+            std::thread::sleep(pause);
+            pause *= 4;
         }
-        if !self.connect(start).map_err(failed)? {
-            return Ok(Answer::Done);
-        }
-        self.exchange(&bytes, sockets).map_err(failed)
     }
 
     fn exchange(&self, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> io::Result<Answer> {

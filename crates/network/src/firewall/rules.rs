@@ -73,6 +73,9 @@ pub(super) const OPEN6: Set<'_> = Set {
     to: None,
     interval: true,
 };
+/// Published ports that the host does not get at `::1`.
+pub(super) const REFUSED6: Set<'_> =
+    Set { name: "refused6", key: &[DataType::Protocol, DataType::Port], to: None, interval: true };
 /// Our bridges.
 const BRIDGES: Set<'_> =
     Set { name: "bridges", key: &[DataType::InterfaceName], to: None, interval: false };
@@ -184,7 +187,7 @@ pub(super) fn put_skeleton(
             all.add_set(table, &map);
         }
     }
-    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER, OPEN, OPEN6] {
+    for set in [BRIDGES, GUARD, GUARD6, LEAVE, LEAVE6, INTERNAL, ENTER, OPEN, OPEN6, REFUSED6] {
         all.add_set(table, &set);
     }
     for bridge in bridges {
@@ -402,6 +405,10 @@ fn put_nat(all: &mut Transaction, table: &str) {
             let from_elsewhere = interface(Meta::InputName, Compare::NotEqual, "lo");
             let stray = [ipv4(), address_in_loopback(DESTINATION), from_elsewhere].concat();
             all.add_rule(table, chain, &[stray, verdict(Verdict::Accept)].concat());
+        } else {
+            // The relay's, and no answer from a bridge would be taken for it.
+            let own = [ipv6(), to_loopback6(), verdict(Verdict::Accept)].concat();
+            all.add_rule(table, chain, &own);
         }
         for translation in translations() {
             let to_this_host = vec![
@@ -428,29 +435,32 @@ fn put_nat(all: &mut Transaction, table: &str) {
     all.add_rule(table, chain, &[ipv6(), leave].concat());
 }
 
-/// Refuses what the host sends to published ports at `::1`: unlike with 127.0.0.1, the kernel does not take answers
-/// for that address from a bridge, and a client that is refused tries the next address at once.
+/// Refuses what the host sends to published ports at `::1` that are not relayed: unlike with 127.0.0.1, the kernel does not
+/// take answers for that address from a bridge, and a client that is refused tries the next address at once.
 fn put_refusal(all: &mut Transaction, table: &str) {
     let chain = "refuse-loopback6";
     let before_translation = Base { kind: "filter", hook: Hook::Output, priority: -150 };
     all.add_chain(table, chain, Some(before_translation));
     for tcp in [true, false] {
         let how = if tcp { Compare::Equal } else { Compare::NotEqual };
-        for map in [MAPS6.all.name, MAPS6.all_ranges.name] {
-            let loopback = std::net::Ipv6Addr::LOCALHOST.octets().to_vec();
-            let rule = vec![
-                Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
-                Expression::Compare(1, Compare::Equal, loopback),
-                Expression::Meta(Meta::TransportProtocol, 1),
-                Expression::Compare(1, how, vec![6]),
-                Expression::Meta(Meta::TransportProtocol, 8),
-                Expression::Payload(PayloadBase::Transport, 2, 2, 9),
-                Expression::Lookup(map, 1, Some(1)),
-                Expression::Refuse(tcp),
-            ];
-            all.add_rule(table, chain, &[ipv6(), rule].concat());
-        }
+        let rule = vec![
+            Expression::Meta(Meta::TransportProtocol, 1),
+            Expression::Compare(1, how, vec![6]),
+            Expression::Meta(Meta::TransportProtocol, 8),
+            Expression::Payload(PayloadBase::Transport, 2, 2, 9),
+            Expression::Lookup(REFUSED6.name, 1, None),
+            Expression::Refuse(tcp),
+        ];
+        all.add_rule(table, chain, &[ipv6(), to_loopback6(), rule].concat());
     }
+}
+
+fn to_loopback6<'a>() -> Rule<'a> {
+    let loopback = std::net::Ipv6Addr::LOCALHOST.octets().to_vec();
+    vec![
+        Expression::Payload(PayloadBase::Network, DESTINATION6, 16, 1),
+        Expression::Compare(1, Compare::Equal, loopback),
+    ]
 }
 
 fn put_forward(all: &mut Transaction, table: &str, router: Router) {

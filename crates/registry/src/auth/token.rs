@@ -1,18 +1,18 @@
 //! Tokens: JSON web tokens that say what their bearer may do. The own service issues them (ES256) to users of the password
 //! file by the policy; or a foreign service does, known by its public keys.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rorqual_store::atomic;
 use serde::{Deserialize, Serialize};
 
 use super::htpasswd::Htpasswd;
+use super::keys::{Key, Keys};
 use super::policy::Policy;
 use super::{Access, Actor};
 use crate::config::Token;
@@ -41,9 +41,8 @@ pub(crate) struct Claims {
 
 /// Believes tokens.
 pub(crate) struct Verifier {
-    keys: RwLock<Vec<Key>>,
+    keys: Keys,
     validation: Validations,
-    file: Option<PathBuf>,
 }
 
 struct Validations {
@@ -51,29 +50,16 @@ struct Validations {
     service: String,
 }
 
-struct Key {
-    id: Option<String>,
-    algorithms: Vec<Algorithm>,
-    decoding: DecodingKey,
-}
-
 /// A token that is not believed.
 #[derive(Debug)]
 pub(crate) struct InvalidToken;
 
-const EC: &[Algorithm] = &[Algorithm::ES256, Algorithm::ES384];
-const RSA: &[Algorithm] = &[
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-];
-
 impl Verifier {
-    /// Reads a token that is signed by one of our keys, for us, by our issuer, and holds now.
-    pub(crate) fn verify(&self, token: &str) -> Result<Claims, InvalidToken> {
+    /// Reads a token that is signed by one of our keys, for us, by our issuer, and holds now. May ask the foreign service for its
+    /// keys.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Claims, InvalidToken> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
+        self.keys.freshen(header.kid.as_deref()).await;
         let claims = self.claims(token, &self.validation.service)?;
         // What buys tokens opens nothing itself.
         if claims.generation.is_some() { Err(InvalidToken) } else { Ok(claims) }
@@ -81,7 +67,7 @@ impl Verifier {
 
     fn claims(&self, token: &str, audience: &str) -> Result<Claims, InvalidToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.all();
         let fitting = keys.iter().filter(|key| {
             let fits = match (&key.id, &header.kid) {
                 (Some(own), Some(named)) => own == named,
@@ -104,11 +90,7 @@ impl Verifier {
 
     /// Reads the foreign service's keys again. Blocking.
     pub(crate) fn reload(&self) {
-        let Some(file) = &self.file else { return };
-        match public_keys(file) {
-            Ok(fresh) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = fresh,
-            Err(error) => tracing::warn!(%error, "the token keys stay as they were"),
-        }
+        self.keys.reload();
     }
 }
 
@@ -271,9 +253,9 @@ pub(crate) fn set_up(
 ) -> Result<(Verifier, Option<Issuer>)> {
     let validation =
         || Validations { issuer: token.issuer.clone(), service: token.service.clone() };
-    if let Some(file) = &token.public_keys {
-        let keys = RwLock::new(public_keys(file)?);
-        return Ok((Verifier { keys, validation: validation(), file: Some(file.clone()) }, None));
+    if let Some(source) = &token.public_keys {
+        let keys = Keys::foreign(source, token.public_keys_ca.as_deref())?;
+        return Ok((Verifier { keys, validation: validation() }, None));
     }
     let (Some(users), Some(file)) = (users, &token.key) else {
         return Err(Error::Config("the own token service needs users and a key".to_owned()));
@@ -283,12 +265,9 @@ pub(crate) fn set_up(
     let key_id = key_id(&public);
     let verifier = || -> Verifier {
         let key = DecodingKey::from_ec_der(&public);
-        let keys = vec![Key {
-            id: Some(key_id.clone()),
-            algorithms: vec![Algorithm::ES256],
-            decoding: key,
-        }];
-        Verifier { keys: RwLock::new(keys), validation: validation(), file: None }
+        let key =
+            Key { id: Some(key_id.clone()), algorithms: vec![Algorithm::ES256], decoding: key };
+        Verifier { keys: Keys::own(key), validation: validation() }
     };
     let pkcs8 = pair.to_pkcs8v1().map_err(|_| unusable(file, "the key cannot be encoded"))?;
     let key = EncodingKey::from_ec_der(pkcs8.as_ref());
@@ -302,7 +281,7 @@ fn key_id(public: &[u8]) -> String {
     crate::storage::hex(&sha2::Sha256::digest(public)[..8])
 }
 
-fn unusable(file: &Path, why: &str) -> Error {
+pub(super) fn unusable(file: &Path, why: &str) -> Error {
     Error::Config(format!("cannot use the token key {}: {why}", file.display()))
 }
 
@@ -322,37 +301,4 @@ fn own_key(file: &Path) -> Result<EcdsaKeyPair> {
         }
         Err(error) => Err(unusable(file, &error.to_string())),
     }
-}
-
-/// Reads public keys: a JSON web key set, or PEM.
-fn public_keys(file: &Path) -> Result<Vec<Key>> {
-    let bytes = std::fs::read(file).map_err(|error| unusable(file, &error.to_string()))?;
-    if let Ok(set) = serde_json::from_slice::<JwkSet>(&bytes) {
-        let keys: Vec<Key> = set.keys.iter().filter_map(from_jwk).collect();
-        return if keys.is_empty() {
-            Err(unusable(file, "no key of a known kind"))
-        } else {
-            Ok(keys)
-        };
-    }
-    let ec = DecodingKey::from_ec_pem(&bytes).map(|key| (EC, key));
-    let either = ec
-        .or_else(|_| DecodingKey::from_rsa_pem(&bytes).map(|key| (RSA, key)))
-        .or_else(|_| DecodingKey::from_ed_pem(&bytes).map(|key| (&[Algorithm::EdDSA][..], key)));
-    let (algorithms, key) =
-        either.map_err(|_| unusable(file, "need a JSON web key set, or a public key in PEM"))?;
-    Ok(vec![Key { id: None, algorithms: algorithms.to_vec(), decoding: key }])
-}
-
-fn from_jwk(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Key> {
-    use jsonwebtoken::jwk::AlgorithmParameters as P;
-    let algorithms = match &jwk.algorithm {
-        P::EllipticCurve(_) => EC.to_vec(),
-        P::RSA(_) => RSA.to_vec(),
-        P::OctetKeyPair(_) => vec![Algorithm::EdDSA],
-        // A shared secret is no public key.
-        _ => return None,
-    };
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { id: jwk.common.key_id.clone(), algorithms, decoding: key })
 }

@@ -1,10 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rorqual_core::Algorithm;
 
 use super::*;
 use crate::config::{Config, Span};
+use crate::error::Error;
 use crate::name::Reference;
 use crate::storage::cloud::Cloud;
 use crate::storage::disk::Disk;
@@ -64,9 +66,18 @@ impl World {
     }
 
     async fn collect(&self, dry_run: bool) -> Report {
-        // Ages are counted from 0, and the store of the tests keeps milliseconds.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.until_all_is_old().await;
         collect(&self.0, dry_run, &|_| ()).await.unwrap()
+    }
+
+    /// Ages are counted from 0: waits until what was written last is older than that, by the storage's own clock.
+    async fn until_all_is_old(&self) {
+        let storage = &self.0.storage;
+        storage.put("clock", Bytes::new(), Durability::Volatile).await.unwrap();
+        while age(storage.head("clock").await.unwrap().unwrap().modified).is_zero() {
+            tokio::task::yield_now().await;
+        }
+        storage.delete("clock").await.unwrap();
     }
 
     async fn has(&self, digest: &Digest) -> bool {
@@ -178,7 +189,12 @@ async fn retention_keeps_the_newest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_collector_at_a_time() {
     let (_folder, world) = on_disk(|_| ()).await;
-    world.0.storage.put(LOCK, Bytes::from_static(b"other"), Durability::Volatile).await.unwrap();
+    world
+        .0
+        .storage
+        .put(lock::LOCK, Bytes::from_static(b"other"), Durability::Volatile)
+        .await
+        .unwrap();
     assert!(matches!(collect(&world.0, false, &|_| ()).await, Err(Error::TooMany { .. })));
     assert_eq!(world.collect(true).await, Report::default());
 }

@@ -14,10 +14,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion, WriteMultipart,
+};
 use rorqual_core::{Algorithm, BoxError, Digest};
 
-use super::{Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, too_large};
+use super::{
+    Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, Swapped, too_large,
+};
 use crate::error::{Code, Error, Result};
 use crate::name::key::UPLOADS;
 
@@ -222,6 +226,31 @@ impl Storage for Cloud {
     async fn put(&self, key: &str, bytes: Bytes, _: Durability) -> Result<()> {
         let put = self.store.put(&self.path(key), PutPayload::from_bytes(bytes)).await;
         put.map(drop).map_err(failed("write", key))
+    }
+
+    async fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: Bytes) -> Result<Swapped> {
+        use object_store::Error as E;
+        let path = self.path(key);
+        let mode = match expected {
+            None => PutMode::Create,
+            Some(expected) => {
+                let got = found(self.store.get(&path).await).map_err(failed("read", key))?;
+                let Some(got) = got else { return Ok(Swapped::Differs) };
+                let (e_tag, version) = (got.meta.e_tag.clone(), got.meta.version.clone());
+                if got.bytes().await.map_err(failed("read", key))? != expected {
+                    return Ok(Swapped::Differs);
+                }
+                PutMode::Update(UpdateVersion { e_tag, version })
+            }
+        };
+        match self.store.put_opts(&path, PutPayload::from_bytes(bytes), mode.into()).await {
+            Ok(_) => Ok(Swapped::Done),
+            Err(E::AlreadyExists { .. } | E::Precondition { .. } | E::NotFound { .. }) => {
+                Ok(Swapped::Differs)
+            }
+            Err(E::NotImplemented { .. } | E::NotSupported { .. }) => Ok(Swapped::Unsupported),
+            Err(error) => Err(failed("write", key)(error)),
+        }
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

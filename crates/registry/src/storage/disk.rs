@@ -18,8 +18,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use rorqual_core::{Algorithm, Digest};
 use rorqual_store::blocking;
+use rustix::io::Errno;
 
-use super::{Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, too_large};
+use super::{
+    Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, Swapped, too_large,
+};
 use crate::error::{Code, Error, Result};
 
 /// The storage below one directory; clones share it.
@@ -165,6 +168,23 @@ impl Disk {
             fs::remove_file(&temporary).ok();
         }
         written.map_err(failed("write", &path))
+    }
+
+    fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Swapped> {
+        let root = File::open(&self.0.root).map_err(failed("open", &self.0.root))?;
+        // ORDER: all who swap, in all processes, hold the directory from the look to the write.
+        match rustix::fs::flock(&root, rustix::fs::FlockOperation::LockExclusive) {
+            Ok(()) => {}
+            // Network file systems may not lock directories, or nothing.
+            Err(Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP) => return Ok(Swapped::Unsupported),
+            Err(error) => return Err(failed("lock", &self.0.root)(error.into())),
+        }
+        let path = self.path(key);
+        let there = found(fs::read(&path)).map_err(failed("read", &path))?;
+        if there.as_deref() != expected {
+            return Ok(Swapped::Differs);
+        }
+        self.write(key, bytes, Durability::Volatile).map(|()| Swapped::Done)
     }
 
     /// Takes an upload for one request.
@@ -314,6 +334,11 @@ impl Storage for Disk {
     async fn put(&self, key: &str, bytes: Bytes, durability: Durability) -> Result<()> {
         let key = key.to_owned();
         self.run(move |disk| disk.write(&key, &bytes, durability)).await
+    }
+
+    async fn swap(&self, key: &str, expected: Option<&[u8]>, bytes: Bytes) -> Result<Swapped> {
+        let (key, expected) = (key.to_owned(), expected.map(<[u8]>::to_vec));
+        self.run(move |disk| disk.swap(&key, expected.as_deref(), &bytes)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

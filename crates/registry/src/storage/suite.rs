@@ -8,7 +8,7 @@ use rorqual_core::{Algorithm, Digest};
 
 use super::cloud::Cloud;
 use super::disk::Disk;
-use super::{Content, Durability, Hasher, Pieces, Storage, list_all};
+use super::{Content, Durability, Hasher, Pieces, Storage, Swapped, list_all};
 use crate::error::Error;
 
 fn pieces(parts: &[&'static [u8]]) -> Pieces {
@@ -66,6 +66,23 @@ async fn objects_come_and_go(storage: &dyn Storage) {
     }
     assert!(storage.folders("f").await.unwrap().is_empty());
     storage.probe().await.unwrap();
+}
+
+/// A write that depends on what is there happens only then.
+async fn swaps_see_what_is_there(storage: &dyn Storage) {
+    let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+    let swap =
+        async |expected, bytes: &Bytes| storage.swap("s/x", expected, bytes.clone()).await.unwrap();
+    assert_eq!(swap(Some(b"a".as_slice()), &b).await, Swapped::Differs, "nothing is there");
+    assert_eq!(swap(None, &a).await, Swapped::Done);
+    assert_eq!(swap(None, &b).await, Swapped::Differs);
+    assert_eq!(swap(Some(b"b".as_slice()), &b).await, Swapped::Differs);
+    assert_eq!(storage.get("s/x").await.unwrap().unwrap().bytes, "a");
+    assert_eq!(swap(Some(b"a".as_slice()), &b).await, Swapped::Done);
+    assert_eq!(storage.get("s/x").await.unwrap().unwrap().bytes, "b");
+    storage.delete("s/x").await.unwrap();
+    assert_eq!(swap(None, &b).await, Swapped::Done);
+    storage.delete("s/x").await.unwrap();
 }
 
 /// An upload grows strictly in order, survives a broken body, and is visible only under its digest.
@@ -133,6 +150,7 @@ async fn large_blobs(storage: &dyn Storage) {
 
 async fn run(storage: &dyn Storage) {
     objects_come_and_go(storage).await;
+    swaps_see_what_is_there(storage).await;
     uploads_grow_in_order(storage).await;
     wrong_uploads_vanish(storage).await;
     large_blobs(storage).await;
@@ -150,10 +168,10 @@ async fn object_store_in_memory() {
     run(&Cloud::over(Arc::new(object_store::memory::InMemory::new()))).await;
 }
 
-/// Against a real server: `RORQUAL_TEST_S3=s3://bucket/prefix` with `AWS_…` set.
+/// Against a real server: `RORQUAL_TEST_STORE=URL`, with what the store needs in the environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_store_of_the_environment() {
-    let Ok(location) = std::env::var("RORQUAL_TEST_S3") else { return };
+    let Ok(location) = std::env::var("RORQUAL_TEST_STORE") else { return };
     run(&Cloud::open(&location).unwrap()).await;
 }
 

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 use crate::world::{World, code, json as document};
 
 async fn with_users(token: bool) -> (tempfile::TempDir, World) {
+    with_users_and(token, json!({})).await
+}
+
+async fn with_users_and(token: bool, tls: Value) -> (tempfile::TempDir, World) {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("users");
     std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("pw", 4).unwrap())).unwrap();
@@ -19,7 +23,7 @@ async fn with_users(token: bool) -> (tempfile::TempDir, World) {
     if token {
         auth["token"] = json!({"key": folder.path().join("key")});
     }
-    let world = World::start(json!({"auth": auth})).await;
+    let world = World::start(json!({"auth": auth, "tls": tls})).await;
     (folder, world)
 }
 
@@ -70,6 +74,25 @@ async fn tokens_as_docker_asks_for_them() {
     let post = world.client.post(format!("{}/token", world.base)).body(form);
     let again = document(post.send().await.unwrap()).await;
     assert_eq!(begin(&with(&again)).await.unwrap().status(), StatusCode::ACCEPTED);
+}
+
+/// HTTP/2 has no header `Host`; the token service is all the same where the request came to.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_http2_are_sent_to_the_token_service_too() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let (cert, key) = (files.path().join("cert"), files.path().join("key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (_folder, world) = with_users_and(true, json!({"cert": cert, "key": key})).await;
+    let authority = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+    let port = world.running.as_ref().unwrap().addresses()[0].port();
+    let answer = client.get(format!("https://localhost:{port}/v2/")).send().await.unwrap();
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+    let realm = format!("Bearer realm=\"https://localhost:{port}/token\"");
+    assert!(challenge.starts_with(&realm), "{challenge}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use rorqual_testkit::{Host, HostOptions, TestResult, eventually};
 
 use crate::{inspect, scenario, scenario_with};
 
-fn with_flags(flags: &[&str]) -> HostOptions {
+pub(super) fn with_flags(flags: &[&str]) -> HostOptions {
     HostOptions {
         flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         ..HostOptions::default()
@@ -130,7 +130,6 @@ fn mistakes_in_the_configuration_are_told_in_docker_s_words() -> TestResult {
             (&["--log-format", "xml"], "invalid log format: xml"),
             (&["--label", "x"], "bad attribute format: x"),
             (&["--add-runtime", "kata=/x"], "runtimes: "),
-            (&["--authorization-plugin", "x"], "authorization-plugins: "),
             (&["--storage-driver", "btrfs"], "storage-driver: "),
             (&["--no-such-flag"], "unknown flag: --no-such-flag"),
             (&["word"], "accepts no arguments: word"),

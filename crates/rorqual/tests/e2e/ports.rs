@@ -4,7 +4,8 @@ use std::process::Command;
 
 use rorqual_testkit::{Host, TestResult, eventually};
 
-use crate::{inspect, scenario};
+use crate::daemon::with_flags;
+use crate::{inspect, scenario, scenario_with};
 
 const NEIGHBOUR: &str = "192.0.2.2";
 const HOST: &str = "192.0.2.1";
@@ -109,7 +110,8 @@ fn a_port_is_reached_where_it_is_published_and_nowhere_else() -> TestResult {
         host.run(neighbour.command(lure))?;
         assert_eq!(neighbour.fetch(host, "127.0.0.1", 8081), None);
 
-        assert_eq!(host.docker(["port", "all"])?.ok()?, "80/tcp -> 0.0.0.0:8080");
+        let shown = host.docker(["port", "all"])?.ok()?;
+        assert_eq!(shown, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
         assert_eq!(host.docker(["port", "home", "80"])?.ok()?, "127.0.0.1:8081");
         host.docker(["run", "--rm", "-p", "8080:80", "busybox", "true"])?
             .exits_with(125)?
@@ -152,8 +154,10 @@ fn open_choices_of_ports_are_made() -> TestResult {
     scenario(|host| {
         serve(host, &["--name", "first", "-p", "18000-18001:80"], "first")?;
         serve(host, &["--name", "second", "-p", "18000-18001:80"], "second")?;
-        assert_eq!(host.docker(["port", "first"])?.ok()?, "80/tcp -> 0.0.0.0:18000");
-        assert_eq!(host.docker(["port", "second"])?.ok()?, "80/tcp -> 0.0.0.0:18001");
+        for (name, port) in [("first", 18000), ("second", 18001)] {
+            let shown = host.docker(["port", name])?.ok()?;
+            assert_eq!(shown, format!("80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}"));
+        }
         host.docker(["run", "--rm", "-p", "18000-18001:80", "busybox", "true"])?
             .complains("port is already allocated")?;
         serve(host, &["--name", "any", "--expose", "80", "-P"], "any")?;
@@ -162,6 +166,71 @@ fn open_choices_of_ports_are_made() -> TestResult {
         assert!(port >= 32768, "{port}");
         let answer = eventually("it is served", || on_host(host, "127.0.0.1", port))?;
         assert_eq!(answer, "any");
+        Ok(())
+    })
+}
+
+#[test]
+fn ports_are_relayed_to_containers_without_ipv6_by_one_process() -> TestResult {
+    scenario(|host| {
+        let neighbour = Neighbour::new(host)?;
+        let address = |own: &str| format!("ip addr add {own}/64 dev wire0 nodad");
+        host.run(sh(host.command("sh"), &address("2001:db8::1")))?.ok()?;
+        host.run(neighbour.command(&address("2001:db8::2")))?.ok()?;
+        serve(host, &["--name", "all", "-p", "8080:80"], "all")?;
+        serve(host, &["--name", "home", "-p", "[::1]:8081:80"], "home")?;
+        eventually("all is served", || on_host(host, "::1", 8080))?;
+        eventually("home is served", || on_host(host, "::1", 8081))?;
+        let far = |host: &Host, port| neighbour.fetch(host, "2001:db8::1", port);
+        assert_eq!((far(host, 8080).as_deref(), far(host, 8081)), (Some("all"), None));
+        assert_eq!(host.docker(["port", "home"])?.ok()?, "80/tcp -> [::1]:8081");
+
+        let relays = |host: &Host| -> TestResult<Vec<String>> {
+            let mut ss = host.command("ss");
+            ss.args(["-Hltnp", "sport", "=", ":8080", "or", "sport", "=", ":8081"]);
+            let listed = host.run(ss)?.ok()?;
+            let found = listed.split("pid=").skip(1).filter_map(|rest| rest.split(',').next());
+            let mut pids = found.map(str::to_owned).collect::<Vec<_>>();
+            pids.sort();
+            pids.dedup();
+            Ok(pids)
+        };
+        host.kill_daemon()?;
+        let [one] = <[String; 1]>::try_from(relays(host)?).map_err(|all| format!("{all:?}"))?;
+        assert_eq!(on_host(host, "::1", 8080).as_deref(), Some("all"), "without a daemon");
+        host.start_daemon()?;
+        assert_eq!(far(host, 8080).as_deref(), Some("all"));
+        // Whoever ends the process ends its connections, and no more.
+        Command::new("kill").args(["-9", &one]).status()?;
+        eventually("another one relays", || on_host(host, "::1", 8080))?;
+        assert_eq!(on_host(host, "::1", 8081).as_deref(), Some("home"));
+
+        host.cli(["rm", "-f", "all", "home"])?.ok()?;
+        assert_eq!(on_host(host, "::1", 8080), None);
+        host.cli(["run", "--rm", "-p", "[::]:8080:80", "-p", "8081:80", "busybox", "true"])?
+            .ok()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn the_hosts_own_input_policy_is_respected_where_that_is_asked_for() -> TestResult {
+    scenario_with(with_flags(&["--respect-input-policy"]), |host| {
+        let neighbour = Neighbour::new(host)?;
+        let policy = "nft add table inet own && nft add chain inet own input \
+                      '{ type filter hook input priority 0; policy drop; }' && \
+                      nft add rule inet own input iifname lo accept && \
+                      nft add rule inet own input iifname docker0 accept && \
+                      nft add rule inet own input ct state established accept && \
+                      nft add rule inet own input tcp dport 8081 accept";
+        host.run(sh(host.command("sh"), policy))?.ok()?;
+        serve(host, &["--name", "web", "-p", "8080:80", "-p", "8081:80"], "web")?;
+        eventually("it is served", || on_host(host, "127.0.0.1", 8080))?;
+        assert_eq!(neighbour.fetch(host, HOST, 8080), None);
+        assert_eq!(neighbour.fetch(host, HOST, 8081).as_deref(), Some("web"));
+        host.docker(["run", "--rm", "-p", "9000-9100:9000-9100", "busybox", "true"])?
+            .exits_with(125)?
+            .complains("while the host's own input policy is respected")?;
         Ok(())
     })
 }

@@ -16,7 +16,6 @@ use crate::request::{Namespace, ProcessUser};
 
 /// What a plan is made from.
 pub(crate) struct PlanInput<'a> {
-    pub id: &'a str,
     pub bundle: &'a Path,
     pub spec: &'a Spec,
     pub rootfs: &'a RootfsPlan,
@@ -64,7 +63,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         facts: input.facts,
         user: input.user,
         filtered: input.facts.filter_given || linux.seccomp().is_some(),
-        keyring: format!("_ses.{}", input.id),
         init: true,
         start_hooks: some(hooks.and_then(|hooks| hooks.start_container().as_ref())),
     };
@@ -109,7 +107,6 @@ pub(crate) fn exec_plan(
         facts,
         user,
         filtered: facts.filter_given || linux.is_some_and(|linux| linux.seccomp().is_some()),
-        keyring: "_ses.exec".to_owned(),
         init: false,
         start_hooks: false,
     };

@@ -13,7 +13,6 @@ pub(super) struct ProcessContext<'a> {
     pub facts: &'a Facts,
     pub user: &'a ProcessUser,
     pub filtered: bool,
-    pub keyring: String,
     /// Init makes a missing working directory and runs `startContainer` hooks; an exec does not.
     pub init: bool,
     pub start_hooks: bool,
@@ -111,7 +110,7 @@ fn push_scheduling(
     context: &ProcessContext<'_>,
 ) -> Result<(), Error> {
     if !context.facts.keep_keyring {
-        steps.push(Step::Keyring(context.keyring.clone()));
+        steps.push(Step::Keyring);
     }
     if let Some(spec) = process.scheduler() {
         steps.push(Step::Scheduler(scheduler(spec)));

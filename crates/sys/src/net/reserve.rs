@@ -1,4 +1,4 @@
-//! Holding host ports, so that no other program takes what the firewall passes on to a container.
+//! Holding host ports, so that no other program takes what the firewall passes on to a container, and opening them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +42,34 @@ pub fn reserve_port(transport: Transport, address: SocketAddr) -> io::Result<Own
     sockopt::set_socket_reuseaddr(&fd, true)?;
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, 1)?;
+    Ok(fd)
+}
+
+/// Opens a port for clients: a TCP socket listens, a UDP socket receives; neither blocks. An IPv6 socket is for IPv6 alone.
+///
+/// # Errors
+/// As [`reserve_port`]; `EPROTONOSUPPORT` for other protocols.
+pub fn open_port(transport: Transport, address: SocketAddr) -> io::Result<OwnedFd> {
+    // LIMIT: connections that nobody has accepted yet; the kernel's own bound is the same.
+    const BACKLOG: i32 = 4096;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Transport::Sctp => return Err(rustix::io::Errno::PROTONOSUPPORT.into()),
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, kind, flags, Some(protocol))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    if transport == Transport::Tcp {
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        rustix::net::bind(&fd, &address)?;
+        rustix::net::listen(&fd, BACKLOG)?;
+    } else {
+        rustix::net::bind(&fd, &address)?;
+    }
     Ok(fd)
 }
 

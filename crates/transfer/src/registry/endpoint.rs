@@ -27,6 +27,8 @@ pub(super) struct Endpoint {
     pub(super) prefix: String,
     /// It stands in for another registry.
     pub(super) mirror: bool,
+    /// Servers of other owners that may have the credentials for this one, by the settings.
+    pub(super) token_servers: Vec<String>,
 }
 
 /// The default registry's server. COMPAT: its name in references is another.
@@ -45,6 +47,18 @@ impl Endpoint {
     pub(super) fn base(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
+    }
+
+    /// Tells whether the settings let a server have the credentials for this one.
+    pub(super) fn lends_to(&self, authority: &str) -> bool {
+        let authority = authority.to_ascii_lowercase();
+        let (host, _) = split(&authority);
+        self.token_servers.iter().map(|entry| entry.to_ascii_lowercase()).any(|entry| {
+            match entry.strip_prefix("*.") {
+                Some(domain) => is_below(host, domain),
+                None => entry == authority || entry == host,
+            }
+        })
     }
 
     /// Reads a mirror's address.
@@ -68,13 +82,19 @@ impl Endpoint {
         }
         let prefix = prefix.trim_matches('/').trim_start_matches("v2/").to_owned();
         let prefix = if prefix == "v2" { String::new() } else { prefix };
-        Ok(Self { authority: authority.to_owned(), https, verify: true, prefix, mirror: true })
+        let (authority, token_servers) = (authority.to_owned(), Vec::new());
+        Ok(Self { authority, https, verify: true, prefix, mirror: true, token_servers })
     }
 }
 
 /// Checks a mirror's address.
 pub(super) fn check_mirror(text: &str) -> Result<(), Error> {
     Endpoint::mirror(text).map(drop)
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    let below = host.strip_suffix(domain);
+    !domain.is_empty() && below.is_some_and(|below| below.ends_with('.') && below.len() > 1)
 }
 
 /// Finds the rule for a repository: the longest key that is its host, a parent domain, or a prefix of its path.
@@ -84,10 +104,7 @@ pub(super) fn rule<'o>(
 ) -> Option<&'o RegistryRule> {
     let full = repository.to_string();
     let matches = |key: &str| match key.strip_prefix("*.") {
-        Some(domain) => repository
-            .host()
-            .strip_suffix(domain)
-            .is_some_and(|below| below.ends_with('.') && below.len() > 1),
+        Some(domain) => is_below(repository.host(), domain),
         None => full.strip_prefix(key).is_some_and(|rest| rest.starts_with('/') || rest.is_empty()),
     };
     let found = options.rules.iter().filter(|(key, _)| matches(key.trim_end_matches('/')));
@@ -131,6 +148,7 @@ pub(super) fn endpoints(
         verify: !insecure,
         prefix: String::new(),
         mirror: false,
+        token_servers: rule.token_servers,
     };
     let plain = insecure.then(|| Endpoint { https: false, ..secure.clone() });
     found.push(secure);

@@ -17,6 +17,8 @@ pub struct RegistryRule {
     pub blocked: bool,
     /// Certificates are not checked, and plain HTTP is taken where there is no TLS.
     pub insecure: bool,
+    /// `host[:port]` or `*.domain` of others who may be sent the credentials for it, in exchange for tokens.
+    pub token_servers: Vec<String>,
 }
 
 /// Proxies for outgoing requests; empty for none.

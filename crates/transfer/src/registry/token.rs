@@ -207,9 +207,11 @@ impl Exchange<'_> {
         let related = is_related(home, host.trim_start_matches('[').trim_end_matches(']'));
         let public = self.wire.is_public(&self.endpoint.authority).await;
         let neighbour = !public && !self.wire.is_public(&authority).await;
-        if !self.auth.is_anonymous() && !related && !neighbour {
+        let lent = self.endpoint.lends_to(&authority);
+        if !self.auth.is_anonymous() && !related && !neighbour && !lent {
             let text = format!(
-                "registry {} wants the credentials for it to be sent to {host}, which is somebody else: refused",
+                "registry {} wants the credentials for it to be sent to {host}, which is somebody else: refused; if {host} is its \
+                 token server, name it in token-servers of the registry's entry in registry-rules",
                 self.endpoint.authority
             );
             return Err(Failure::new(Reason::Untrusted, text));

@@ -584,6 +584,34 @@ async fn credentials_go_to_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_server_of_another_owner_has_to_be_named() {
+    // In this test all addresses are the internet's.
+    let is_private = |_: std::net::IpAddr| false;
+    let (registry, tokens) = (Registry::start(), Registry::start_at("127.0.0.2:0"));
+    registry.noisy("v1", 10_000);
+    tokens.rule(|_, _| Some(Answer::bytes(json!({"token": "t"}).to_string())));
+    let realm = format!("Bearer realm=\"http://{}/token\",service=\"s\"", tokens.address);
+    registry.rule(move |asked, shelf| {
+        let known = asked.headers.get("authorization").is_some_and(|text| text == "Bearer t");
+        let refusal = || Answer::status(401).with("WWW-Authenticate", realm.clone());
+        Some(if known { honest(asked, shelf) } else { refusal() })
+    });
+    let world = World::new().await;
+    world.transfer.configure(RegistryOptions { is_private, ..options() });
+    let error = pull_as(&world, registry.name("a:v1"), user("secret")).await.unwrap_err();
+    assert!(error.to_string().contains("name it in token-servers"), "{error}");
+    assert_eq!(tokens.log().len(), 0, "it has seen no credentials");
+    let rule =
+        RegistryRule { token_servers: vec![tokens.address.to_string()], ..RegistryRule::default() };
+    let rules = vec![(registry.address.to_string(), rule)];
+    world.transfer.configure(RegistryOptions { is_private, rules, ..options() });
+    pull_as(&world, registry.name("a:v1"), user("secret")).await.unwrap();
+    let told = tokens.log();
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|asked| asked.headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_public_registry_cannot_send_us_into_our_own_network() {
     // In this test 127.0.0.1 is the internet, and 127.0.0.2 our own network.
     let is_private = |address: std::net::IpAddr| address != std::net::IpAddr::from([127, 0, 0, 1]);

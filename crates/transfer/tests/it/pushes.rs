@@ -13,13 +13,17 @@ use serde_json::{Value, json};
 use crate::hostile::{Answer, INDEX, Registry, architecture, digest, honest, noise, unknown};
 use crate::world::{World, tar};
 
-async fn world() -> World {
-    let world = World::new().await;
-    world.transfer.configure(RegistryOptions {
+fn options() -> RegistryOptions {
+    RegistryOptions {
         pause: Duration::from_millis(1),
         certificates: Vec::new(),
         ..RegistryOptions::default()
-    });
+    }
+}
+
+async fn world() -> World {
+    let world = World::new().await;
+    world.transfer.configure(options());
     world
 }
 
@@ -166,4 +170,63 @@ async fn an_index_goes_whole_or_only_what_is_here() {
     let pushed = push(&here, &image, to.name("b:whole")).await.unwrap();
     assert_eq!(pushed.target.digest, digest(index.as_bytes()));
     assert!(here.blobs.size(&pushed.target.digest).unwrap().is_some());
+}
+
+/// Makes an image here of plain layers.
+async fn made_of(world: &World, name: &str, layers: &[&[u8]]) -> ImageId {
+    let diffs: Vec<String> = layers.iter().map(|layer| digest(layer).to_string()).collect();
+    let config = json!({
+        "architecture": architecture(), "os": "linux", "rootfs": {"type": "layers", "diff_ids": diffs},
+    });
+    let config = config.to_string();
+    let paths: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
+    let manifest =
+        json!([{"Config": "config.json", "RepoTags": [name], "Layers": paths}]).to_string();
+    let mut files: Vec<(&str, &[u8])> =
+        paths.iter().map(String::as_str).zip(layers.iter().copied()).collect();
+    files.push(("config.json", config.as_bytes()));
+    files.push(("manifest.json", manifest.as_bytes()));
+    world.load(tar(&files)).await.unwrap()[0].id.clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_daemon_packs_nothing_to_find_out() {
+    let registry = Registry::start();
+    let mut here = world().await;
+    let image = made_of(&here, "made:1", &[&noise(50_000)]).await;
+    let pushed = push(&here, &image, registry.name("made:1")).await.unwrap();
+    let manifest = here.blobs.read(&pushed.target.digest, 1 << 20).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let packed: rorqual_core::Digest =
+        manifest["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    assert!(here.blobs.size(&packed).unwrap().is_some(), "it was packed for the push");
+    let before = sent(&registry).len();
+    let kept = here.images.image(&image).await.unwrap().target.digest;
+    here.blobs.collect(vec![kept]).await.unwrap();
+    assert!(here.blobs.size(&packed).unwrap().is_none());
+    here.restart(options());
+    assert_eq!(push(&here, &image, registry.name("made:1")).await.unwrap(), pushed);
+    assert_eq!(sent(&registry).len(), before, "{:?}", sent(&registry));
+    assert!(here.blobs.size(&packed).unwrap().is_none(), "it was not packed again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn layers_that_came_packed_go_on_in_images_made_of_them() {
+    let (from, to) = (Registry::start(), Registry::start());
+    let (base, own) = (noise(40_000), tar(&[("own", b"1")]));
+    let came = from.image("v1", architecture(), std::slice::from_ref(&base));
+    let here = world().await;
+    pull(&here, from.name("base:v1")).await;
+    let image = made_of(&here, "derived:1", &[&base, &own]).await;
+    for registry in [&from, &to] {
+        push(&here, &image, registry.name("derived:1")).await.unwrap();
+        let bytes = registry.shelf.manifests.lock().unwrap()["1"].1.clone();
+        let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(manifest["layers"][0]["digest"], came["layers"][0]["digest"]);
+        let other = world().await;
+        assert_eq!(pull(&other, registry.name("derived:1")).await, image);
+    }
+    let blob = came["layers"][0]["digest"].as_str().unwrap();
+    let again = sent(&from).into_iter().filter(|line| line.contains(blob)).count();
+    assert_eq!(again, 0, "where it came from, it is not sent: {:?}", sent(&from));
 }

@@ -8,7 +8,7 @@ use rorqual_core::{Digest, ImageId, Platform, Reference};
 use rorqual_snapshot::tar::{Entry, Kind, Writer};
 use rorqual_snapshot::{Options, Overlay, Snapshotter};
 use rorqual_store::Database;
-use rorqual_transfer::{Error, ImageFile, Loaded, LocalTransfer, Transfer};
+use rorqual_transfer::{Error, ImageFile, Loaded, LocalTransfer, RegistryOptions, Transfer};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) struct World {
@@ -39,6 +39,18 @@ impl Write for Buffer {
     }
 }
 
+fn transfer(
+    blobs: &Arc<LocalBlobs>,
+    images: &Arc<ImageStore>,
+    snapshots: &Arc<Overlay>,
+) -> LocalTransfer {
+    LocalTransfer::new(
+        Arc::clone(blobs) as Arc<dyn Blobs>,
+        Arc::clone(images) as Arc<dyn Images>,
+        Arc::clone(snapshots) as Arc<dyn Snapshotter>,
+    )
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -46,12 +58,14 @@ impl World {
         let images = Arc::new(ImageStore::open(Database::in_memory().unwrap()).await.unwrap());
         let options = Options { durable: false, ..Options::default() };
         let snapshots = Arc::new(Overlay::open(temp.path(), options).unwrap());
-        let transfer = LocalTransfer::new(
-            Arc::clone(&blobs) as Arc<dyn Blobs>,
-            Arc::clone(&images) as Arc<dyn Images>,
-            Arc::clone(&snapshots) as Arc<dyn Snapshotter>,
-        );
+        let transfer = transfer(&blobs, &images, &snapshots);
         Self { temp, blobs, images, snapshots, transfer }
+    }
+
+    /// Forgets all that is kept in memory only.
+    pub(crate) fn restart(&mut self, options: RegistryOptions) {
+        self.transfer = transfer(&self.blobs, &self.images, &self.snapshots);
+        self.transfer.configure(options);
     }
 
     pub(crate) async fn load(&self, archive: Vec<u8>) -> Result<Vec<Loaded>, Error> {

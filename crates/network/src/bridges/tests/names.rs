@@ -170,7 +170,10 @@ fn a_published_port_is_reached_over_ipv6() {
         assert_eq!(ask(host.own.as_fd(), gateway, 8080).unwrap(), gateway);
         assert_eq!(ask(inside(&sibling), gateway, 8080).unwrap(), gateway);
         assert!(ask(inside(&sibling), gateway, 8081).is_err());
-        let loopback = ask(host.own.as_fd(), Ipv6Addr::LOCALHOST, 8080).unwrap_err();
+        assert_eq!(ask(host.own.as_fd(), Ipv6Addr::LOCALHOST, 8080).unwrap(), gateway);
+        let long = (9000..9100).map(|port| ("", port, port)).collect::<Vec<_>>();
+        join(host, &networks, host.request(&long), "six");
+        let loopback = ask(host.own.as_fd(), Ipv6Addr::LOCALHOST, 9000).unwrap_err();
         assert_eq!(loopback.kind(), io::ErrorKind::ConnectionRefused, "at once: {loopback}");
         host.block_on(networks.sweep(&[])).unwrap();
     });

@@ -8,7 +8,6 @@ fn plan(spec: &Spec) -> Result<InitPlan, Error> {
     let rootfs = RootfsPlan::Directory { path: "/rootfs".into() };
     let facts = Facts { barrier: true, ..Facts::default() };
     init_plan(&PlanInput {
-        id: "one",
         bundle: Path::new("/bundle"),
         spec,
         rootfs: &rootfs,
@@ -110,7 +109,7 @@ fn id_maps_come_first_where_the_parent_has_no_rights() {
     let first = |unprivileged| {
         let facts = Facts { unprivileged, ..Facts::default() };
         let (spec, rootfs, user, facts) = (&spec, &rootfs, &user, &facts);
-        let plan = init_plan(&PlanInput { id: "one", bundle, spec, rootfs, user, facts }).unwrap();
+        let plan = init_plan(&PlanInput { bundle, spec, rootfs, user, facts }).unwrap();
         assert!(plan.steps.contains(&Step::AwaitIdMaps));
         plan.steps[..2].to_vec()
     };

@@ -2,7 +2,7 @@
 
 use rorqual_core::Repository;
 
-use super::{Purpose, endpoints};
+use super::{Endpoint, Purpose, endpoints};
 use crate::registry::options::{RegistryOptions, RegistryRule};
 
 fn shown(options: &RegistryOptions, name: &str, purpose: Purpose) -> String {
@@ -68,4 +68,25 @@ fn names_lead_to_servers() {
         shown(&options, "debian", Purpose::Write),
         "https://registry-1.docker.io/library/debian"
     );
+}
+
+#[test]
+fn credentials_are_lent_to_named_servers_only() {
+    let entries = ["auth.test", "tokens.test:8443", "*.login.test"];
+    let endpoint = Endpoint {
+        token_servers: entries.map(str::to_owned).to_vec(),
+        ..Endpoint::mirror("https://registry.example").unwrap()
+    };
+    for (authority, expected) in [
+        ("auth.test", true),
+        ("AUTH.test:443", true),
+        ("tokens.test:8443", true),
+        ("tokens.test", false),
+        ("a.login.test", true),
+        ("login.test", false),
+        ("evillogin.test", false),
+        ("auth.test.evil.example", false),
+    ] {
+        assert_eq!(endpoint.lends_to(authority), expected, "{authority}");
+    }
 }

@@ -1,0 +1,162 @@
+//! What plain layers are packed to, so that a layer that the registry has is not packed again to find out.
+//!
+//! Two sources: what was packed here before, noted beside the images and so known to the next daemon; and the packed layers of images
+//! that came from elsewhere, whose layers images made here stand on.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rorqual_content::{Descriptor, ImageRecord, Images, Manifest, media_type};
+use rorqual_core::{DiffId, Digest, Reference, Repository};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::Error;
+use crate::record::Stores;
+
+// LIMIT: packed forms that are remembered.
+const MAX_PACKED: usize = 10_000;
+
+/// What was packed here; clones share it.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    known: Arc<Mutex<HashMap<DiffId, Descriptor>>>,
+    /// Whether what earlier daemons noted was read.
+    read: Arc<OnceCell<()>>,
+    /// One at a time: each uses all processors.
+    pub(super) turn: Arc<Semaphore>,
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self { known: Arc::default(), read: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Packed {
+    /// Reads what earlier daemons noted, and forgets what no image has any more.
+    pub(super) async fn read(&self, stores: &Stores) -> Result<(), Error> {
+        self.read.get_or_try_init(|| self.read_steps(&*stores.images)).await.map(drop)
+    }
+
+    async fn read_steps(&self, images: &dyn Images) -> Result<(), Error> {
+        let used: HashSet<DiffId> = images
+            .list()
+            .await?
+            .into_iter()
+            .flat_map(|image| image.document.rootfs.diff_ids)
+            .collect();
+        let forms = images.packed_forms().await?;
+        let (kept, stale): (Vec<_>, Vec<_>) =
+            forms.into_iter().partition(|(layer, _)| used.contains(layer));
+        if !stale.is_empty() {
+            images.forget_packed(stale.into_iter().map(|(layer, _)| layer).collect()).await?;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(kept.into_iter().take(MAX_PACKED));
+        Ok(())
+    }
+
+    pub(super) fn find(&self, layer: &DiffId) -> Option<Descriptor> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(layer).cloned()
+    }
+
+    /// Notes what a layer was packed to, for this daemon and the next.
+    pub(super) async fn put(&self, images: &dyn Images, layer: &DiffId, packed: &Descriptor) {
+        {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = known.get(layer) == Some(packed);
+            if same || (known.len() >= MAX_PACKED && !known.contains_key(layer)) {
+                return;
+            }
+            known.insert(layer.clone(), packed.clone());
+        }
+        if let Err(error) = images.note_packed(layer, packed).await {
+            tracing::debug!(%error, %layer, "it is not noted what a layer was packed to");
+        }
+    }
+}
+
+/// What all images together tell about blobs.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// By blob the repositories of the registry that images with it came from or went to.
+    pub(super) mounts: BTreeMap<Digest, Vec<String>>,
+    /// By layer a packed form of it that is here.
+    forms: HashMap<DiffId, Descriptor>,
+}
+
+impl Survey {
+    /// Looks through all images for a push to `to`.
+    pub(super) async fn new(
+        stores: &Stores,
+        packed: &Packed,
+        to: &Repository,
+    ) -> Result<Self, Error> {
+        packed.read(stores).await?;
+        let mut survey = Self::default();
+        for image in stores.images.list().await? {
+            let homes = image.digests.iter().map(Reference::repository);
+            let homes = homes.filter(|home| home.host() == to.host() && home.path() != to.path());
+            let homes = homes.map(|home| home.path().to_owned()).collect::<Vec<_>>();
+            let Ok(bytes) =
+                stores.blobs.read(&image.manifest.digest, rorqual_content::MAX_DOCUMENT)
+            else {
+                continue;
+            };
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { continue };
+            survey.add(stores, packed, &image, &manifest, &homes)?;
+        }
+        Ok(survey)
+    }
+
+    fn add(
+        &mut self,
+        stores: &Stores,
+        packed: &Packed,
+        image: &ImageRecord,
+        manifest: &Manifest,
+        homes: &[String],
+    ) -> Result<(), Error> {
+        let diffs = &image.document.rootfs.diff_ids;
+        if diffs.len() == manifest.layers.len() {
+            for (layer, diff) in manifest.layers.iter().zip(diffs) {
+                if let Some(form) = form(layer, diff)
+                    && stores.blobs.size(&layer.digest)?.is_some()
+                {
+                    self.forms.insert(diff.clone(), form);
+                }
+            }
+        }
+        if homes.is_empty() {
+            return Ok(());
+        }
+        let packed = diffs.iter().filter_map(|diff| packed.find(diff)).map(|form| form.digest);
+        for digest in manifest.layers.iter().map(|layer| layer.digest.clone()).chain(packed) {
+            self.mounts.entry(digest).or_default().extend(homes.iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// Returns a packed form of a layer that is here.
+    pub(super) fn form(&self, layer: &DiffId) -> Option<&Descriptor> {
+        self.forms.get(layer)
+    }
+}
+
+/// Describes a layer of another image as one of ours would be; `None` for what is not packed, or not ours to hand on.
+fn form(layer: &Descriptor, diff: &DiffId) -> Option<Descriptor> {
+    if layer.digest == diff.0 {
+        return None;
+    }
+    let kind = match layer.media_type.as_str() {
+        media_type::OCI_LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
+            media_type::OCI_LAYER_GZIP
+        }
+        zstd @ "application/vnd.oci.image.layer.v1.tar+zstd" => zstd,
+        _ => return None,
+    };
+    Some(Descriptor::new(kind, layer.digest.clone(), layer.size))
+}
+
+#[cfg(test)]
+mod tests;
