@@ -219,7 +219,7 @@ fn driver_status(data_root: &str) -> Vec<[String; 2]> {
         (0x2fc1_2fc1, "zfs"),
         (0x794c_7630, "overlayfs"),
     ];
-    let magic = rustix::fs::statfs(data_root).map_or(0, |found| found.f_type as i64);
+    let magic = rustix::fs::statfs(data_root).map_or(0, |found| found.f_type);
     let found = NAMES.iter().find(|(number, _)| *number == magic);
     [
         ("Backing Filesystem", found.map_or("<unknown>", |(_, name)| name)),
