@@ -7,6 +7,7 @@ mod digest;
 mod error;
 mod filter;
 mod id;
+pub mod idmap;
 pub mod mount;
 mod name;
 mod platform;

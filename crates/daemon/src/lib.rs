@@ -11,6 +11,7 @@ mod error;
 mod facts;
 mod host;
 mod logging;
+mod remap;
 mod request;
 mod rest;
 mod routes;

@@ -44,8 +44,11 @@ pub(crate) async fn run(
     // Listeners come first: a mistake in an address must not cost an adoption of containers, and clients that come
     // early wait in the queue instead of being refused.
     let listeners = listen(&config).await?;
+    let remap = wiring::remap(&config)?;
+    // Root mapped to itself is as good as no map.
+    config.defaults.userns_remap = config.defaults.userns_remap.filter(|_| remap.is_some());
     let plugins = Arc::new(Plugins::new(Places::docker()));
-    let (engine, transfer, builder) = wiring::engine(&config, &facts, &plugins).await?;
+    let (engine, transfer, builder) = wiring::engine(&config, &facts, &plugins, remap).await?;
     let insecure = listeners.iter().any(|bound| bound.is_tcp() && config.tls.is_none());
     let settings = Arc::new(settings(&config, &facts, insecure));
     let context = Arc::new(Context::new(engine, (transfer, builder), facts, settings, plugins));
@@ -230,6 +233,7 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         runtimes: RUNTIMES.iter().map(|name| (*name).to_owned()).collect(),
         seccomp_profile: config.defaults.seccomp_profile.clone(),
         no_new_privileges: config.defaults.no_new_privileges,
+        remapped: config.defaults.userns_remap.is_some(),
         idmap_binds: config.defaults.idmap_binds,
         warnings,
         cgroup_driver: wiring::cgroup_driver(config, facts).name(),

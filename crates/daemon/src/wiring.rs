@@ -1,21 +1,25 @@
 //! Assembles the engine out of its parts: which implementation stands behind each contract is decided here only.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rorqual_build::solver::{Cache, Options as BuildOptions};
 use rorqual_content::{ImageStore, LocalBlobs};
+use rorqual_core::idmap::IdMaps;
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{
     AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, ShimLogs,
 };
-use rorqual_network::{BridgeOptions, Bridges, Cidr4, DefaultBridge, Traffic};
+use rorqual_network::{
+    BridgeOptions, Bridges, Cidr4, DefaultBridge, NamespaceOwner, NetworkPlugins, Traffic,
+};
 use rorqual_plugin::Plugins;
 use rorqual_shim::{Shims, ShimsOptions};
 use rorqual_snapshot::{Options as SnapshotOptions, Overlay};
 use rorqual_store::{Database, Journal};
-use rorqual_sys::lsm;
+use rorqual_sys::{lsm, mount, userns};
 use rorqual_transfer::{LocalTransfer, Transfer};
 use rorqual_volume::{Drivers, Local as LocalVolumes};
 
@@ -23,18 +27,23 @@ use crate::builder::{Builder, Stores};
 use crate::builtin::Builtin;
 use crate::config::{BridgeConfig, BuilderConfig, CacheBound, Config, RUNTIMES};
 use crate::facts::Facts;
+use crate::remap::{self, Accounts};
 
 /// Opens everything below the daemon's roots and recovers what an earlier life left.
 pub(crate) async fn engine(
     config: &Config,
     facts: &Facts,
     plugins: &Arc<Plugins>,
+    remap: Option<IdMaps>,
 ) -> Result<(Engine, LocalTransfer, Builder), BoxError> {
     let (data, run) = (config.data_root.clone(), config.exec_root.clone());
     // ORDER: the launcher seals the binary before anything of a container exists.
     let tasks = Shims::start(ShimsOptions { run_dir: run.clone(), binary: None }).await?;
     let roots = (data.clone(), run.clone());
-    let bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
+    let mut bridge = bridge_options(&config.bridge, data.clone(), run.clone())?;
+    let runtime = tokio::runtime::Handle::current();
+    bridge.plugins = Some(NetworkPlugins::new(Arc::clone(plugins), runtime));
+    bridge.owner = remap.clone().map_or(NamespaceOwner::Host, NamespaceOwner::New);
     let (database, journal, unfinished, snapshots, blobs, networks) = {
         let (data, run) = (data.clone(), run.clone());
         rorqual_store::blocking(move || -> Result<_, BoxError> {
@@ -87,12 +96,33 @@ pub(crate) async fn engine(
         }
     }
     let journal = JournalState { journal: Arc::new(journal), unfinished };
-    let engine = Engine::open(options(config, facts)?, parts, journal).await?;
+    let options = Options { remap, ..options(config, facts)? };
+    let engine = Engine::open(options, parts, journal).await?;
     let builtin = Builtin::new(transfer.clone());
     let steps = engine.steps.clone();
     let options = build_options(&config.builder, &roots.0)?;
     let builder = Builder::open(stores, steps, builtin, roots, options).await?;
     Ok((engine, transfer, builder))
+}
+
+/// Finds out who containers' users are on the host, and that its kernel can show files so.
+pub(crate) fn remap(config: &Config) -> Result<Option<IdMaps>, BoxError> {
+    let Some(setting) = &config.defaults.userns_remap else { return Ok(None) };
+    let accounts = Accounts { etc: Path::new("/etc"), run: &remap::run_on_host };
+    let Some(maps) = accounts.maps(setting)? else { return Ok(None) };
+    userns::make(&maps.users.to_string(), &maps.groups.to_string())
+        .and_then(|user| {
+            let tree = mount::clone_tree(&config.data_root, false)?;
+            mount::set_idmap(tree.as_fd(), user.as_fd(), false)
+        })
+        .map_err(|error| {
+            format!(
+                "userns-remap: the file system of {} cannot map ids (it takes ext4, xfs, btrfs or another that can, and \
+                 Linux 5.19): {error}",
+                config.data_root.display()
+            )
+        })?;
+    Ok(Some(maps))
 }
 
 fn build_options(config: &BuilderConfig, data: &Path) -> Result<BuildOptions, BoxError> {

@@ -39,7 +39,7 @@ pub(crate) use attach::connection;
 pub(crate) use create::platform;
 pub(crate) use list::name_matches;
 pub(crate) use remove::{finish_removal, until};
-pub(crate) use start::{ensure_profile, launch_again};
+pub(crate) use start::{ensure_profile, given, launch_again};
 pub use wait::Waiting;
 
 /// The containers of one daemon. Containers are named by name, id or unambiguous id prefix.

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rorqual_core::capability::Capabilities;
-use rorqual_core::{ContainerId, DiffId};
+use rorqual_core::idmap::{IdMap, IdMaps, IdRange};
+use rorqual_core::{ContainerId, DiffId, VolumeName};
 use rorqual_network::HostFiles;
 use rorqual_shim::WindowSize;
 use serde_json::{Value, json};
 
-pub(crate) use mounts::numeric;
+pub(crate) use mounts::{OWN_IDS, numeric};
 
 use crate::effective::{overlay_env, process_env};
 use crate::error::{Error, Result};
@@ -47,6 +48,10 @@ pub(crate) struct Input<'a> {
     pub(crate) ipc_of: Option<i32>,
     pub(crate) ipc: &'a IpcMode,
     pub(crate) capabilities: Capabilities,
+    /// Who the container's users are on the host, in a user namespace given at the launch.
+    pub(crate) users: Option<&'a IdMaps>,
+    /// Whether a volume is nothing but a directory of ours.
+    pub(crate) is_directory: &'a (dyn Fn(&VolumeName) -> bool + Sync),
     /// Where layers are, the top one first.
     pub(crate) layers: &'a (dyn Fn(&[DiffId]) -> Vec<PathBuf> + Sync),
 }
@@ -135,6 +140,10 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
         "resources": resources::section(&spec.resources, input.host.cgroup_unified)?,
         "rootfsPropagation": mounts::root_propagation(input.mounts),
     });
+    if let Some(maps) = input.users {
+        linux["uidMappings"] = mappings(&maps.users);
+        linux["gidMappings"] = mappings(&maps.groups);
+    }
     linux["resources"]["devices"] = devices::rules(spec, privileged);
     if !privileged {
         let masked = spec.security.masked_paths.clone();
@@ -175,6 +184,11 @@ pub(crate) fn is_device_rule(rule: &str) -> bool {
 /// Builds the limits alone, for `update`.
 pub(crate) fn build_resources(resources: &Resources, unified: bool) -> Result<LinuxResources> {
     section(resources::section(resources, unified)?)
+}
+
+fn mappings(map: &IdMap) -> Value {
+    let range = |range: &IdRange| json!({ "containerID": range.inside, "hostID": range.outside, "size": range.count });
+    map.ranges().iter().map(range).collect()
 }
 
 fn process(input: &Input<'_>) -> Result<Value> {
@@ -260,7 +274,10 @@ fn sysctls(input: &Input<'_>) -> Value {
     let mut all = serde_json::Map::new();
     if input.net != Net::Host {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), json!("0"));
-        all.insert("net.ipv4.ping_group_range".to_owned(), json!("0 2147483647"));
+        // All groups that there are: the kernel takes no others.
+        let groups = input.users.and_then(|users| users.groups.ranges().first());
+        let last = groups.map_or(i32::MAX as u32, |range| range.inside + (range.count - 1));
+        all.insert("net.ipv4.ping_group_range".to_owned(), json!(format!("0 {last}")));
     }
     if !input.spec.network.domainname.is_empty() && input.spec.namespaces.uts == Ownership::Private
     {
@@ -287,6 +304,10 @@ fn namespaces(input: &Input<'_>) -> Value {
     // The network namespace is given by descriptor at the launch, where it is not the host's.
     if input.net == Net::Joined {
         all.push(json!({ "type": "network" }));
+    }
+    // Likewise the user namespace.
+    if input.users.is_some() {
+        all.push(json!({ "type": "user" }));
     }
     if spaces.uts == Ownership::Private {
         all.push(json!({ "type": "uts" }));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rorqual_content::{Blobs, Images};
 use rorqual_core::BoxError;
+use rorqual_core::idmap::IdMaps;
 use rorqual_network::Networks;
 use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
@@ -17,7 +18,7 @@ use rorqual_volume::Drivers;
 
 use crate::clock::Clock;
 use crate::logs::LogSource;
-use crate::spec::{IpcMode, LogSpec, Ownership, Ulimit};
+use crate::spec::{ContainerSpec, IpcMode, LogSpec, Ownership, Ulimit};
 
 /// Cgroup below which containers' own are made, unless the configuration names another.
 const CGROUP_PARENT: &str = "/rorqual";
@@ -148,6 +149,8 @@ pub struct Options {
     pub stop_timeout: Duration,
     /// `no_new_privs` for all containers.
     pub no_new_privileges: bool,
+    /// Who containers' users are on the host, unless a container wants them to be the same.
+    pub remap: Option<IdMaps>,
     /// Seccomp profile as JSON, `unconfined`, or `None` for the built-in one.
     pub seccomp_profile: Option<String>,
     /// AppArmor; `None` where the host has none, and then profiles have no effect.
@@ -163,6 +166,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Returns who the users of a container are on the host; `None` where they are the same.
+    pub(crate) fn remap_of(&self, spec: &ContainerSpec) -> Option<&IdMaps> {
+        self.remap.as_ref().filter(|_| spec.namespaces.user != Some(Ownership::Host))
+    }
+
     /// Returns Docker's defaults.
     pub fn docker_defaults() -> Self {
         Self {
@@ -184,6 +192,7 @@ impl Options {
             cgroup_namespace: None,
             stop_timeout: Duration::from_secs(10),
             no_new_privileges: false,
+            remap: None,
             seccomp_profile: None,
             apparmor: None,
             runtimes: ["rorqual", "runc", "io.containerd.runc.v2"].map(str::to_owned).to_vec(),

@@ -153,6 +153,14 @@ fn local_driver() -> String {
     rorqual_volume::LOCAL.to_owned()
 }
 
+impl VolumeRecord {
+    /// Tells whether its data are a directory of ours, and nothing is mounted for them.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.driver == "local"
+            && !["type", "device"].iter().any(|option| self.options.contains_key(*option))
+    }
+}
+
 impl Record for VolumeRecord {
     const KIND: &'static str = "volume";
     const VERSION: u32 = 1;

@@ -9,19 +9,17 @@ use std::sync::Arc;
 use oci_spec::runtime::{Mount, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_core::{ContainerId, ErrorKind, Signal, full_message};
-use rorqual_network::{Attach, EndpointRequest, Sandbox, SandboxKind};
+use rorqual_network::{Attach, EndpointRequest, NamespaceOwner, Sandbox, SandboxKind};
 use rorqual_shim::log::LogTarget;
-use rorqual_shim::{
-    Attachment, Error as TaskError, KillReach, Launch, NamespaceFd, Task, TaskId, WindowSize,
-};
+use rorqual_shim::{Attachment, Error as TaskError, KillReach, Launch, Task, TaskId, WindowSize};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::containers::{connection, ensure_profile};
+use crate::containers::{connection, ensure_profile, given};
 use crate::error::{Error, Result};
-use crate::ocispec::{self, Input, Net};
+use crate::ocispec::{self, Input, Net, OWN_IDS};
 use crate::spec::{ContainerSpec, IpcMode, NetworkMode, Ulimit};
 use crate::validate;
 use crate::view::Effective;
@@ -230,6 +228,7 @@ fn attach_of(world: &World, request: &StepRequest) -> Attach {
     Attach {
         container: request.id,
         kind,
+        owner: options.remap.clone().map_or(NamespaceOwner::Host, NamespaceOwner::New),
         // Steps have no names that others could look up.
         name: request.id.short(),
         hostname: request.hostname.clone(),
@@ -274,7 +273,7 @@ async fn launch_of(
     ensure_profile(world, &definition).await?;
     let capabilities = validate::capabilities(&definition, world.capabilities)?;
     let seccomp = world.profiles.of(&definition, capabilities)?;
-    let Sandbox { namespace, files, .. } = sandbox;
+    let Sandbox { namespace, user, files, .. } = sandbox;
     let mut spec = ocispec::build(&Input {
         id: &request.id,
         spec: &definition,
@@ -288,8 +287,10 @@ async fn launch_of(
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities,
+        users: user.as_ref().map(|user| &user.maps),
+        is_directory: &|_| false,
     })?;
-    add_mounts(&mut spec, &request.mounts)?;
+    add_mounts(&mut spec, &request.mounts, user.is_some())?;
     let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };
     Ok(Launch {
         container: request.id,
@@ -299,7 +300,7 @@ async fn launch_of(
         rootfs: request.rootfs,
         user: request.user,
         groups: Vec::new(),
-        namespaces: namespace.map(|fd| NamespaceFd { kind: "network", fd }).into_iter().collect(),
+        namespaces: given(namespace, user),
         open_stdin: false,
         stdin_once: false,
         window: WindowSize::default(),
@@ -309,7 +310,7 @@ async fn launch_of(
 }
 
 /// Appends a step's own mounts behind those that every container has; what has the same place takes it over.
-fn add_mounts(spec: &mut Spec, mounts: &[StepMount]) -> Result<()> {
+fn add_mounts(spec: &mut Spec, mounts: &[StepMount], remapped: bool) -> Result<()> {
     let mut all = spec.mounts().clone().unwrap_or_default();
     all.retain(|known| {
         !mounts.iter().any(|own| known.destination().as_os_str() == own.target.as_str())
@@ -323,8 +324,12 @@ fn add_mounts(spec: &mut Spec, mounts: &[StepMount]) -> Result<()> {
                     "options": [format!("x-rorqual.layers={plan}")] })
             }
             StepMountSource::Path(path) => {
+                let mut options = vec!["bind", "rprivate", access];
+                if remapped {
+                    options.push(OWN_IDS);
+                }
                 json!({ "destination": mount.target, "type": "bind", "source": path,
-                    "options": ["bind", "rprivate", access] })
+                    "options": options })
             }
             StepMountSource::Tmpfs(size) => {
                 let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned()];

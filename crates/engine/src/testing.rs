@@ -163,6 +163,7 @@ impl Networks for Nets {
         };
         Ok(Sandbox {
             namespace,
+            user: None,
             endpoints: if own { vec![endpoint] } else { Vec::new() },
             ports: attach.ports,
             files: rorqual_network::HostFiles::default(),

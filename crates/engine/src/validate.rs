@@ -8,7 +8,8 @@ use rorqual_core::capability::{self, Capabilities};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::spec::{
-    ContainerSpec, HealthSpec, IpcMode, MountKind, NetworkMode, Ownership, Resources, RestartPolicy,
+    ContainerSpec, HealthSpec, IpcMode, MountKind, NetworkMode, Ownership, PidMode, Resources,
+    RestartPolicy,
 };
 
 // LIMIT: below 6 MiB a container cannot even start.
@@ -30,6 +31,7 @@ pub(crate) fn container(spec: &mut ContainerSpec, options: &Options) -> Result<V
     }
     cgroup_parent(spec, options)?;
     runtime(spec, options)?;
+    remapping(spec, options)?;
     health(spec.healthcheck.as_ref())?;
     mounts(spec)?;
     network(spec)?;
@@ -233,6 +235,28 @@ pub(crate) fn cpusets(wanted: &Resources, options: &Options) -> Result<()> {
                 there.as_deref().unwrap_or_default()
             ));
         }
+    }
+    Ok(())
+}
+
+/// Refuses what a root who is nobody on the host cannot have.
+fn remapping(spec: &ContainerSpec, options: &Options) -> Result<()> {
+    if options.remap_of(spec).is_none() {
+        return Ok(());
+    }
+    // COMPAT: dockerd's texts.
+    if spec.security.privileged {
+        return invalid(
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode",
+        );
+    }
+    if spec.network.mode == NetworkMode::Host {
+        return invalid(
+            "cannot share the host's network namespace when user namespaces are enabled",
+        );
+    }
+    if spec.namespaces.pid == PidMode::Host {
+        return invalid("cannot share the host PID namespace when user namespaces are enabled");
     }
     Ok(())
 }

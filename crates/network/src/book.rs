@@ -39,6 +39,18 @@ pub(crate) struct Attached {
     /// The resolver serves it.
     #[serde(default)]
     pub(crate) resolver: bool,
+    /// Links that plugins made, by network.
+    #[serde(default)]
+    pub(crate) remote: BTreeMap<NetworkId, RemoteLink>,
+}
+
+/// A link that a plugin made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RemoteLink {
+    /// Its name on the host.
+    pub(crate) source: String,
+    /// The plugin knows of ports.
+    pub(crate) programmed: bool,
 }
 
 /// Finds the endpoint that has the default gateway of a family: the highest priority, then the first name.
@@ -317,7 +329,9 @@ fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(
         let of_family = |cidr: Cidr| matches!(cidr, Cidr::V4(_)) == address.is_ipv4();
         let subnets =
             network.subnets.iter().filter_map(|subnet| Some((subnet, subnet.cidr().ok()?)));
-        match subnets.into_iter().find(|(_, cidr)| of_family(*cidr)) {
+        let theirs = subnets.into_iter().filter(|(_, cidr)| of_family(*cidr)).collect::<Vec<_>>();
+        let holds = |(_, cidr): &&(&Subnet, Cidr)| cidr.contains(address);
+        match theirs.iter().find(holds).or(theirs.first()) {
             Some((subnet, _)) if !subnet.configured => {
                 return Err(invalid(
                     "user specified IP address is supported only when connecting to networks with user configured subnets",

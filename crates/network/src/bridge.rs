@@ -12,7 +12,7 @@ use crate::files::HostSide;
 use crate::firewall::Router;
 use crate::ipam::{AddressPool, Pools, SubnetPool, default_pools, free_subnet};
 use crate::names::{Tag, random};
-use crate::{Error, NetworkRecord, Subnet};
+use crate::{Error, NamespaceOwner, NetworkPlugins, NetworkRecord, Subnet};
 
 /// Whether there is a default bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +42,16 @@ pub struct BridgeOptions {
     pub publish_on: Option<IpAddr>,
     /// Namespaces kept ready; 0: none.
     pub warm: usize,
+    /// Who owns those.
+    pub owner: NamespaceOwner,
     /// Directory of what outlives a reboot; names the daemon among others on the host.
     pub state: PathBuf,
     /// Directory of what does not.
     pub run_dir: PathBuf,
     /// Where the host's own files are.
     pub host: HostSide,
+    /// Drivers of others.
+    pub plugins: Option<NetworkPlugins>,
 }
 
 /// What the host does with packets of containers.
@@ -95,9 +99,11 @@ impl BridgeOptions {
             traffic: Traffic::default(),
             publish_on: None,
             warm: 4,
+            owner: NamespaceOwner::Host,
             state,
             run_dir,
             host: HostSide::default(),
+            plugins: None,
         }
     }
 }
@@ -139,7 +145,8 @@ pub(crate) fn set_up(
     let own = ensure_address(&link, options, socket)?;
     let subnet = own.subnet();
     let range = options.fixed_cidr.unwrap_or(subnet);
-    let addresses = Pools { v4: Some(AddressPool::new(subnet, range, &[own.address])?), v6: None };
+    let pool = AddressPool::new(subnet, range, &[own.address])?;
+    let addresses = Pools { v4: vec![pool], v6: Vec::new() };
     Ok(Bridge {
         name: link.name,
         index: link.index,

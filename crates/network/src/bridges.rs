@@ -12,6 +12,7 @@ mod parents;
 mod records;
 mod recover;
 mod relays;
+mod remote;
 mod resolve;
 mod watch;
 
@@ -37,6 +38,7 @@ use crate::{
 };
 
 use records::Records;
+pub use remote::NetworkPlugins;
 use watch::Watchman;
 
 /// What may change, under one lock that is never held across a kernel call that waits.
@@ -66,6 +68,8 @@ struct BridgeNetwork {
     publish_on: Option<IpAddr>,
     /// Namespaces made in advance; for the default bridge only.
     pool: Option<WarmPool>,
+    /// The plugin that makes the links.
+    remote: Option<remote::Driver>,
 }
 
 #[derive(Debug)]
@@ -236,11 +240,10 @@ fn start_default(
         mtu: Some(options.mtu),
         tag: tag.clone(),
         prefix: own.prefix,
-        prefix6: 0,
         gateway: own.address,
         addresses,
     };
-    let pool = WarmPool::start(plan.clone(), options.warm)?;
+    let pool = WarmPool::start(plan.clone(), options.warm, options.owner.clone())?;
     let policy = BridgePolicy {
         name: made.name,
         subnet: Some(own.subnet()),
@@ -262,6 +265,7 @@ fn start_default(
         prefix: "eth".to_owned(),
         publish_on: options.publish_on,
         pool: Some(pool),
+        remote: None,
     })
 }
 

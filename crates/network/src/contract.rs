@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use rorqual_core::idmap::IdMaps;
 use rorqual_core::{BoxError, Classify, ContainerId, ErrorKind, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub enum Error {
     /// The kernel lacks it, or it is not built yet.
     #[error("{0}")]
     Unsupported(String),
+    /// A plugin failed, or does not do what it is asked.
+    #[error("{0}")]
+    Plugin(String),
     /// A kernel call failed.
     #[error("cannot {action}")]
     Os {
@@ -66,7 +70,7 @@ impl Classify for Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::PortTaken(_) | Self::Os { .. } => ErrorKind::Internal,
+            Self::PortTaken(_) | Self::Plugin(_) | Self::Os { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -153,7 +157,7 @@ pub struct NetworkRecord {
     pub driver: String,
     /// When it was made.
     pub created: Timestamp,
-    /// Subnets, at most one of each family.
+    /// Subnets; those of a bridge at most one of each family.
     pub subnets: Vec<Subnet>,
     /// Driver options as shown.
     pub options: BTreeMap<String, String>,
@@ -245,6 +249,27 @@ pub enum SandboxKind {
     Container(ContainerId, i32),
 }
 
+/// Who owns the namespaces of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceOwner {
+    /// The host's user namespace.
+    #[default]
+    Host,
+    /// A new user namespace with these maps.
+    New(IdMaps),
+    /// The user namespace of the process with this id, which is not the host's.
+    Of(i32),
+}
+
+/// A user namespace.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// To be joined by the runtime.
+    pub fd: OwnedFd,
+    /// Who its ids are on the host.
+    pub maps: IdMaps,
+}
+
 /// A container to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
@@ -252,6 +277,9 @@ pub struct Attach {
     pub container: ContainerId,
     /// Its namespace.
     pub kind: SandboxKind,
+    /// Who owns it.
+    #[serde(default)]
+    pub owner: NamespaceOwner,
     /// Its name in DNS and events.
     pub name: String,
     /// Host name inside.
@@ -323,6 +351,8 @@ pub struct HostFiles {
 pub struct Sandbox {
     /// To be joined by the runtime; `None` for the host's.
     pub namespace: Option<OwnedFd>,
+    /// To be joined by the runtime, too; `None` where it is the host's.
+    pub user: Option<UserNamespace>,
     /// Where the container is reachable.
     pub endpoints: Vec<Endpoint>,
     /// Ports as they were published, with single host ports.

@@ -21,6 +21,8 @@ use crate::{Error, NetworkRecord, NetworkRequest, Subnet, SubnetRequest};
 const CONFIGURATION: &str = "null";
 /// LIMIT: labels, options and reserved addresses are kept whole in the network's record.
 const MOST_ENTRIES: usize = 1024;
+/// LIMIT: subnets of each family.
+const MOST_SUBNETS: usize = 128;
 /// LIMIT: as long as a DNS name may be.
 const LONGEST_NAME: usize = 255;
 
@@ -32,6 +34,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) networks: Vec<Cidr>,
     /// What the host has routes to.
     pub(crate) routes: Vec<Cidr>,
+    /// Other drivers may be those of plugins.
+    pub(crate) plugins: bool,
 }
 
 /// Makes the record of a network to come.
@@ -60,7 +64,7 @@ pub(crate) fn network(
     } = request;
     check_name(&name)?;
     // A configuration is looked at when a network is made of it, as only then its driver is known.
-    let driver = if config_only { CONFIGURATION } else { check_driver(&driver)? };
+    let driver = if config_only { CONFIGURATION } else { check_driver(&driver, around.plugins)? };
     if !config_only {
         options::check(driver, &options, internal)?;
     }
@@ -125,7 +129,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_driver(driver: &str) -> Result<&'static str, Error> {
+fn check_driver(driver: &str, plugins: bool) -> Result<&str, Error> {
     match driver {
         "" | "default" | "bridge" => Ok("bridge"),
         "macvlan" => Ok("macvlan"),
@@ -140,6 +144,7 @@ fn check_driver(driver: &str) -> Result<&'static str, Error> {
              to swarm and try again."
                 .to_owned(),
         )),
+        plugin if plugins => Ok(plugin),
         _ => Err(Error::NoSuchDriver(driver.to_owned())),
     }
 }
@@ -164,6 +169,13 @@ fn config_error(what: std::fmt::Arguments<'_>) -> Error {
     Error::InvalidArgument(format!("invalid network config:\n{what}"))
 }
 
+fn overlapping() -> Error {
+    // COMPAT: dockerd's words.
+    Error::Forbidden(
+        "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
+    )
+}
+
 fn choose_subnets(
     driver: &str,
     requests: Vec<SubnetRequest>,
@@ -171,11 +183,11 @@ fn choose_subnets(
     around: &Surroundings<'_>,
     random: impl FnMut() -> [u8; 7],
 ) -> Result<Vec<Subnet>, Error> {
-    let mut v4 = None;
-    let mut v6 = None;
+    let (mut v4, mut v6) = (Vec::<Subnet>::new(), Vec::<Subnet>::new());
     for request in requests {
         let subnet = described(request, around)?;
-        let (place, on, family) = match subnet.cidr()? {
+        let cidr = subnet.cidr()?;
+        let (place, on, family) = match cidr {
             Cidr::V4(_) => (&mut v4, ipv4, "IPv4"),
             Cidr::V6(_) => (&mut v6, ipv6, "IPv6"),
         };
@@ -185,20 +197,31 @@ fn choose_subnets(
                 "{family} subnet {subnet} in a network without {family}"
             )));
         }
-        if place.replace(subnet).is_some() {
-            return Err(Error::InvalidArgument(format!(
-                "{driver} driver doesn't support multiple {family} subnets"
-            )));
+        // COMPAT: dockerd's words, here and below.
+        if driver == "bridge" && !place.is_empty() {
+            return Err(Error::Forbidden(
+                "bridge driver doesn't support multiple subnets".to_owned(),
+            ));
         }
+        // LIMIT: each is looked through for each container.
+        if place.len() >= MOST_SUBNETS {
+            return Err(config_error(format_args!("more than {MOST_SUBNETS} {family} subnets")));
+        }
+        for other in place.iter() {
+            if other.cidr()?.overlaps(cidr) {
+                return Err(overlapping());
+            }
+        }
+        place.push(subnet);
     }
     let taken = || around.networks.iter().chain(&around.routes).copied();
-    if ipv4 && v4.is_none() {
+    if ipv4 && v4.is_empty() {
         let taken = taken().filter_map(only4).collect::<Vec<_>>();
-        v4 = Some(chosen(Cidr::V4(free_subnet(around.pools, &taken)?)));
+        v4.push(chosen(Cidr::V4(free_subnet(around.pools, &taken)?)));
     }
-    if ipv6 && v6.is_none() {
+    if ipv6 && v6.is_empty() {
         let taken = taken().filter_map(only6).collect::<Vec<_>>();
-        v6 = Some(chosen(Cidr::V6(free_subnet6(&taken, random))));
+        v6.push(chosen(Cidr::V6(free_subnet6(&taken, random))));
     }
     Ok(v4.into_iter().chain(v6).collect())
 }
@@ -260,10 +283,7 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
         )));
     }
     if around.networks.iter().any(|other| other.overlaps(subnet)) {
-        // COMPAT: dockerd's words.
-        return Err(Error::Forbidden(
-            "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
-        ));
+        return Err(overlapping());
     }
     let inside = |what: &str, text: &str| -> Result<IpAddr, Error> {
         let address = text.parse::<IpAddr>().ok().filter(|address| subnet.contains(*address));

@@ -161,6 +161,7 @@ impl State {
             links: Vec::new(),
             request: Some(attach.clone()),
             resolver: false,
+            remote: BTreeMap::new(),
         };
         self.book.attached.insert(attach.container, attached.clone());
         Ok(attached)
@@ -185,6 +186,7 @@ impl State {
             pools: &default_pools(),
             networks: self.book.subnets(),
             routes: Vec::new(),
+            plugins: false,
         };
         let (id, created) = (NetworkId::from_random(bits), Timestamp::from_nanos(drawn));
         let random = || [1, 2, 3, 4, 5, 6, 7];
@@ -345,7 +347,8 @@ impl Networks for FakeNetworks {
         };
         let result = files.and_then(|files| {
             let (endpoints, ports) = (attached.endpoints, attached.ports);
-            Ok(Sandbox { namespace: namespace?, endpoints, ports, files, warnings: Vec::new() })
+            let (namespace, user) = (namespace?, attach.owner.user()?);
+            Ok(Sandbox { namespace, user, endpoints, ports, files, warnings: Vec::new() })
         });
         match &result {
             Ok(_) => state.log.push(format!("attach {}", attach.container.short())),

@@ -256,11 +256,11 @@ fn address_taken() -> Error {
     Error::Conflict("Address already in use".to_owned())
 }
 
-/// The pools of a network, one per family that it has.
+/// The pools of a network: those of each family in the order of its subnets.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    pub(crate) v4: Option<AddressPool>,
-    pub(crate) v6: Option<AddressPool6>,
+    pub(crate) v4: Vec<AddressPool>,
+    pub(crate) v6: Vec<AddressPool6>,
 }
 
 impl Pools {
@@ -274,11 +274,11 @@ impl Pools {
             match (whole, range) {
                 (Cidr::V4(whole), Cidr::V4(range)) => {
                     let reserved = reserved().filter_map(v4).collect::<Vec<_>>();
-                    pools.v4 = Some(AddressPool::new(whole, range, &reserved)?);
+                    pools.v4.push(AddressPool::new(whole, range, &reserved)?);
                 }
                 (Cidr::V6(whole), Cidr::V6(range)) => {
                     let reserved = reserved().filter_map(v6).collect::<Vec<_>>();
-                    pools.v6 = Some(AddressPool6::new(whole, range, &reserved)?);
+                    pools.v6.push(AddressPool6::new(whole, range, &reserved)?);
                 }
                 _ => return Err(outside_subnet(&range, &whole)),
             }
@@ -286,21 +286,21 @@ impl Pools {
         Ok(pools)
     }
 
-    /// Takes one address of each family, both or none: those asked for, else the lowest.
+    /// Takes one address of each family, both or none: those asked for, else the lowest of the first subnet that has one.
     pub(crate) fn take(
         &mut self,
         ipv4: Option<Ipv4Addr>,
         ipv6: Option<Ipv6Addr>,
     ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), Error> {
-        let taken = match (&mut self.v4, ipv4) {
-            (None, _) => None,
-            (Some(pool), Some(address)) => Some(pool.claim(address).map(|()| address)?),
-            (Some(pool), None) => Some(pool.allocate()?),
+        let taken = match ipv4 {
+            _ if self.v4.is_empty() => None,
+            Some(address) => Some(self.claim4(address).map(|()| address)?),
+            None => Some(first(self.v4.iter_mut().map(AddressPool::allocate))?),
         };
-        let also = match (&mut self.v6, ipv6) {
-            (None, _) => Ok(None),
-            (Some(pool), Some(address)) => pool.claim(address).map(|()| Some(address)),
-            (Some(pool), None) => pool.allocate().map(Some),
+        let also = match ipv6 {
+            _ if self.v6.is_empty() => Ok(None),
+            Some(address) => self.claim6(address).map(|()| Some(address)),
+            None => first(self.v6.iter_mut().map(AddressPool6::allocate)).map(Some),
         };
         match also {
             Ok(also) => Ok((taken, also)),
@@ -317,20 +317,46 @@ impl Pools {
         ipv4: Option<Ipv4Addr>,
         ipv6: Option<Ipv6Addr>,
     ) -> Result<(), Error> {
-        let four = self.v4.as_mut().zip(ipv4).map_or(Ok(()), |(pool, address)| pool.claim(address));
-        let six = self.v6.as_mut().zip(ipv6).map_or(Ok(()), |(pool, address)| pool.claim(address));
+        let four = ipv4.filter(|_| !self.v4.is_empty()).map_or(Ok(()), |one| self.claim4(one));
+        let six = ipv6.filter(|_| !self.v6.is_empty()).map_or(Ok(()), |one| self.claim6(one));
         four.and(six)
+    }
+
+    fn claim4(&mut self, address: Ipv4Addr) -> Result<(), Error> {
+        // One that belongs to none is refused by the first.
+        let at = self.v4.iter().position(|pool| pool.subnet.contains(address)).unwrap_or(0);
+        self.v4[at].claim(address)
+    }
+
+    fn claim6(&mut self, address: Ipv6Addr) -> Result<(), Error> {
+        let at = self.v6.iter().position(|pool| pool.subnet.contains(address)).unwrap_or(0);
+        self.v6[at].claim(address)
     }
 
     /// Takes addresses back.
     pub(crate) fn give_back(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
-        if let (Some(pool), Some(address)) = (&mut self.v4, ipv4) {
-            pool.release(address);
+        if let Some(address) = ipv4 {
+            let theirs = self.v4.iter_mut().filter(|pool| pool.subnet.contains(address));
+            theirs.for_each(|pool| pool.release(address));
         }
-        if let (Some(pool), Some(address)) = (&mut self.v6, ipv6) {
-            pool.release(address);
+        if let Some(address) = ipv6 {
+            let theirs = self.v6.iter_mut().filter(|pool| pool.subnet.contains(address));
+            theirs.for_each(|pool| pool.release(address));
         }
     }
+}
+
+/// Returns the first address there is, else the last refusal. Asks no further than it must.
+// COMPAT: dockerd goes on with the next subnet when one is exhausted.
+fn first<T>(tries: impl Iterator<Item = Result<T, Error>>) -> Result<T, Error> {
+    let mut refusal = None;
+    for tried in tries {
+        match tried {
+            Err(error @ Error::Conflict(_)) => refusal = Some(error),
+            other => return other,
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Error::Conflict("the network has no addresses".to_owned())))
 }
 
 const fn v4(address: IpAddr) -> Option<Ipv4Addr> {

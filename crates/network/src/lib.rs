@@ -17,6 +17,7 @@ mod ipam;
 mod janitor;
 mod link;
 mod names;
+mod owned;
 mod ports;
 mod relay;
 #[cfg(any(test, feature = "fake"))]
@@ -26,11 +27,12 @@ mod testing;
 mod warm;
 
 pub use bridge::{BridgeOptions, DefaultBridge, Relay, Traffic};
-pub use bridges::Bridges;
+pub use bridges::{Bridges, NetworkPlugins};
 pub use cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 pub use contract::{
-    Attach, Endpoint, EndpointRequest, Error, HostFiles, NetworkRecord, NetworkRequest, Networks,
-    PortProtocol, PublishedPort, Sandbox, SandboxKind, Subnet, SubnetRequest,
+    Attach, Endpoint, EndpointRequest, Error, HostFiles, NamespaceOwner, NetworkRecord,
+    NetworkRequest, Networks, PortProtocol, PublishedPort, Sandbox, SandboxKind, Subnet,
+    SubnetRequest, UserNamespace,
 };
 pub use dns::{ROLE as RESOLVER_ROLE, main as resolver_main};
 pub use files::HostSide;

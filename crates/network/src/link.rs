@@ -18,6 +18,8 @@ use crate::names::{Tag, random};
 
 /// LIMIT: a bridge with spanning tree takes half a minute to let frames pass; its containers wait no longer than this.
 const BRIDGE_PATIENCE: Duration = Duration::from_millis(250);
+/// LIMIT: how long the link of an ended container may be in the way of another one on the same interface.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
 const DEFAULT_MTU: u32 = 1500;
 
 /// The first interface inside.
@@ -35,6 +37,8 @@ pub(crate) enum LinkKind {
     },
     /// By a link on the interface of this number.
     Stacked(Stacked, u32),
+    /// By a link that a plugin makes.
+    Plugin,
 }
 
 /// What all namespaces of a network have in common.
@@ -48,8 +52,6 @@ pub(crate) struct Plan {
     pub(crate) tag: Tag,
     /// Length of the IPv4 subnet's prefix.
     pub(crate) prefix: u8,
-    /// Length of the IPv6 subnet's prefix.
-    pub(crate) prefix6: u8,
     /// The bridge's address, by which containers of the pool reach everything else.
     pub(crate) gateway: Ipv4Addr,
     /// Where addresses come from.
@@ -63,9 +65,9 @@ pub(crate) struct Slot {
     pub(crate) interface: String,
     /// Its hardware address; `None`: the one it has.
     pub(crate) mac: Option<[u8; 6]>,
-    /// Its addresses.
-    pub(crate) ipv4: Option<Ipv4Addr>,
-    pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Its addresses, with the lengths of their subnets' prefixes.
+    pub(crate) ipv4: Option<(Ipv4Addr, u8)>,
+    pub(crate) ipv6: Option<(Ipv6Addr, u8)>,
     /// Further ones, known on the link only.
     pub(crate) link_local: Vec<IpAddr>,
     /// Kernel settings, without `net.`, and their values.
@@ -135,6 +137,73 @@ pub(crate) fn unplug(namespace: BorrowedFd<'_>, interface: &str) -> Result<(), E
     })
 }
 
+/// A route beside the default ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StaticRoute {
+    /// Where to.
+    pub(crate) destination: (IpAddr, u8),
+    /// By way of; `None`: it is on the link.
+    pub(crate) by: Option<IpAddr>,
+}
+
+/// Takes a link that somebody made on the host into a namespace, and sets it up there.
+pub(crate) fn take_in(
+    host: &Mutex<Socket>,
+    namespace: BorrowedFd<'_>,
+    (source, routes): (&str, &[StaticRoute]),
+    slot: &Slot,
+) -> Result<Wired, Error> {
+    let taken = || {
+        let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = net::find_link(&mut host, source).map_err(io_error)?;
+        let index = found.ok_or(io::ErrorKind::NotFound)?.index;
+        let mut batch = Batch::new();
+        let name = Some(slot.interface.as_str());
+        let change = Change { name, namespace: Some(namespace), ..Change::default() };
+        net::change_link(&mut batch, LinkRef::Index(index), &change);
+        host.transact(&batch).map_err(io_error)
+    };
+    let set_up = || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let (inner, mac) = set_up_inside(&mut socket, slot)?;
+        let mut batch = Batch::new();
+        for StaticRoute { destination, by } in routes {
+            let route = Route { destination: Some(*destination), gateway: *by, link: inner };
+            net::add_route(&mut batch, &route);
+        }
+        if !batch.is_empty() {
+            socket.transact(&batch).map_err(io_error)?;
+        }
+        Ok(Wired { link: String::new(), inner, mac })
+    };
+    let wired = taken().and_then(|()| net::run_in_namespace(namespace, set_up));
+    wired.map_err(|source_of_it| Error::Os {
+        action: format!("take interface {source} of a plugin into a container"),
+        source: source_of_it.into(),
+    })
+}
+
+/// Gives a link that was taken in back to the host, under the name it had there.
+pub(crate) fn give_out(
+    namespace: BorrowedFd<'_>,
+    host: BorrowedFd<'_>,
+    (interface, name): (&str, &str),
+) -> Result<(), Error> {
+    let given = net::run_in_namespace(namespace, || {
+        let mut batch = Batch::new();
+        let change = Change { name: Some(name), namespace: Some(host), ..Change::default() };
+        let mut socket = Socket::open(Protocol::Route)?;
+        let found = net::find_link(&mut socket, interface).map_err(io_error)?;
+        let index = found.ok_or(io::ErrorKind::NotFound)?.index;
+        net::change_link(&mut batch, LinkRef::Index(index), &change);
+        socket.transact(&batch).map_err(io_error)
+    });
+    given.map_err(|source| Error::Os {
+        action: format!("give interface {interface} back to the host"),
+        source: source.into(),
+    })
+}
+
 /// Makes a link with all but its routes; the calling thread is in the namespace. Leaves nothing behind on failure.
 pub(crate) fn wire(
     plan: &Plan,
@@ -145,6 +214,8 @@ pub(crate) fn wire(
 ) -> io::Result<Wired> {
     let (index, isolated) = match plan.kind {
         LinkKind::Bridge { index, isolated } => (index, isolated),
+        // Those are taken in instead.
+        LinkKind::Plugin => return Err(io::ErrorKind::Unsupported.into()),
         LinkKind::Stacked(kind, parent) => {
             return stack(plan, host, (kind, parent), (namespace, socket), slot);
         }
@@ -169,7 +240,7 @@ pub(crate) fn wire(
         host.transact(&batch).and_then(|()| spare_link_local(&mut host, &link))
     };
     made.map_err(io_error)
-        .and_then(|()| set_up_inside(plan, socket, slot))
+        .and_then(|()| set_up_inside(socket, slot))
         .map(|(inner, mac)| Wired { link: link.clone(), inner, mac })
         .inspect_err(|_| {
             let mut batch = Batch::new();
@@ -198,6 +269,27 @@ fn spare_link_local(host: &mut Socket, link: &str) -> Result<(), NetlinkError> {
 fn stack(
     plan: &Plan,
     host: &Mutex<Socket>,
+    on: (Stacked, u32),
+    (namespace, socket): (BorrowedFd<'_>, &mut Socket),
+    slot: &Slot,
+) -> io::Result<Wired> {
+    let start = Instant::now();
+    loop {
+        match stack_once(plan, host, on, (namespace, socket), slot) {
+            // The link of a container that has ended keeps its hardware address until the kernel has taken the namespace apart.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < LINK_PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn stack_once(
+    plan: &Plan,
+    host: &Mutex<Socket>,
     (kind, parent): (Stacked, u32),
     (namespace, socket): (BorrowedFd<'_>, &mut Socket),
     slot: &Slot,
@@ -211,7 +303,7 @@ fn stack(
     let link = StackedLink { name, parent, mtu: plan.mtu, namespace, kind };
     net::add_stacked(&mut batch, &link);
     host.lock().unwrap_or_else(PoisonError::into_inner).transact(&batch).map_err(io_error)?;
-    let made = set_up_inside(plan, socket, slot).inspect_err(|_| {
+    let made = set_up_inside(socket, slot).inspect_err(|_| {
         let mut batch = Batch::new();
         net::delete_link(&mut batch, LinkRef::Name(name));
         if let Err(error) = socket.transact(&batch) {
@@ -221,7 +313,7 @@ fn stack(
     made.map(|(inner, mac)| Wired { link: String::new(), inner, mac })
 }
 
-fn set_up_inside(plan: &Plan, socket: &mut Socket, slot: &Slot) -> io::Result<(u32, [u8; 6])> {
+fn set_up_inside(socket: &mut Socket, slot: &Slot) -> io::Result<(u32, [u8; 6])> {
     // ORDER: before the link is up, or it would get a link-local address at once.
     // COMPAT: only the links of networks without IPv6 lose it, the loopback keeps ::1.
     let six = slot.ipv6.is_some() || slot.link_local.iter().any(IpAddr::is_ipv6);
@@ -244,8 +336,8 @@ fn set_up_inside(plan: &Plan, socket: &mut Socket, slot: &Slot) -> io::Result<(u
     let mut batch = Batch::new();
     let change = Change { up: Some(true), mac: slot.mac, ..Change::default() };
     net::change_link(&mut batch, LinkRef::Index(inner), &change);
-    let v4 = slot.ipv4.map(|address| (IpAddr::V4(address), plan.prefix));
-    let v6 = slot.ipv6.map(|address| (IpAddr::V6(address), plan.prefix6));
+    let v4 = slot.ipv4.map(|(address, prefix)| (IpAddr::V4(address), prefix));
+    let v6 = slot.ipv6.map(|(address, prefix)| (IpAddr::V6(address), prefix));
     let further = slot.link_local.iter().map(|address| {
         // The prefixes of link-local addresses.
         (*address, if address.is_ipv4() { 16 } else { 64 })

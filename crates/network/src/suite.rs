@@ -9,8 +9,8 @@ use std::path::Path;
 use rorqual_core::{Classify as _, ContainerId, ErrorKind};
 
 use crate::{
-    Attach, EndpointRequest, Error, NetworkRecord, NetworkRequest, Networks, PortProtocol,
-    PublishedPort, Sandbox, SandboxKind, SubnetRequest,
+    Attach, EndpointRequest, Error, NamespaceOwner, NetworkRecord, NetworkRequest, Networks,
+    PortProtocol, PublishedPort, Sandbox, SandboxKind, SubnetRequest,
 };
 
 /// Runs every obligation; containers' files go below `directory`.
@@ -278,6 +278,7 @@ fn request(name: &str, number: u8, directory: &Path) -> Attach {
     Attach {
         container: ContainerId::from_random([number; 32]),
         kind: SandboxKind::Own(vec![request]),
+        owner: NamespaceOwner::Host,
         name: format!("c{number}"),
         hostname: format!("h{number}"),
         domainname: String::new(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use rorqual_core::{ContainerId, NetworkId};
 
 use crate::ipam::{mac_of, mac_text};
-use crate::{Attach, Endpoint, EndpointRequest, SandboxKind};
+use crate::{Attach, Endpoint, EndpointRequest, NamespaceOwner, SandboxKind};
 
 /// A container of a fresh id on the network of this name.
 pub(crate) fn attach(network: &str, directory: &Path) -> Attach {
@@ -17,6 +17,7 @@ pub(crate) fn attach(network: &str, directory: &Path) -> Attach {
     Attach {
         container,
         kind: SandboxKind::Own(vec![request]),
+        owner: NamespaceOwner::Host,
         name: format!("test-{}", container.short()),
         hostname: container.short(),
         domainname: String::new(),

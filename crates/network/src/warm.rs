@@ -8,16 +8,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rorqual_sys::net::{self, Batch, Change, LinkRef, Protocol, Route, Socket};
 
-use crate::Error;
 use crate::bridge::failed;
 use crate::ipam::mac_of;
 use crate::link::{INSIDE, Plan, Slot, io_error, put_up, wait_for_bridge, wire};
+use crate::owned::Owned;
+use crate::{Error, NamespaceOwner};
 
 /// After this long without an attachment, a pool gives back all but one of its members.
 const IDLE: Duration = Duration::from_secs(300);
@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// The namespace.
-    pub(crate) namespace: OwnedFd,
+    pub(crate) namespace: Owned,
     /// Talks to it.
     socket: Socket,
     /// The host's end.
@@ -52,40 +52,45 @@ impl Prepared {
 }
 
 /// Makes a namespace with only a loopback.
-pub(crate) fn lonely() -> Result<OwnedFd, Error> {
-    let made = net::new_namespace(|_| {
+pub(crate) fn lonely(owner: &NamespaceOwner) -> Result<Owned, Error> {
+    let made = owner.new_network(|_| {
         let mut socket = Socket::open(Protocol::Route)?;
         let mut batch = Batch::new();
         put_up(&mut batch, LinkRef::Name("lo"));
         socket.transact(&batch).map_err(io_error)
     });
-    made.map(|(namespace, ())| namespace).map_err(cannot_make)
+    made.map(|(namespace, ())| namespace)
 }
 
-fn cannot_make(source: io::Error) -> Error {
+pub(crate) fn cannot_make(source: io::Error) -> Error {
     Error::Os { action: "make a network namespace".to_owned(), source: source.into() }
 }
 
 /// Makes a namespace with a link; `host` talks to the namespace of the bridge.
-fn prepare(plan: &Plan, host: &Mutex<Socket>) -> Result<Prepared, Error> {
+fn prepare(plan: &Plan, host: &Mutex<Socket>, owner: &NamespaceOwner) -> Result<Prepared, Error> {
     let addresses = || plan.addresses.lock().unwrap_or_else(PoisonError::into_inner);
     let (address, _) = addresses().take(None, None)?;
     let Some(address) = address else {
         return Err(Error::InvalidArgument("the default bridge has no IPv4 subnet".to_owned()));
     };
-    connect(plan, host, address).inspect_err(|_| addresses().give_back(Some(address), None))
+    connect(plan, host, address, owner).inspect_err(|_| addresses().give_back(Some(address), None))
 }
 
-fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepared, Error> {
+fn connect(
+    plan: &Plan,
+    host: &Mutex<Socket>,
+    address: Ipv4Addr,
+    owner: &NamespaceOwner,
+) -> Result<Prepared, Error> {
     let slot = Slot {
         interface: INSIDE.to_owned(),
         mac: Some(mac_of(address)),
-        ipv4: Some(address),
+        ipv4: Some((address, plan.prefix)),
         ipv6: None,
         link_local: Vec::new(),
         settings: Vec::new(),
     };
-    let made = net::new_namespace(|namespace| {
+    let made = owner.new_network(|namespace| {
         let mut socket = Socket::open(Protocol::Route)?;
         let mut batch = Batch::new();
         put_up(&mut batch, LinkRef::Name("lo"));
@@ -98,7 +103,7 @@ fn connect(plan: &Plan, host: &Mutex<Socket>, address: Ipv4Addr) -> Result<Prepa
         wait_for_bridge(host, &wired.link)?;
         Ok((socket, wired))
     });
-    let (namespace, (socket, wired)) = made.map_err(cannot_make)?;
+    let (namespace, (socket, wired)) = made?;
     Ok(Prepared { namespace, socket, link: wired.link, inner: wired.inner, address })
 }
 
@@ -119,6 +124,7 @@ struct Stock {
 struct Shared {
     plan: Plan,
     size: usize,
+    owner: NamespaceOwner,
     host: Mutex<Socket>,
     stock: Mutex<Stock>,
     changed: Condvar,
@@ -133,7 +139,7 @@ pub(crate) struct WarmPool {
 
 impl WarmPool {
     /// Starts a pool of `size` members; 0 makes each namespace when it is asked for.
-    pub(crate) fn start(plan: Plan, size: usize) -> Result<Self, Error> {
+    pub(crate) fn start(plan: Plan, size: usize, owner: NamespaceOwner) -> Result<Self, Error> {
         let host = Socket::open(Protocol::Route).map_err(cannot_make)?;
         let stock = Stock {
             members: VecDeque::new(),
@@ -146,6 +152,7 @@ impl WarmPool {
         let shared = Arc::new(Shared {
             plan,
             size,
+            owner,
             host: Mutex::new(host),
             stock: Mutex::new(stock),
             changed: Condvar::new(),
@@ -158,8 +165,11 @@ impl WarmPool {
         Ok(Self { shared, thread })
     }
 
-    /// Hands out a prepared namespace, or makes one.
-    pub(crate) fn take(&self) -> Result<Prepared, Error> {
+    /// Hands out a prepared namespace of this owner, or makes one.
+    pub(crate) fn take(&self, owner: &NamespaceOwner) -> Result<Prepared, Error> {
+        if *owner != self.shared.owner {
+            return prepare(&self.shared.plan, &self.shared.host, owner);
+        }
         let mut stock = self.shared.lock();
         stock.last_use = Instant::now();
         // The member that is being made comes sooner than one that would only be begun now.
@@ -171,7 +181,7 @@ impl WarmPool {
         }
         let member = stock.members.pop_front();
         drop(stock);
-        let taken = member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host), Ok);
+        let taken = member.map_or_else(|| prepare(&self.shared.plan, &self.shared.host, owner), Ok);
         // ORDER: filling up must not be in the way of the one who waits, nor take the lower address.
         self.open();
         taken
@@ -257,7 +267,7 @@ impl Shared {
             }
             stock.making = true;
             drop(stock);
-            let made = prepare(&self.plan, &self.host);
+            let made = prepare(&self.plan, &self.host, &self.owner);
             stock = self.lock();
             stock.making = false;
             match made {

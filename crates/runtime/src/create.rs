@@ -19,7 +19,7 @@ use crate::plan::{Facts, InitPlan, PlanInput, SourcePlan, Step, exec_plan, id_ma
 use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Stdio};
 use crate::seccomp::Filter;
 use crate::sources::{self, Opening};
-use crate::{Error, StartFailure, cgroup, netdev};
+use crate::{Error, StartFailure, cgroup, netdev, users};
 use launch::{differing_namespaces, launch, open_own_pid_namespace};
 
 /// What only the command line asks for.
@@ -109,7 +109,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     let Extras { gate, observer, late_binds, .. } = extras;
     let opening = opening(&plan, late_binds);
     let prepared = Prepared {
-        sources: sources::open_all(&plan.sources, joined, opening)?,
+        sources: sources::open_all(&plan, joined, opening)?,
         plan,
         args,
         env,
@@ -139,7 +139,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         return Err(error);
     }
     warnings.append(&mut child.warnings);
-    let rootfs = take_overlay(prepared);
+    let (rootfs, hooks) = take_apart(prepared);
     let description = guard.keep();
     Ok(Created {
         pid: child.pid,
@@ -150,6 +150,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         warnings,
         barrier: (barrier == Barrier::Wait).then_some(child.socket),
         agent,
+        hooks,
     })
 }
 
@@ -179,10 +180,13 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
         filter_given: filter.is_some(),
         ..Facts::default()
     };
-    let plan = exec_plan(&process, &spec, &user, &facts)?;
+    let mut plan = exec_plan(&process, &spec, &user, &facts)?;
     extras.tell(|| format!("plan of the process:\n{plan}"));
     let (args, env) = strings(&process)?;
     let kinds = differing_namespaces(target_pid)?;
+    if kinds.contains(Namespaces::USER) {
+        plan.users = users::maps_of(target_pid);
+    }
     let target_root = if has_new_mount_namespace(&spec) {
         None
     } else {
@@ -225,12 +229,12 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
     Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal })
 }
 
-/// Takes the mount of an overlay root out of what init was given.
-fn take_overlay(prepared: Prepared) -> Option<OwnedFd> {
-    let Prepared { plan, sources, .. } = prepared;
+/// Takes the mount of an overlay root out of what init was given, and the hooks.
+fn take_apart(prepared: Prepared) -> (Option<OwnedFd>, HookSet) {
+    let Prepared { plan, sources, hooks, .. } = prepared;
     let is_overlay = |plan: &SourcePlan| matches!(plan, SourcePlan::Rootfs(RootfsPlan::Overlay(_)));
-    let at = plan.sources.iter().position(is_overlay)?;
-    sources.into_iter().nth(at).flatten()
+    let at = plan.sources.iter().position(is_overlay);
+    (at.and_then(|at| sources.into_iter().nth(at).flatten()), hooks)
 }
 
 /// Returns the filter given, or compiles that of the specification.
@@ -300,6 +304,7 @@ impl Child {
             let (uids, gids) = maps.ok_or_else(|| {
                 Error::InvalidSpec("a new user namespace needs uidMappings and gidMappings".into())
             })?;
+            users::raise(&prepared.plan.steps, Some(self.pid));
             sources::write_maps(self.pid, &uids, &gids)
                 .map_err(os("write the id maps of the container"))?;
             self.order(Order::IdMapsWritten)?;
@@ -332,9 +337,8 @@ impl Child {
                     self.order(Order::DevicesMoved)?;
                 }
                 Report::SourceDue(index) => {
-                    let plan = prepared.plan.sources.get(index as usize);
-                    let plan = plan.ok_or_else(|| failed("init wants what is not there".into()))?;
-                    let tree = Report::Mounted(sources::open_late(plan)?);
+                    let tree = sources::open_late(&prepared.plan, index as usize)?;
+                    let tree = Report::Mounted(tree);
                     channel::send_report(self.socket.as_fd(), &tree)
                         .map_err(os("talk to the container's init"))?;
                 }

@@ -86,6 +86,15 @@ pub(crate) fn run(point: &str, hooks: &[Hook], state: &str) -> Result<(), String
     Ok(())
 }
 
+/// Runs hooks one after the other, whatever becomes of the others; returns what went wrong.
+pub(crate) fn run_all(point: &str, hooks: &[Hook], state: &str) -> Vec<String> {
+    let one = |(index, hook)| {
+        let failed = run_one(hook, state).err()?;
+        Some(format!("error running {point} hook #{index}: {failed}"))
+    };
+    hooks.iter().enumerate().filter_map(one).collect()
+}
+
 fn run_one(hook: &Hook, state: &str) -> Result<(), String> {
     let text = |error: io::Error| format!("{}: {}", hook.path().display(), reason(&error));
     let mut input = memory_file().map_err(text)?;

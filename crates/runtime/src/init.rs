@@ -260,10 +260,8 @@ impl Init<'_> {
         if !matches!(self.prepared.sources.get(id.0), Some(None)) {
             return Ok(None);
         }
-        if self.prepared.opening == Opening::ByChild
-            && let Some(plan) = self.prepared.plan.sources.get(id.0)
-        {
-            let opened = sources::open_late(plan);
+        if self.prepared.opening == Opening::ByChild {
+            let opened = sources::open_late(&self.prepared.plan, id.0);
             return opened
                 .map(Some)
                 .map_err(|error| StepError::new(rorqual_core::full_message(&error)));
@@ -314,6 +312,10 @@ impl Init<'_> {
 
     fn join_target(&self) -> Result<(), StepError> {
         let Some(target) = &self.prepared.target else { return Ok(()) };
+        if self.prepared.target_kinds.contains(namespace::Namespaces::USER) {
+            // ORDER: while this process has the host's rights.
+            crate::users::raise(&self.prepared.plan.steps, None);
+        }
         namespace::join(target.as_fd(), self.prepared.target_kinds)
             .tried(|| "cannot join the container's namespaces".into())?;
         let Some(root) = &self.prepared.target_root else { return Ok(()) };

@@ -24,8 +24,12 @@ mod request;
 mod seccomp;
 mod sources;
 mod text;
+mod users;
 
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
 
 pub use cgroup::convert as cgroup_resources;
 pub use error::{Error, StartFailure};
@@ -40,22 +44,26 @@ pub use seccomp::Filter;
 /// Single-threaded callers only: the child of `clone3(2)` allocates. Whatever was made for the container
 /// (processes, cgroups) is gone again when this fails. Init is killed when the calling thread ends.
 ///
+/// All hooks run but `poststop`, see [`deleted`].
+///
 /// A `cgroupsPath` of the form `slice:prefix:name` is a scope that systemd makes.
 pub fn create(request: ContainerRequest) -> Result<Created, Error> {
-    let hooks = request.spec.hooks().as_ref();
-    let late = hooks.is_some_and(|hooks| {
-        let lists = [hooks.poststart(), hooks.poststop()];
-        lists.into_iter().flatten().any(|list| !list.is_empty())
-    });
-    if late {
-        let text = "poststart and poststop hooks belong to the command line of the runtime";
-        return Err(Error::Unsupported(text.into()));
-    }
     let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let path = path.map(|path| path.to_string_lossy()).unwrap_or_default();
     let driver = rorqual_sys::cgroup::Driver::of_path(&path);
     let cgroup = cgroup::Maker { driver, ..cgroup::Maker::default() };
-    create::create(request, create::Extras { cgroup, ..create::Extras::default() })
+    let mut created =
+        create::create(request, create::Extras { cgroup, ..create::Extras::default() })?;
+    if created.barrier.is_none() {
+        created.tell_of_start();
+    }
+    Ok(created)
+}
+
+/// Runs the hooks that come after a container's deletion, which is the caller's work; returns what went wrong.
+pub fn deleted(id: &str, bundle: PathBuf, spec: &Spec) -> Vec<String> {
+    let set = hooks::HookSet::new(id, bundle, spec);
+    hooks::run_all("poststop", &set.poststop, &set.state("stopped", 0))
 }
 
 /// Starts an extra process in a running container; returns once `execve(2)` has succeeded or failed. The process is
@@ -77,6 +85,15 @@ impl Created {
     pub fn start(&mut self) -> Result<(), Error> {
         let process = (self.pid, self.pidfd.as_fd());
         let agent = self.agent.as_ref();
-        self.barrier.take().map_or(Ok(()), |socket| create::start(&socket, process, agent))
+        let Some(socket) = self.barrier.take() else { return Ok(()) };
+        create::start(&socket, process, agent)?;
+        self.tell_of_start();
+        Ok(())
+    }
+
+    fn tell_of_start(&mut self) {
+        // The specification wants failures of these hooks told and nothing more.
+        let state = self.hooks.state("running", self.pid);
+        self.warnings.extend(hooks::run_all("poststart", &self.hooks.poststart, &state));
     }
 }

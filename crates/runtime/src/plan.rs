@@ -73,6 +73,8 @@ pub(crate) struct InitPlan {
     /// Existing namespaces that must be entered before `clone3(2)`: by the parent, or by an intermediate process
     /// where a user namespace is among them, which the parent could not leave again.
     pub join_first: Vec<(Namespace, SourceId)>,
+    /// Who the container's users are on the host, where they are not the same; layers are shown as theirs.
+    pub users: Option<IdmapPlan>,
     /// What the parent opens beforehand; steps refer to them by index.
     pub sources: Vec<SourcePlan>,
     /// What the child does, in this order.
@@ -123,9 +125,9 @@ pub(crate) enum SourcePlan {
 /// Which ids an id-mapped mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdmapPlan {
-    /// Text of `uid_map`; empty for the container's own mapping.
+    /// Text of `uid_map`.
     pub uids: String,
-    /// Text of `gid_map`; empty for the container's own mapping.
+    /// Text of `gid_map`.
     pub gids: String,
     /// Also for all mounts below.
     pub recursive: bool,

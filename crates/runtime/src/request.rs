@@ -7,6 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 
 use crate::Filter;
+use crate::hooks::HookSet;
 use crate::listener::Agent;
 
 /// Kinds of namespaces, see `namespaces(7)`.
@@ -120,6 +121,8 @@ pub struct Created {
     pub(crate) barrier: Option<OwnedFd>,
     /// Who gets the listener of the system call filter.
     pub(crate) agent: Option<Agent>,
+    /// Those that run once the program does.
+    pub(crate) hooks: HookSet,
 }
 
 /// An extra process for a running container.

@@ -3,19 +3,20 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use rorqual_sys::mount::{self, FsContext, MountAttributes, Propagation, RDONLY};
 use rorqual_sys::namespace::Namespaces;
 use rorqual_sys::path::{Follow, Root};
 use rorqual_sys::process::{self, CloneOptions, Cloned};
+use rorqual_sys::userns;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::channel::{self, Report};
-use crate::plan::{IdmapPlan, SourcePlan};
-use crate::request::Joined;
-use crate::{Error, StartFailure};
+use crate::plan::{IdmapPlan, InitPlan, SourcePlan};
+use crate::request::{Joined, Namespace};
+use crate::{Error, StartFailure, users};
 
 /// LIMIT: what fsconfig(2) takes as one value, less the final null.
 const MAX_VALUE: usize = 255;
@@ -35,53 +36,101 @@ pub(crate) enum Opening {
 
 /// Opens the sources of a plan, detached mounts and namespaces, in order; leaves out those whose time is later.
 pub(crate) fn open_all(
-    plans: &[SourcePlan],
+    plan: &InitPlan,
     given: Vec<Joined>,
     opening: Opening,
 ) -> Result<Vec<Option<OwnedFd>>, Error> {
-    let mut given: Vec<_> = given.into_iter().map(|joined| Some(joined.fd)).collect();
-    let late = |plan: &SourcePlan| match plan {
+    let mut opener = Opener { layers: plan.users.as_ref(), ..Opener::default() };
+    let user = given.iter().find(|joined| joined.kind == Namespace::User);
+    if let (Some(user), Some(map)) = (user, &plan.users) {
+        let fd = user.fd.try_clone().map_err(|error| failed("copy a descriptor".into(), error))?;
+        opener.users.push((map.uids.clone(), map.gids.clone(), fd));
+    }
+    opener.given = given.into_iter().map(|joined| Some(joined.fd)).collect();
+    let late = |source: &SourcePlan| match source {
         SourcePlan::Bind { .. } => opening != Opening::AtOnce,
         SourcePlan::Rootfs(_) | SourcePlan::Part { .. } => opening == Opening::ByChild,
         SourcePlan::Namespace(_) | SourcePlan::Given(_) => false,
     };
-    plans
-        .iter()
-        .map(|plan| if late(plan) { Ok(None) } else { open(plan, &mut given).map(Some) })
-        .collect()
+    let each = plan.sources.iter();
+    each.map(|source| if late(source) { Ok(None) } else { opener.open(source).map(Some) }).collect()
 }
 
 /// Opens one source, when the child has come to it.
-pub(crate) fn open_late(plan: &SourcePlan) -> Result<OwnedFd, Error> {
-    open(plan, &mut [])
+pub(crate) fn open_late(plan: &InitPlan, index: usize) -> Result<OwnedFd, Error> {
+    let source = plan
+        .sources
+        .get(index)
+        .ok_or_else(|| Error::InvalidSpec("init wants what is not there".into()))?;
+    Opener { layers: plan.users.as_ref(), ..Opener::default() }.open(source)
 }
 
-fn open(plan: &SourcePlan, given: &mut [Option<OwnedFd>]) -> Result<OwnedFd, Error> {
-    match plan {
-        SourcePlan::Rootfs(RootfsPlan::Directory { path }) => mount::clone_tree(path, true)
-            .map_err(|source| failed(format!("open root file system {path:?}"), source)),
-        SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => open_overlay(plan)
-            .map_err(|source| failed("mount the overlay root file system".into(), source)),
-        SourcePlan::Bind { path, subpath, recursive, attributes, recursive_attributes, idmap } => {
-            let all = (attributes, recursive_attributes);
-            open_bind((path, subpath.as_deref()), *recursive, all, idmap.as_ref()).map_err(
-                |source| {
+/// What sources of one plan have in common.
+#[derive(Default)]
+struct Opener<'a> {
+    given: Vec<Option<OwnedFd>>,
+    /// How layers are shown.
+    layers: Option<&'a IdmapPlan>,
+    /// User namespaces by their maps, each made once.
+    users: Vec<(String, String, OwnedFd)>,
+}
+
+/// Whom layers are shown as belonging to: the user namespace, and its root on the host.
+type LayerUsers<'a> = Option<(BorrowedFd<'a>, (u32, u32))>;
+
+impl Opener<'_> {
+    fn open(&mut self, source: &SourcePlan) -> Result<OwnedFd, Error> {
+        match source {
+            SourcePlan::Rootfs(RootfsPlan::Directory { path }) => mount::clone_tree(path, true)
+                .map_err(|source| failed(format!("open root file system {path:?}"), source)),
+            SourcePlan::Rootfs(RootfsPlan::Overlay(plan)) => self
+                .layer_users()
+                .and_then(|users| open_overlay_for(plan, users))
+                .map_err(|source| failed("mount the overlay root file system".into(), source)),
+            SourcePlan::Bind { path, subpath, idmap, .. } => {
+                let user = idmap.as_ref().map(|map| self.user_namespace(map)).transpose();
+                user.and_then(|user| open_bind(source, user)).map_err(|error| {
                     let shown =
                         subpath.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
-                    failed(format!("bind mount source {shown:?}"), source)
-                },
-            )
+                    failed(format!("bind mount source {shown:?}"), error)
+                })
+            }
+            SourcePlan::Part { whole, subpath } => self
+                .layer_users()
+                .and_then(|users| open_part(whole, subpath, users))
+                .map_err(|source| failed(format!("mount {subpath:?} of an image"), source)),
+            SourcePlan::Namespace(path) => {
+                rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
+            }
+            SourcePlan::Given(index) => self
+                .given
+                .get_mut(*index)
+                .and_then(Option::take)
+                .ok_or_else(|| Error::InvalidSpec("namespace descriptor is missing".into())),
         }
-        SourcePlan::Part { whole, subpath } => open_part(whole, subpath)
-            .map_err(|source| failed(format!("mount {subpath:?} of an image"), source)),
-        SourcePlan::Namespace(path) => {
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| failed(format!("open namespace {path:?}"), error.into()))
-        }
-        SourcePlan::Given(index) => given
-            .get_mut(*index)
-            .and_then(Option::take)
-            .ok_or_else(|| Error::InvalidSpec("namespace descriptor is missing".into())),
+    }
+
+    fn layer_users(&mut self) -> io::Result<LayerUsers<'_>> {
+        let Some(map) = self.layers else { return Ok(None) };
+        let root = users::root_of(map).ok_or_else(|| {
+            io::Error::other("layers need a map in which user and group 0 have a place")
+        })?;
+        Ok(Some((self.user_namespace(map)?, root)))
+    }
+
+    fn user_namespace(&mut self, map: &IdmapPlan) -> io::Result<BorrowedFd<'_>> {
+        let known =
+            self.users.iter().position(|(uids, gids, _)| *uids == map.uids && *gids == map.gids);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let fd = userns::make(&map.uids, &map.gids)?;
+                self.users.push((map.uids.clone(), map.gids.clone(), fd));
+                self.users.len() - 1
+            }
+        };
+        Ok(self.users[at].2.as_fd())
     }
 }
 
@@ -89,22 +138,21 @@ fn failed(action: String, source: io::Error) -> Error {
     Error::Os { action, source }
 }
 
-fn open_bind(
-    (path, subpath): (&Path, Option<&Path>),
-    recursive: bool,
-    (attributes, recursive_attributes): (&MountAttributes, &MountAttributes),
-    idmap: Option<&IdmapPlan>,
-) -> io::Result<OwnedFd> {
-    let tree = match clone_below(path, subpath, recursive) {
+fn open_bind(source: &SourcePlan, user: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let SourcePlan::Bind { path, subpath, recursive, attributes, recursive_attributes, idmap } =
+        source
+    else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let tree = match clone_below(path, subpath.as_deref(), *recursive) {
         // The kernel copies no mounts of another mount namespace, such as a container's own /dev/shm.
         Err(error) if mount::errno(&error) == Some(libc::EINVAL) && subpath.is_none() => {
-            clone_of_process(path, recursive).unwrap_or(Err(error))
+            clone_of_process(path, *recursive).unwrap_or(Err(error))
         }
         other => other,
     }?;
-    if let Some(map) = idmap {
-        let namespace = user_namespace(&map.uids, &map.gids)?;
-        mount::set_idmap(tree.as_fd(), namespace.as_fd(), map.recursive).map_err(unmappable)?;
+    if let (Some(map), Some(user)) = (idmap, user) {
+        mount::set_idmap(tree.as_fd(), user, map.recursive).map_err(unmappable)?;
     }
     for (attributes, recursive) in [(attributes, false), (recursive_attributes, true)] {
         if *attributes != MountAttributes::default() {
@@ -127,7 +175,7 @@ fn unmappable(error: io::Error) -> io::Error {
 /// Puts layers together, and opens a part of them that no link leads out of.
 ///
 /// Kernels before 6.15 copy no part of a mount that is in no namespace, so it gets one for a while.
-fn open_part(whole: &RootfsPlan, subpath: &Path) -> io::Result<OwnedFd> {
+fn open_part(whole: &RootfsPlan, subpath: &Path, users: LayerUsers<'_>) -> io::Result<OwnedFd> {
     let plan = match whole {
         RootfsPlan::Directory { path } => return clone_below(path, Some(subpath), false),
         RootfsPlan::Overlay(plan) => plan,
@@ -135,7 +183,10 @@ fn open_part(whole: &RootfsPlan, subpath: &Path) -> io::Result<OwnedFd> {
     let tree = aside(Namespaces::MOUNT, || {
         mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
         let at = plan.lower.first().ok_or(io::ErrorKind::InvalidInput)?;
-        let whole = open_overlay(plan)?;
+        let whole = match users {
+            Some(users) => open_overlay_mapped(plan, users),
+            None => open_overlay(plan),
+        }?;
         mount::attach_at(whole.as_fd(), at)?;
         clone_below(at, Some(subpath), false)
     })?;
@@ -153,31 +204,6 @@ fn clone_below(path: &Path, subpath: Option<&Path>, recursive: bool) -> io::Resu
     mount::clone_tree_fd(below.as_fd(), recursive)
 }
 
-/// Makes a user namespace with these maps. The kernel wants a process for it, which lives only that long.
-pub(crate) fn user_namespace(uids: &str, gids: &str) -> io::Result<OwnedFd> {
-    let (ours, theirs) = crate::channel::pair()?;
-    let options = CloneOptions { namespaces: Namespaces::USER, ..CloneOptions::default() };
-    match process::clone_process(&options)? {
-        Cloned::Child => {
-            drop(ours);
-            // Ends with the parent's end of the pair.
-            let _ = crate::channel::receive_report(theirs.as_fd());
-            process::exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            let opened = write_maps(pid, uids, gids).and_then(|()| {
-                let path = format!("/proc/{pid}/ns/user");
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                Ok(rustix::fs::open(path, flags, Mode::empty())?)
-            });
-            drop(ours);
-            process::wait_pidfd(pidfd.as_fd())?;
-            opened
-        }
-    }
-}
-
 /// Writes the id maps of a process in a new user namespace.
 pub(crate) fn write_maps(pid: i32, uids: &str, gids: &str) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -186,6 +212,38 @@ pub(crate) fn write_maps(pid: i32, uids: &str, gids: &str) -> io::Result<()> {
     }
     std::fs::write(format!("/proc/{pid}/gid_map"), gids)?;
     std::fs::write(format!("/proc/{pid}/uid_map"), uids)
+}
+
+fn open_overlay_for(plan: &OverlayPlan, users: LayerUsers<'_>) -> io::Result<OwnedFd> {
+    match users {
+        None => open_overlay(plan),
+        Some(users) => aside(Namespaces::MOUNT, || {
+            mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+            open_overlay_mapped(plan, users)
+        }),
+    }
+}
+
+/// Puts layers together that show their ids by the map of a user namespace, the writable one too: on the disk all is as
+/// without.
+///
+/// In a mount namespace of its own, for the mapped layers take the places of those they are made of: kernels before 6.15
+/// put nothing together that is in no namespace.
+fn open_overlay_mapped(
+    plan: &OverlayPlan,
+    (user, (uid, gid)): (BorrowedFd<'_>, (u32, u32)),
+) -> io::Result<OwnedFd> {
+    // The kernel wants both writable directories on one mount.
+    let writable = plan.upper.as_ref().map(|upper| upper.upper.parent().unwrap_or(&upper.upper));
+    for path in plan.lower.iter().map(PathBuf::as_path).chain(writable) {
+        let tree = mount::clone_tree(path, false)?;
+        mount::set_idmap(tree.as_fd(), user, false).map_err(unmappable)?;
+        mount::attach_at(tree.as_fd(), path)?;
+    }
+    // ORDER: before the overlay is made, which remembers who made it and makes its own files as that user; the host's has
+    // no place in the map.
+    userns::access_files_as(uid, gid)?;
+    open_overlay(plan)
 }
 
 fn open_overlay(plan: &OverlayPlan) -> io::Result<OwnedFd> {

@@ -20,6 +20,7 @@ mod listing;
 mod mount;
 mod overlay;
 mod pack;
+mod remapped;
 mod select;
 mod skeleton;
 #[cfg(any(test, feature = "fake"))]

@@ -26,7 +26,7 @@ use crate::sync::Syncer;
 use crate::tree::{OpenTree, Writes};
 use crate::{
     Change, Error, LayerInfo, LayerSource, SnapshotRequest, Snapshotter, Tree, Usage, base, commit,
-    compare, mount, skeleton,
+    compare, mount, remapped, skeleton,
 };
 
 /// LIMIT: layers of one snapshot; the kernel's overlay takes 500.
@@ -425,7 +425,9 @@ impl Snapshotter for Overlay {
         if let Some(pid) = pid {
             let root = mount::process_root(pid).map_err(io_failed("open a container's root"))?;
             let root = Arc::new(Root::from_fd(root));
-            return Ok(Arc::new(OpenTree { root, writes: Writes::Here, process: Some(pid), name }));
+            let users = remapped::users_of(pid).map_err(io_failed("read a container's id maps"))?;
+            let (writes, process) = (Writes::Here, Some(pid));
+            return Ok(Arc::new(OpenTree { root, writes, process, users, name }));
         }
         // For reading, the writable directory is just one more layer on top: no two mounts share it for writing.
         let upper = self.container_dir(container).join("upper");
@@ -437,6 +439,7 @@ impl Snapshotter for Overlay {
             root,
             writes: Writes::Overlay(Box::new(plan)),
             process: None,
+            users: None,
             name,
         }))
     }
@@ -464,6 +467,7 @@ impl Snapshotter for Overlay {
             root: Arc::new(root),
             writes: Writes::Refused,
             process: None,
+            users: None,
             name,
         }))
     }

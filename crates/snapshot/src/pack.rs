@@ -5,10 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use rorqual_core::idmap::IdMaps;
 use rorqual_sys::path::Dir;
 use rorqual_sys::xattr;
 use rustix::fs::{FileType, Stat};
 
+use crate::remapped;
 use crate::tar::{Entry, Kind, Writer};
 
 /// LIMIT: descriptors held at once while a tree is packed; what lies deeper is refused.
@@ -21,17 +23,33 @@ pub(crate) struct Packer<W> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// No time is later than this one, in seconds since the epoch.
     latest: Option<i64>,
+    /// Entries get the ids that they have inside.
+    users: Option<IdMaps>,
 }
 
 impl<W: Write> Packer<W> {
     pub(crate) fn new(sink: W) -> Self {
-        Self { writer: Writer::new(sink), links: HashMap::new(), latest: None }
+        Self { writer: Writer::new(sink), links: HashMap::new(), latest: None, users: None }
     }
 
     /// Lets no entry have a time later than `latest`.
     pub(crate) const fn no_later_than(mut self, latest: Option<i64>) -> Self {
         self.latest = latest;
         self
+    }
+
+    /// Gives entries the ids that they have in a container with these maps.
+    pub(crate) fn seen_inside(mut self, users: Option<IdMaps>) -> Self {
+        self.users = users;
+        self
+    }
+
+    /// Writes an entry's header.
+    fn header(&mut self, mut entry: Entry) -> io::Result<()> {
+        if let Some(users) = &self.users {
+            remapped::inside(users, &mut entry);
+        }
+        self.writer.header(&entry)
     }
 
     fn described(&self, stat: &Stat, kind: Kind, path: Vec<u8>) -> Entry {
@@ -52,7 +70,7 @@ impl<W: Write> Packer<W> {
         let stat = dir.own_stat()?;
         let mut entry = self.described(&stat, Kind::Directory, slashed(path));
         entry.xattrs = attributes(dir)?;
-        self.writer.header(&entry)
+        self.header(entry)
     }
 
     /// Packs one name, without what is in it if it is a directory. What has gone meanwhile and sockets are left out.
@@ -71,7 +89,7 @@ impl<W: Write> Packer<W> {
         {
             entry.kind = Kind::HardLink;
             entry.link.clone_from(first);
-            return self.writer.header(&entry);
+            return self.header(entry);
         }
         let result = match kind {
             Kind::File => self.file(dir, name, entry),
@@ -93,8 +111,9 @@ impl<W: Write> Packer<W> {
         let stat = rustix::fs::fstat(&file)?;
         entry.size = stat.st_size as u64;
         entry.xattrs = attributes(&file)?;
-        self.writer.header(&entry)?;
-        self.writer.data(&mut file, entry.size)
+        let size = entry.size;
+        self.header(entry)?;
+        self.writer.data(&mut file, size)
     }
 
     fn node(&mut self, dir: &Dir, name: &OsStr, mut entry: Entry) -> io::Result<()> {
@@ -102,7 +121,7 @@ impl<W: Write> Packer<W> {
             entry.link = dir.read_link(name)?.as_bytes().to_vec();
         }
         entry.xattrs = attributes(dir.handle(name)?)?;
-        self.writer.header(&entry)
+        self.header(entry)
     }
 
     /// Packs a name with all that is in it.

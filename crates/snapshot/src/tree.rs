@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rorqual_core::Timestamp;
+use rorqual_core::idmap::IdMaps;
 use rorqual_core::mount::OverlayPlan;
 use rorqual_store::blocking;
 use rorqual_sys::path::{Dir, Follow, Root};
@@ -16,14 +17,14 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::decompress::decompress;
-use crate::entry_path::reading;
+use crate::entry_path::{failed, reading};
 use crate::feed;
 use crate::layer::io_failed;
 use crate::mount;
 use crate::pack::Packer;
 use crate::tar::Reader;
 use crate::unpack::{Purpose, Unpacker};
-use crate::{Archive, ArchiveStat, Error, Extract, LayerBlob, Tree};
+use crate::{Archive, ArchiveStat, Error, Extract, LayerBlob, Tree, remapped};
 
 /// LIMIT: links followed to tell where one leads, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -44,6 +45,8 @@ pub(crate) struct OpenTree {
     pub(crate) writes: Writes,
     /// The process whose root it is, with everything mounted there.
     pub(crate) process: Option<i32>,
+    /// Who its users are on the host, where they are not the same.
+    pub(crate) users: Option<IdMaps>,
     /// Whose it is, for messages.
     pub(crate) name: String,
 }
@@ -129,9 +132,9 @@ fn link_target(root: &Root, path: &Path) -> io::Result<String> {
     Ok(resolved.to_string_lossy().into_owned())
 }
 
-fn pack(root: &Root, path: &str, sink: &mut feed::Sink) -> io::Result<()> {
+fn pack(root: &Root, path: &str, users: Option<IdMaps>, sink: &mut feed::Sink) -> io::Result<()> {
     let target = Target::parse(path);
-    let mut packer = Packer::new(sink);
+    let mut packer = Packer::new(sink).seen_inside(users);
     let whole = target.name == "." || target.follow == Follow::Yes;
     if whole && is_directory(root, &target.path)? {
         let dir = root.open_dir(&target.path)?;
@@ -144,7 +147,12 @@ fn pack(root: &Root, path: &str, sink: &mut feed::Sink) -> io::Result<()> {
     packer.finish().map(drop)
 }
 
-fn extract(root: &Root, path: &str, archive: LayerBlob, how: Extract) -> Result<(), Error> {
+fn extract(
+    root: &Root,
+    path: &str,
+    archive: LayerBlob,
+    (how, users): (Extract, Option<&IdMaps>),
+) -> Result<(), Error> {
     let root = Root::from_fd(root.dir().try_clone().map_err(io_failed("open a root"))?.into());
     let free = rustix::fs::fstatvfs(&root)
         .map_err(|error| io_failed("measure free space")(error.into()))?;
@@ -155,7 +163,10 @@ fn extract(root: &Root, path: &str, archive: LayerBlob, how: Extract) -> Result<
     let mut unpacker = Unpacker::new(root, purpose, budget).below(base.as_bytes());
     let plain = decompress(archive).map_err(reading)?;
     let mut reader = Reader::new(BufReader::with_capacity(128 * 1024, plain));
-    while let Some(entry) = reader.next_entry().map_err(reading)? {
+    while let Some(mut entry) = reader.next_entry().map_err(reading)? {
+        if let Some(users) = users {
+            remapped::outside(users, &mut entry).map_err(failed(&entry.path))?;
+        }
         unpacker.entry(&entry, &mut reader)?;
     }
     unpacker.finish()
@@ -163,7 +174,8 @@ fn extract(root: &Root, path: &str, archive: LayerBlob, how: Extract) -> Result<
 
 /// Unpacks a tar (plain or compressed) below a root, with the archive's owners.
 pub(crate) fn unpack(root: Root, archive: LayerBlob) -> Result<(), Error> {
-    extract(&root, "/", archive, Extract { copy_uid_gid: true, ..Extract::default() })
+    let how = Extract { copy_uid_gid: true, ..Extract::default() };
+    extract(&root, "/", archive, (how, None))
 }
 
 fn destination(root: &Root, path: &str) -> io::Result<Dir> {
@@ -181,8 +193,8 @@ impl Tree for OpenTree {
 
     async fn archive(&self, path: &str) -> Result<Archive, Error> {
         self.stat(path).await?;
-        let (root, path) = (Arc::clone(&self.root), path.to_owned());
-        let feed = feed::produce(move |sink| pack(&root, &path, sink));
+        let (root, path, users) = (Arc::clone(&self.root), path.to_owned(), self.users.clone());
+        let feed = feed::produce(move |sink| pack(&root, &path, users, sink));
         Ok(Box::new(feed.map_err(io_failed("start a thread"))?))
     }
 
@@ -195,8 +207,9 @@ impl Tree for OpenTree {
             }
             None => Arc::clone(&self.root),
         };
+        let users = self.users.clone();
         let feed = feed::produce(move |sink| {
-            let mut packer = Packer::new(sink);
+            let mut packer = Packer::new(sink).seen_inside(users);
             packer.contents(root.dir(), b"", 0)?;
             packer.finish().map(drop)
         });
@@ -223,7 +236,8 @@ impl Tree for OpenTree {
             }
         };
         let (text, missing) = (path.to_owned(), self.missing(path));
-        blocking(move || {
+        let users = self.users.clone();
+        let work = move |users: Option<&IdMaps>| {
             match destination(&root, &text) {
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                     // COMPAT: dockerd's text.
@@ -232,7 +246,12 @@ impl Tree for OpenTree {
                 }
                 result => result.map_err(missing)?,
             };
-            extract(&root, &text, archive, how)
+            extract(&root, &text, archive, (how, users))
+        };
+        blocking(move || match &users {
+            None => work(None),
+            Some(maps) => remapped::as_root(maps, || work(Some(maps)))
+                .map_err(io_failed("write as the container's root"))?,
         })
         .await
     }

@@ -19,4 +19,5 @@ pub mod quota;
 pub mod rlimit;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod userns;
 pub mod xattr;

@@ -50,6 +50,8 @@ pub struct CloneOptions<'a> {
     pub namespaces: Namespaces,
     /// Makes the new process a sibling instead of a child.
     pub sibling: bool,
+    /// Its end sends no signal; only who waits for it by its descriptor hears of it.
+    pub quiet: bool,
     /// cgroup v2 directory in which the new process starts.
     pub cgroup: Option<BorrowedFd<'a>>,
 }
@@ -58,7 +60,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Duplicates the calling process like `fork(2)`, with new namespaces.
 ///
-/// Only for single-threaded callers: the child goes on with a copy of all locks as they were.
+/// Only for single-threaded callers, or for a child that makes nothing but system calls: it goes on with a copy of all
+/// locks as they were.
 pub fn clone_process(options: &CloneOptions<'_>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let mut flags = options.namespaces.bits() | libc::CLONE_PIDFD as u64;
@@ -72,7 +75,7 @@ pub fn clone_process(options: &CloneOptions<'_>) -> io::Result<Cloned> {
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = if options.sibling { 0 } else { libc::SIGCHLD as u64 };
+    args.exit_signal = if options.sibling || options.quiet { 0 } else { libc::SIGCHLD as u64 };
     args.cgroup = options.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     // SAFETY: without CLONE_VM and a stack the call behaves like fork(2); the kernel writes only `pidfd`.
     let pid = unsafe {

@@ -43,6 +43,11 @@ pub fn get(resource: u32) -> io::Result<Rlimit> {
     exchange(0, resource, None)
 }
 
+/// Reads a limit of another process; 0 is the calling one.
+pub fn get_of(pid: i32, resource: u32) -> io::Result<Rlimit> {
+    exchange(pid, resource, None)
+}
+
 /// Sets a limit of the calling process.
 pub fn set(resource: u32, limit: Rlimit) -> io::Result<()> {
     exchange(0, resource, Some(limit)).map(|_| ())

@@ -180,6 +180,12 @@ impl Host {
 
     /// Lets the machine lose its power and start again: every process ends at once and the exec root is empty.
     pub fn reboot(&mut self) -> TestResult {
+        self.power_off()?;
+        self.start_daemon()
+    }
+
+    /// Ends every process at once and empties the exec root.
+    pub fn power_off(&mut self) -> TestResult {
         self.kill_daemon()?;
         let gone = || {
             let alive = leak::process_ids(self.folder.path(), &self.cgroup);
@@ -192,7 +198,7 @@ impl Host {
         eventually("all processes are gone", gone)?;
         leak::remove_cgroups(&self.cgroup);
         std::fs::remove_dir_all(self.folder.path().join("run"))?;
-        self.start_daemon()
+        Ok(())
     }
 
     /// Runs a second daemon with `flags` on this host, which must refuse to start.

@@ -254,7 +254,7 @@ pub(crate) const ROWS: &[Row] = &[
         Text,
         Meaningless("ports are relayed by a process of our own"),
     ),
-    row("userns-remap", "userns-remap", Text, Refused("remapping of users is not built yet")),
+    row("userns-remap", "userns-remap", Text, Works),
 ];
 
 /// Keys that dockerd accepts and does nothing with.

@@ -106,7 +106,7 @@ fn about_host(facts: &Facts, settings: &Settings) -> Info {
     Info {
         id: facts.id.clone(),
         driver: STORAGE_DRIVER.to_owned(),
-        driver_status: vec![["driver-type".to_owned(), "overlay".to_owned()]],
+        driver_status: driver_status(&settings.data_root),
         plugins: Plugins {
             volume: None,
             network: Some(words(&["bridge", "host", "ipvlan", "macvlan", "null"])),
@@ -208,6 +208,30 @@ fn runtimes(settings: &Settings) -> BTreeMap<String, Runtime> {
     settings.runtimes.iter().map(ours).collect()
 }
 
+/// How layers are kept, in dockerd's words: copies are whole, and renames refer to nothing below.
+fn driver_status(data_root: &str) -> Vec<[String; 2]> {
+    const NAMES: [(i64, &str); 7] = [
+        (0xef53, "extfs"),
+        (0x5846_5342, "xfs"),
+        (0x9123_683e, "btrfs"),
+        (0x0102_1994, "tmpfs"),
+        (0xf2f5_2010, "f2fs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x794c_7630, "overlayfs"),
+    ];
+    let magic = rustix::fs::statfs(data_root).map_or(0, |found| found.f_type);
+    let found = NAMES.iter().find(|(number, _)| *number == magic);
+    [
+        ("Backing Filesystem", found.map_or("<unknown>", |(_, name)| name)),
+        ("Supports d_type", "true"),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ]
+    .map(|(key, value)| [key.to_owned(), value.to_owned()])
+    .to_vec()
+}
+
 fn security(facts: &Facts, settings: &Settings) -> Vec<String> {
     let mut options = Vec::new();
     if facts.has_apparmor {
@@ -215,6 +239,9 @@ fn security(facts: &Facts, settings: &Settings) -> Vec<String> {
     }
     if facts.has_seccomp {
         options.push(format!("name=seccomp,profile={}", settings.seccomp_profile));
+    }
+    if settings.remapped {
+        options.push("name=userns".to_owned());
     }
     if facts.cgroup_unified {
         options.push("name=cgroupns".to_owned());

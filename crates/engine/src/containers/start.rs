@@ -1,12 +1,15 @@
 //! `start`: network, specification, launch. On failure everything is as before, and the container remembers why.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_core::capability::Capabilities;
 use rorqual_core::{Classify, ErrorKind, full_message};
-use rorqual_network::{Attach, EndpointRequest, HostFiles, Sandbox, SandboxKind};
+use rorqual_network::{
+    Attach, EndpointRequest, HostFiles, NamespaceOwner, Sandbox, SandboxKind, UserNamespace,
+};
 use rorqual_shim::{Error as TaskError, Launch, NamespaceFd, TaskId};
 use rorqual_store::Operation;
 
@@ -130,10 +133,9 @@ async fn steps(
     let seccomp = world.profiles.of(&definition.spec, capabilities)?;
     let spec = specification(world, &definition, (&joined, &linked), (&sandbox, capabilities))?;
 
-    let Sandbox { namespace, endpoints, ports, files, warnings } = sandbox;
+    let Sandbox { namespace, user, endpoints, ports, files, warnings } = sandbox;
     log_warnings(container, &warnings);
-    let mut namespaces = Vec::new();
-    namespaces.extend(namespace.map(|fd| NamespaceFd { kind: "network", fd }));
+    let namespaces = given(namespace, user);
     let attachments = std::mem::take(&mut container.live().waiting);
     let process = &definition.spec.process;
     let launch = Launch {
@@ -191,6 +193,13 @@ async fn steps(
         tracing::warn!(container = %container.id.short(), error = full_message(&error), "cannot write the state");
     }
     Ok(())
+}
+
+/// The namespaces that the shim gets by descriptor.
+pub(crate) fn given(network: Option<OwnedFd>, user: Option<UserNamespace>) -> Vec<NamespaceFd> {
+    let network = network.map(|fd| NamespaceFd { kind: "network", fd });
+    let user = user.map(|user| NamespaceFd { kind: "user", fd: user.fd });
+    network.into_iter().chain(user).collect()
 }
 
 /// Has the container's volumes mounted, and returns its definition with the paths where they are now.
@@ -365,6 +374,7 @@ fn attach(
     Ok(Attach {
         container: definition.id,
         kind,
+        owner: owner(world, definition, joined),
         name: definition.name.to_string(),
         hostname: definition.effective.hostname.clone(),
         domainname: network.domainname.clone(),
@@ -375,6 +385,15 @@ fn attach(
         ports,
         directory: world.parts.snapshots.container_dir(&definition.id),
     })
+}
+
+/// Whose the container's namespaces are. Who shares one with another container shares its users, too.
+fn owner(world: &World, definition: &ContainerRecord, joined: &Joined) -> NamespaceOwner {
+    let Some(maps) = world.options.remap_of(&definition.spec) else { return NamespaceOwner::Host };
+    match joined.net.map(|(_, pid)| pid).or(joined.ipc).or(joined.pid) {
+        Some(pid) => NamespaceOwner::Of(pid),
+        None => NamespaceOwner::New(maps.clone()),
+    }
 }
 
 /// The endpoints of a container on a user's network, where its links are names for it alone.
@@ -456,6 +475,8 @@ fn specification(
         ipc_of: joined.ipc,
         ipc: &joined.ipc_mode,
         capabilities,
+        users: sandbox.user.as_ref().map(|user| &user.maps),
+        is_directory: &|name| world.volumes.find(name).is_some_and(|volume| volume.is_directory()),
         layers: &|layers| world.parts.snapshots.layer_trees(layers),
     })
 }

@@ -1,5 +1,6 @@
 //! The mounts of the specification: Docker's defaults, our files, then the user's, parents before children.
 
+use rorqual_core::idmap::IdMaps;
 use rorqual_core::mount::{OverlayPlan, RootfsPlan};
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::view::{MountPoint, MountPointKind};
 
 /// Our runtime's own option for binds: what is bound lies below the source, and nothing leads out of it.
 const SUBPATH_OPTION: &str = "x-rorqual.subpath=";
+/// What lies on the disk with the container's own ids is shown so, in a user namespace too.
+pub(crate) const OWN_IDS: &str = "idmap";
 /// Our runtime's own option for what is made of layers.
 const LAYERS_OPTION: &str = "x-rorqual.layers=";
 
@@ -29,7 +32,9 @@ pub(super) fn section(input: &Input<'_>) -> Result<Value> {
     let mut own = files(input);
     own.retain(|mount| mount["destination"].as_str().is_none_or(|target| !covered(target)));
     own.extend(init(input)?);
-    own.extend(input.mounts.iter().map(|mount| user_mount(input, mount)));
+    for mount in input.mounts {
+        own.push(user_mount(input, mount)?);
+    }
     // ORDER: a parent must be mounted before what lies below it, also the user's `/etc` before our files in it.
     own.sort_by_key(|mount| mount["destination"].as_str().map_or(0, depth));
     all.append(&mut own);
@@ -38,11 +43,13 @@ pub(super) fn section(input: &Input<'_>) -> Result<Value> {
 
 /// The files that we write for the container.
 fn files(input: &Input<'_>) -> Vec<Value> {
-    let options = if input.spec.storage.read_only {
-        json!(["rbind", "ro", "rprivate"])
-    } else {
-        json!(["rbind", "rprivate"])
-    };
+    let mut options = vec!["rbind", "rprivate"];
+    if input.spec.storage.read_only {
+        options.push("ro");
+    }
+    if input.users.is_some() {
+        options.push(OWN_IDS);
+    }
     let all = [
         ("/etc/resolv.conf", &input.files.resolv_conf),
         ("/etc/hostname", &input.files.hostname),
@@ -121,9 +128,9 @@ fn shared_memory(input: &Input<'_>) -> Option<Value> {
     }
 }
 
-fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
+fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Result<Value> {
     let asked = input.spec.storage.mounts.iter().find(|asked| asked.target == mount.target);
-    match mount.kind {
+    Ok(match mount.kind {
         MountPointKind::Tmpfs => {
             let options = match asked.map(|asked| &asked.kind) {
                 Some(MountKind::Tmpfs(options)) => tmpfs_options(options, mount.writable),
@@ -138,12 +145,16 @@ fn user_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
             options.extend(mount.subpath.iter().map(|path| format!("{SUBPATH_OPTION}{path}")));
             let mut document = json!({ "destination": mount.target, "type": "bind",
                 "source": mount.source, "options": options });
+            // COMPAT: a volume is the container's own, what is bound is the host's.
+            if input.users.is_some() && mount.name.as_ref().is_some_and(input.is_directory) {
+                push_option(&mut document, OWN_IDS);
+            }
             if let Some(map) = &mount.idmap {
-                idmap(&mut document, map);
+                idmap(&mut document, map, input.users)?;
             }
             document
         }
-    }
+    })
 }
 
 /// The files of an image, put together by our runtime out of its layers.
@@ -159,16 +170,32 @@ fn image_mount(input: &Input<'_>, mount: &MountPoint) -> Value {
 }
 
 /// Adds the maps of an id-mapped bind, unless both sides are the same.
-fn idmap(document: &mut Value, map: &IdMap) {
-    let container = map.container.unwrap_or_default();
+fn idmap(document: &mut Value, map: &IdMap, users: Option<&IdMaps>) -> Result<()> {
+    let mut container = map.container.unwrap_or_default();
+    if let Some(users) = users {
+        // The kernel looks through both maps: that of the mount leads to who the container's ids are on the host.
+        let (uid, gid) = container;
+        let outside = users.users.outside(uid).zip(users.groups.outside(gid));
+        container = outside.ok_or_else(|| {
+            Error::Invalid(format!(
+                "cannot map ids of a bind: {uid}:{gid} has no place in the container's user namespace"
+            ))
+        })?;
+    }
     if container == map.host {
-        return;
+        return Ok(());
     }
     document["uidMappings"] = mappings(map.host.0, container.0);
     document["gidMappings"] = mappings(map.host.1, container.1);
+    let options = document["options"].as_array();
+    let recursive = options.is_some_and(|all| all.iter().any(|option| option == "rbind"));
+    push_option(document, if recursive { "ridmap" } else { "idmap" });
+    Ok(())
+}
+
+fn push_option(document: &mut Value, option: &str) {
     if let Some(options) = document["options"].as_array_mut() {
-        let recursive = options.iter().any(|option| option == "rbind");
-        options.push(if recursive { "ridmap" } else { "idmap" }.into());
+        options.push(option.into());
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rorqual_core::ContainerId;
 use rorqual_core::capability::Capabilities;
+use rorqual_core::idmap::{IdMap, IdMaps};
 use rorqual_network::HostFiles;
 
 use super::{HostFacts, Input, Net, build};
@@ -35,6 +36,15 @@ fn built_on(
     spec: &ContainerSpec,
     mounts: &[MountPoint],
 ) -> oci_spec::runtime::Spec {
+    built_for(host, spec, mounts, None)
+}
+
+fn built_for(
+    host: &HostFacts,
+    spec: &ContainerSpec,
+    mounts: &[MountPoint],
+    users: Option<&IdMaps>,
+) -> oci_spec::runtime::Spec {
     let effective = Effective {
         command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
         env: vec!["A=1".to_owned()],
@@ -58,6 +68,8 @@ fn built_on(
         ipc_of: None,
         ipc: &IpcMode::Private,
         capabilities: Capabilities::DOCKER_DEFAULT,
+        users,
+        is_directory: &|_| true,
         layers: &|layers| layers.iter().map(|id| PathBuf::from(format!("/{id}"))).collect(),
     };
     build(&input).unwrap()
@@ -226,4 +238,42 @@ fn tmpfs_words_of_the_user_win() {
         super::mounts::tmpfs_options(&options, false),
         ["nosuid", "nodev", "rprivate", "exec", "size=4096", "mode=700", "ro"]
     );
+}
+
+#[test]
+fn remapped_users() {
+    let map = IdMap::parse("0 100000 65536").unwrap();
+    let maps = IdMaps { users: map.clone(), groups: map };
+    let volume = MountPoint {
+        kind: MountPointKind::Volume,
+        name: Some("data".parse().unwrap()),
+        ..point("/data", true, None)
+    };
+    let mounts = [volume, point("/host", true, None)];
+    let options = |users: Option<&IdMaps>, target: &str| {
+        let spec = built_for(&facts(), &ContainerSpec::default(), &mounts, users);
+        let all = spec.mounts().clone().unwrap();
+        let mount = all.iter().find(|mount| mount.destination() == &PathBuf::from(target));
+        mount.unwrap().options().clone().unwrap()
+    };
+    let idmap = "idmap".to_owned();
+    let caller = crate::spec::IdMap { container: Some((1, 2)), host: (1000, 1000) };
+    let shared = MountPoint { idmap: Some(caller), ..point("/caller", true, None) };
+    let spec = built_for(&facts(), &ContainerSpec::default(), &[shared], Some(&maps));
+    let all = serde_json::to_value(spec.mounts()).unwrap();
+    let mount = all.as_array().unwrap().iter().find(|mount| mount["destination"] == "/caller");
+    let mount = mount.unwrap();
+    let line = serde_json::json!({ "containerID": 1000, "hostID": 100_001, "size": 1 });
+    assert!(mount["uidMappings"].as_array().unwrap().contains(&line), "{mount}");
+    for (target, mapped) in [("/data", true), ("/etc/hosts", true), ("/host", false)] {
+        assert_eq!(options(Some(&maps), target).contains(&idmap), mapped, "{target}");
+        assert!(!options(None, target).contains(&idmap), "{target}");
+    }
+    let spec = built_for(&facts(), &ContainerSpec::default(), &[], Some(&maps));
+    let linux = serde_json::to_value(spec.linux()).unwrap();
+    let expected = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    assert_eq!((&linux["uidMappings"], &linux["gidMappings"]), (&expected, &expected));
+    assert_eq!(linux["sysctl"]["net.ipv4.ping_group_range"], "0 65535");
+    let namespaces = linux["namespaces"].as_array().unwrap();
+    assert!(namespaces.contains(&serde_json::json!({ "type": "user" })));
 }

@@ -1,5 +1,6 @@
 //! Attaching and detaching.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
@@ -16,6 +17,7 @@ use crate::firewall::{BridgePolicy, Opened};
 use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::link;
 use crate::names::random;
+use crate::owned::Owned;
 use crate::ports::{HELD_BY_SOCKETS, Run, runs};
 use crate::warm::{self, WarmPool};
 use crate::{
@@ -65,6 +67,7 @@ impl Inner {
             // The ports are kept as they were published, and once.
             request: Some(Attach { ports: Vec::new(), ..attach.clone() }),
             resolver: false,
+            remote: BTreeMap::new(),
         };
         state.book.attached.insert(attach.container, attached);
         Ok(plan)
@@ -106,10 +109,15 @@ impl Inner {
         attach: &Attach,
         plan: &[(NetworkRecord, &EndpointRequest)],
     ) -> Result<Sandbox, Error> {
-        let namespace = match &attach.kind {
-            SandboxKind::Host => None,
-            SandboxKind::Container(owner, pid) => self.namespace_of(owner, *pid)?,
-            SandboxKind::Own(_) => Some(self.build(&attach.container, plan)?),
+        let (namespace, user) = match &attach.kind {
+            SandboxKind::Host => (None, attach.owner.user()?),
+            SandboxKind::Container(owner, pid) => {
+                (self.namespace_of(owner, *pid)?, attach.owner.user()?)
+            }
+            SandboxKind::Own(_) => {
+                let Owned { user, network } = self.build(attach, plan)?;
+                (Some(network), user)
+            }
         };
         if let Some(namespace) = &namespace
             && plan.iter().any(|(network, _)| !network.is_predefined())
@@ -128,6 +136,7 @@ impl Inner {
             self.janitor.label(link.clone(), self.tag.alias(&attach.container));
         }
         self.relay(&attach.container)?;
+        self.program_remote(attach)?;
         if let Some(firewall) = &self.firewall {
             // ORDER: last, so that nobody from outside meets a half-made container.
             let published = join::published(&lock(&self.state).bridges, &attached, self.relays);
@@ -135,7 +144,7 @@ impl Inner {
         }
         let ports = self.shown_ports(&attached);
         let warnings = unpublished(attach, plan, &attached);
-        Ok(Sandbox { namespace, endpoints: attached.endpoints, ports, files, warnings })
+        Ok(Sandbox { namespace, user, endpoints: attached.endpoints, ports, files, warnings })
     }
 
     /// Lists published ports with the addresses that they are reached at.
@@ -156,42 +165,43 @@ impl Inner {
     /// Makes a namespace with all its links and routes.
     fn build(
         &self,
-        container: &ContainerId,
+        attach: &Attach,
         plan: &[(NetworkRecord, &EndpointRequest)],
-    ) -> Result<OwnedFd, Error> {
-        let [first, others @ ..] = plan else { return warm::lonely() };
+    ) -> Result<Owned, Error> {
+        let Attach { container, owner, .. } = attach;
+        let [first, others @ ..] = plan else { return warm::lonely(owner) };
         let bridge = self.bridge_of(&first.0)?;
         let plain = EndpointOptions::read(&first.1.options)?.is_plain();
         let (namespace, others) = match &bridge.pool {
             Some(pool) if plain && first.1.link_local.is_empty() => {
-                let namespace = self.take_warm(container, &bridge, pool, first)?;
+                let namespace = self.take_warm(attach, &bridge, pool, first)?;
                 if others.is_empty() {
                     return Ok(namespace);
                 }
                 (namespace, others)
             }
-            _ => (warm::lonely()?, plan),
+            _ => (warm::lonely(owner)?, plan),
         };
         for (network, request) in others {
-            self.join(container, namespace.as_fd(), network, request)?;
+            self.join(container, namespace.network.as_fd(), network, request)?;
         }
         let endpoints = lock(&self.state).book.attached(container)?.endpoints.clone();
-        join::route(namespace.as_fd(), &endpoints)?;
+        join::route(namespace.network.as_fd(), &endpoints)?;
         Ok(namespace)
     }
 
     /// Takes a connected namespace for a container and notes whose it is.
     fn take_warm(
         &self,
-        container: &ContainerId,
+        Attach { container, owner, .. }: &Attach,
         bridge: &BridgeNetwork,
         pool: &WarmPool,
         (network, request): &(NetworkRecord, &EndpointRequest),
-    ) -> Result<OwnedFd, Error> {
+    ) -> Result<Owned, Error> {
         let mac = request.mac.as_deref().map(parse_mac).transpose()?;
-        let mut prepared = match pool.take() {
+        let mut prepared = match pool.take(owner) {
             // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_)) if self.janitor.flush() => pool.take()?,
+            Err(Error::Conflict(_)) if self.janitor.flush() => pool.take(owner)?,
             other => other?,
         };
         let endpoint = Endpoint {
@@ -210,7 +220,7 @@ impl Inner {
             links: request.links.clone(),
         };
         // ORDER: noted before anything can fail, so that `detach` takes it back.
-        let namespace = prepared.namespace.as_fd();
+        let namespace = prepared.namespace.network.as_fd();
         self.note(container, namespace, (endpoint, prepared.link.clone()), bridge)?;
         if let Some(mac) = mac {
             prepared.set_mac(mac)?;
@@ -312,7 +322,11 @@ fn unpublished(
 ) -> Vec<String> {
     let nothing = attached.ports.is_empty() && attached.opened.is_empty();
     match way_out(plan) {
-        Some(network) if nothing && !attach.ports.is_empty() && network.driver != "bridge" => {
+        Some(network)
+            if nothing
+                && !attach.ports.is_empty()
+                && matches!(network.driver.as_str(), "macvlan" | "ipvlan") =>
+        {
             vec![format!(
                 "no port is published: network {} is reached directly, as its driver is {}",
                 network.name, network.driver

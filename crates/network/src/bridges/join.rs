@@ -93,7 +93,7 @@ pub(super) fn route(namespace: BorrowedFd<'_>, endpoints: &[Endpoint]) -> Result
 }
 
 /// Picks the first free name for an interface.
-fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
+pub(super) fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
     let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.interface == *name);
     let mut number = 0_u32;
     loop {
@@ -105,12 +105,47 @@ fn free_interface(prefix: &str, endpoints: &[Endpoint]) -> String {
     }
 }
 
+/// Addresses with the lengths of their subnets' prefixes, and the gateways of those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) ipv4: Option<(Ipv4Addr, u8)>,
+    pub(super) ipv6: Option<(Ipv6Addr, u8)>,
+    gateway: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
+}
+
+/// Finds the subnets of a network that addresses belong to.
+pub(super) fn placed(
+    network: &NetworkRecord,
+    (ipv4, ipv6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+) -> Result<Placed, Error> {
+    let mut placed = Placed::default();
+    for subnet in &network.subnets {
+        let cidr = subnet.cidr()?;
+        if let Some(address) = ipv4.filter(|address| cidr.contains(IpAddr::V4(*address))) {
+            placed.ipv4 = Some((address, cidr.prefix()));
+            placed.gateway = match subnet.gateway {
+                Some(IpAddr::V4(gateway)) => Some(gateway),
+                _ => None,
+            };
+        }
+        if let Some(address) = ipv6.filter(|address| cidr.contains(IpAddr::V6(*address))) {
+            placed.ipv6 = Some((address, cidr.prefix()));
+            placed.gateway6 = match subnet.gateway {
+                Some(IpAddr::V6(gateway)) => Some(gateway),
+                _ => None,
+            };
+        }
+    }
+    Ok(placed)
+}
+
 /// Says what an interface is to be.
 fn slot(
     bridge: &BridgeNetwork,
     request: &EndpointRequest,
     present: &[Endpoint],
-    (ipv4, ipv6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    Placed { ipv4, ipv6, .. }: Placed,
 ) -> Result<Slot, Error> {
     let options = EndpointOptions::read(&request.options)?;
     let interface = match &options.interface {
@@ -137,7 +172,7 @@ fn slot(
         LinkKind::Stacked(kind, _) if matches!(kind, Stacked::Ipvlan(..)) || kind.takes_all() => {
             wanted
         }
-        _ => Some(wanted.or(ipv4.map(mac_of)).unwrap_or_else(made_up)),
+        _ => Some(wanted.or(ipv4.map(|(ip, _)| mac_of(ip))).unwrap_or_else(made_up)),
     };
     let settings = options.settings(&interface);
     let link_local = request.link_local.clone();
@@ -170,6 +205,10 @@ impl Inner {
         request: &EndpointRequest,
     ) -> Result<(), Error> {
         let bridge = self.bridge_of(network)?;
+        if let Some(driver) = &bridge.remote {
+            let which = (network, request);
+            return self.join_remote(container, namespace, which, (&bridge, driver));
+        }
         let take = || lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6);
         let (ipv4, ipv6) = match take() {
             // The last addresses may only wait for the links of ended containers to go.
@@ -177,8 +216,9 @@ impl Inner {
             other => other?,
         };
         let give_back = || lock(&bridge.plan.addresses).give_back(ipv4, ipv6);
+        let placed = placed(network, (ipv4, ipv6)).inspect_err(|_| give_back())?;
         let known = lock(&self.state).book.attached(container).map(|known| known.endpoints.clone());
-        let slot = known.and_then(|known| slot(&bridge, request, &known, (ipv4, ipv6)));
+        let slot = known.and_then(|known| slot(&bridge, request, &known, placed));
         let slot = slot.inspect_err(|_| give_back())?;
         let wired = link::join(&bridge.plan, &self.route, namespace, &slot);
         let wired = wired.inspect_err(|_| give_back())?;
@@ -188,10 +228,10 @@ impl Inner {
             id: random::<32>().map(|byte| format!("{byte:02x}")).concat(),
             interface: slot.interface,
             mac: mac_text(wired.mac),
-            ipv4: ipv4.map(|address| (address, bridge.plan.prefix)),
-            gateway: bridge.gateway.filter(|_| ipv4.is_some()),
-            ipv6: ipv6.map(|address| (address, bridge.plan.prefix6)),
-            gateway6: bridge.gateway6.filter(|_| ipv6.is_some()),
+            ipv4: placed.ipv4,
+            gateway: bridge.gateway.and(placed.gateway),
+            ipv6: placed.ipv6,
+            gateway6: bridge.gateway6.and(placed.gateway6),
             aliases: request.aliases.clone(),
             gateway_priority: request.gateway_priority,
             direct: bridge.direct,
@@ -319,7 +359,7 @@ impl Inner {
         namespace: BorrowedFd<'_>,
         network: &NetworkId,
     ) -> Result<Vec<Endpoint>, Error> {
-        let (before, endpoint, link, bridge) = {
+        let (before, endpoint, link, remote, bridge) = {
             let mut state = lock(&self.state);
             let bridge = state.bridges.get(network).cloned();
             let Some(attached) = state.book.attached.get_mut(container) else {
@@ -330,8 +370,12 @@ impl Inner {
             let Some(at) = at else { return Ok(before) };
             let endpoint = attached.endpoints.remove(at);
             let link = (at < attached.links.len()).then(|| attached.links.remove(at));
-            (before, endpoint, link, bridge)
+            let remote = attached.remote.remove(network);
+            (before, endpoint, link, remote, bridge)
         };
+        if let Some(remote) = &remote {
+            self.leave_remote(Some(namespace), &endpoint, remote);
+        }
         let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
         let interface = endpoint.interface.clone();
         let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
@@ -341,17 +385,18 @@ impl Inner {
                 self.janitor.remove(link, then);
                 self.janitor.flush();
             }
-            Some(_) => {
+            Some(_) if remote.is_none() => {
                 link::unplug(namespace, &interface)?;
                 then();
             }
-            None => then(),
+            _ => then(),
         }
         self.follow(container, namespace, &before)
     }
 
     /// Gives back what an attachment has of addresses and links.
     pub(super) fn give_back(&self, attached: Attached) {
+        self.leave_remotes(&attached);
         let bridges = lock(&self.state).bridges.clone();
         let mut links = attached.links.into_iter();
         for endpoint in attached.endpoints {

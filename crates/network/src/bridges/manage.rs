@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rorqual_core::NetworkId;
 use rorqual_sys::net::Socket;
 
-use super::{BridgeNetwork, Inner, lock, parents, policies, records};
+use super::{BridgeNetwork, Inner, lock, parents, policies, records, remote};
 use crate::bridge::{self, BridgeOptions};
 use crate::design::{self, Stacked, Surroundings};
 use crate::firewall::{BridgePolicy, Router};
@@ -20,6 +20,9 @@ pub(super) fn start_network(
     tag: &Tag,
     route: &mut Socket,
 ) -> Result<(BridgeNetwork, Router), Error> {
+    if remote::is_remote(&record.driver) {
+        return Ok((remote::start_network(record, options, tag)?, Router::AsItWas));
+    }
     if let Some(kind) = Stacked::of(record)? {
         let network = parents::start_network(record, kind, tag, route)?;
         return Ok((network, Router::AsItWas));
@@ -38,7 +41,6 @@ pub(super) fn start_network(
         mtu: Some(design::mtu(&record.options)?.unwrap_or(options.mtu)),
         tag: tag.clone(),
         prefix: made.subnet.map_or(0, |subnet| subnet.prefix),
-        prefix6: made.subnet6.map_or(0, |subnet| subnet.prefix),
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         addresses: Arc::new(Mutex::new(made.addresses)),
     };
@@ -64,6 +66,7 @@ pub(super) fn start_network(
         prefix: prefix.cloned().unwrap_or_else(|| "eth".to_owned()),
         publish_on: design::publish_on(&record.options)?.or(options.publish_on),
         pool: None,
+        remote: None,
     };
     Ok((network, router))
 }
@@ -71,21 +74,34 @@ pub(super) fn start_network(
 impl Inner {
     /// Makes a network.
     pub(super) fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
-        let _changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        let is_remote = remote::is_remote(&request.driver) && !request.config_only;
+        if is_remote {
+            remote::check(&self.options, &request.driver)?;
+        }
+        let changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
         let routes = bridge::host_routes(&mut lock(&self.route))?;
         let record = {
             let state = lock(&self.state);
             state.book.check_name(&request.name)?;
             let request = state.book.configured(request)?;
             let pools = &self.options.pools;
-            let around = Surroundings { pools, networks: state.book.subnets(), routes };
+            let plugins = self.options.plugins.is_some();
+            let around = Surroundings { pools, networks: state.book.subnets(), routes, plugins };
             let id = NetworkId::from_random(random());
             design::network(request, id, records::now(), &around, random)?
         };
         self.check_interface(&record)?;
         // ORDER: the record comes first: what a killed daemon leaves, the next one finishes.
         self.records.save_network(&record)?;
-        self.make(&record).inspect_err(|_| {
+        let made = if is_remote {
+            lock(&self.state).book.networks.push(record.clone());
+            // ORDER: the name is taken, and nobody waits for a plugin but who asked for it.
+            drop(changing);
+            self.make_remote(&record)
+        } else {
+            self.make(&record)
+        };
+        made.inspect_err(|_| {
             if let Err(error) = self.unmake(&record) {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(error, network = record.name, "not taken back whole");
@@ -96,7 +112,7 @@ impl Inner {
 
     /// Two networks must not share an interface.
     fn check_interface(&self, record: &NetworkRecord) -> Result<(), Error> {
-        if record.config_only {
+        if record.config_only || remote::is_remote(&record.driver) {
             return Ok(());
         }
         if let Some(kind) = Stacked::of(record)? {
@@ -142,6 +158,8 @@ impl Inner {
         };
         let gone = if record.config_only {
             Ok(())
+        } else if remote::is_remote(&record.driver) {
+            self.unmake_remote(record)
         } else if Stacked::of(record)?.is_some() {
             let others = lock(&self.state).book.networks.clone();
             parents::take_down(record, &others, &self.tag, &mut lock(&self.route))

@@ -71,7 +71,7 @@ pub(super) fn start_network(
 ) -> Result<BridgeNetwork, Error> {
     probe(kind)?;
     let addresses = Pools::of(record)?;
-    let (subnet, subnet6) = subnets(record)?;
+    let (subnet, _) = subnets(record)?;
     let parent = ensure_parent(record, tag, socket)?;
     // COMPAT: a network without an interface of the host is internal.
     let out = !record.internal && option(record, PARENT).is_some();
@@ -87,7 +87,6 @@ pub(super) fn start_network(
         mtu: design::mtu(&record.options)?,
         tag: tag.clone(),
         prefix: subnet.map_or(0, |subnet| subnet.prefix),
-        prefix6: subnet6.map_or(0, |subnet| subnet.prefix),
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         addresses: Arc::new(Mutex::new(addresses)),
     };
@@ -102,6 +101,7 @@ pub(super) fn start_network(
         prefix,
         publish_on: None,
         pool: None,
+        remote: None,
     })
 }
 

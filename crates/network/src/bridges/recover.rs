@@ -190,6 +190,7 @@ impl Inner {
             links: found.into_iter().map(|link| link.name).collect(),
             request: None,
             resolver: false,
+            remote: BTreeMap::new(),
         })
     }
 

@@ -5,6 +5,7 @@ mod modes;
 mod names;
 mod recovery;
 mod relayed;
+mod remote;
 mod speed;
 mod traffic;
 

@@ -223,6 +223,8 @@ pub(super) fn check(driver: &str, options: &Options, internal: bool) -> Result<(
             MTU => drop(mtu(options)?),
             ENABLE_IPV4 | ENABLE_IPV6 => drop(switch(options, key)?),
             INTERFACE_PREFIX => check_prefix(value)?,
+            // What a plugin takes is its own business.
+            _ if !matches!(driver, "bridge" | "macvlan" | "ipvlan") => {}
             PARENT | MACVLAN_MODE | IPVLAN_MODE | IPVLAN_FLAG if driver != "bridge" => {
                 check_stacked(driver, key, value)?;
             }
@@ -231,6 +233,9 @@ pub(super) fn check(driver: &str, options: &Options, internal: bool) -> Result<(
             key if key.starts_with(OPTION_SPACE) => return Err(no_such(key)),
             _ => {}
         }
+    }
+    if driver != "bridge" {
+        return Ok(());
     }
     let (mode4, mode6) = gateway_modes(options)?;
     if !internal && [mode4, mode6].contains(&GatewayMode::Isolated) {

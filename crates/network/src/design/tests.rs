@@ -17,7 +17,12 @@ fn design(
 ) -> Result<NetworkRecord, Error> {
     let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let pools = default_pools();
-    let around = Surroundings { pools: &pools, networks: parse(networks), routes: parse(routes) };
+    let around = Surroundings {
+        pools: &pools,
+        networks: parse(networks),
+        routes: parse(routes),
+        plugins: false,
+    };
     let id = NetworkId::from_random([1; 32]);
     network(request, id, Timestamp::default(), &around, || [1, 2, 3, 4, 5, 6, 7])
 }
@@ -143,6 +148,29 @@ fn stacked_drivers_have_options_of_their_own() {
     ] {
         assert!(with(driver, key, value).is_err(), "{driver} {key}={value}");
     }
+}
+
+#[test]
+fn several_subnets_are_for_drivers_that_route_none_of_them() {
+    let with = |driver: &str, subnets: &[(&str, &str)]| {
+        let subnets = subnets.iter().map(|(subnet, gateway)| SubnetRequest {
+            subnet: (*subnet).to_owned(),
+            gateway: (*gateway).to_owned(),
+            ..SubnetRequest::default()
+        });
+        let (driver, subnets) = (driver.to_owned(), subnets.collect());
+        let asked = NetworkRequest { driver, ipv6: true, subnets, ..request() };
+        design(asked, &[], &[]).map_err(|error| error.to_string())
+    };
+    let two = [("10.1.0.0/24", "10.1.0.9"), ("10.2.0.0/24", ""), ("fd00:1::/64", "")];
+    let record = with("macvlan", &two).unwrap();
+    let shown = record.subnets.iter().map(|subnet| subnet.gateway.unwrap().to_string());
+    assert_eq!(shown.collect::<Vec<_>>(), ["10.1.0.9", "10.2.0.1", "fd00:1::1"]);
+    assert!(with("ipvlan", &two).is_ok());
+    assert_eq!(with("bridge", &two).unwrap_err(), "bridge driver doesn't support multiple subnets");
+    let overlapping = [("10.1.0.0/16", ""), ("10.1.4.0/24", "")];
+    let refused = with("macvlan", &overlapping).unwrap_err();
+    assert!(refused.contains("Pool overlaps with other one"), "{refused}");
 }
 
 #[test]

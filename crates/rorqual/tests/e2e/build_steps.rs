@@ -8,7 +8,7 @@ use crate::build_client::{build, context};
 use crate::{inspect, scenario};
 
 /// Each `RUN` fails where it does not find what it should.
-const MOUNTS: &str = r#"FROM busybox AS src
+pub(crate) const MOUNTS: &str = r#"FROM busybox AS src
 RUN mkdir -p /d && echo from-stage > /d/f
 FROM busybox
 RUN ls / > /before

@@ -129,7 +129,6 @@ fn mistakes_in_the_configuration_are_told_in_docker_s_words() -> TestResult {
             (&["--log-level", "loud"][..], "invalid logging level: loud"),
             (&["--log-format", "xml"], "invalid log format: xml"),
             (&["--label", "x"], "bad attribute format: x"),
-            (&["--userns-remap", "default"], "userns-remap: "),
             (&["--add-runtime", "kata=/x"], "runtimes: "),
             (&["--storage-driver", "btrfs"], "storage-driver: "),
             (&["--no-such-flag"], "unknown flag: --no-such-flag"),

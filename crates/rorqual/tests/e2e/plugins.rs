@@ -1,4 +1,4 @@
-//! Volumes of a plugin over Docker's legacy protocol.
+//! Plugins over Docker's legacy protocol: of volumes, of networks, and those that judge requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -145,6 +145,85 @@ fn a_plugin_that_fails_or_is_away_is_told() -> TestResult {
         host.cli(["volume", "rm", "-f", "kept"])?.ok()?;
         host.cli(["volume", "ls", "-q"])?.prints("")?;
         host.docker(["plugin", "ls"])?.ok()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_plugin_makes_networks() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("keeper.sock");
+    let plugin = FakePlugin::serve(&socket, |method, _| match method {
+        "Plugin.Activate" => (200, json!({ "Implements": ["NetworkDriver"] })),
+        "NetworkDriver.GetCapabilities" => (200, json!({ "Scope": "local" })),
+        "NetworkDriver.CreateEndpoint" => (200, json!({ "Interface": {} })),
+        "NetworkDriver.Join" => {
+            let name = json!({ "SrcName": "plug1", "DstPrefix": "far" });
+            (200, json!({ "InterfaceName": name, "Gateway": "10.9.0.1" }))
+        }
+        _ => (200, json!({})),
+    })?;
+    scenario_with(options(&socket), |host| {
+        let create = ["network", "create", "-d", "keeper", "--subnet", "10.9.0.0/24"];
+        host.docker(create.into_iter().chain(["-o", "colour=red", "far"]))?.ok()?;
+        let shown = "{{.Driver}} {{.Scope}} {{.Options.colour}}";
+        host.docker(["network", "inspect", "-f", shown, "far"])?.prints("keeper local red")?;
+        let mut ip = host.command("ip");
+        ip.args(["link", "add", "plug0", "type", "veth", "peer", "name", "plug1"]);
+        host.run(ip)?.ok()?;
+        let run = ["run", "-d", "--name", "web", "--network", "far", "busybox", "sleep", "1000"];
+        host.docker(run)?.ok()?;
+        let seen = host.docker(["exec", "web", "ip", "addr", "show", "far0"])?.ok()?;
+        assert!(seen.contains("inet 10.9.0.2/24"), "{seen}");
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        host.docker(["network", "rm", "far"])?.exits_with(1)?.complains("has active endpoints")?;
+        host.docker(["network", "disconnect", "far", "web"])?.ok()?;
+        let mut ip = host.command("ip");
+        ip.args(["link", "show", "plug1"]);
+        host.run(ip)?.ok()?;
+        host.docker(["rm", "-f", "web"])?.ok()?;
+        host.docker(["network", "rm", "far"])?.ok()?;
+        let methods = plugin.methods();
+        let of_driver = methods.iter().filter_map(|method| method.strip_prefix("NetworkDriver."));
+        let asked = of_driver.collect::<Vec<_>>().join(" ");
+        let first = "GetCapabilities CreateNetwork CreateEndpoint Join Leave DeleteEndpoint";
+        assert_eq!(asked, format!("{first} DeleteNetwork"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_plugin_judges_requests() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("keeper.sock");
+    let plugin = FakePlugin::serve(&socket, |method, question| {
+        let uri = question["RequestUri"].as_str().unwrap_or_default();
+        let answer = method == "AuthZPlugin.AuthZRes";
+        match method {
+            "Plugin.Activate" => (200, json!({ "Implements": ["authz"] })),
+            _ if uri.contains("name=forbidden") => {
+                (200, json!({ "Allow": false, "Msg": "no such names" }))
+            }
+            _ if answer && uri.contains("/secret/json") => {
+                (200, json!({ "Allow": false, "Msg": "nobody sees it" }))
+            }
+            _ => (200, json!({ "Allow": true })),
+        }
+    })?;
+    let flags = ["--authorization-plugin", "keeper"].map(str::to_owned).to_vec();
+    scenario_with(HostOptions { flags, ..options(&socket) }, |host| {
+        host.docker(["run", "--rm", "--name", "allowed", "busybox", "echo", "hi"])?.prints("hi")?;
+        host.docker(["run", "--rm", "--name", "forbidden", "busybox", "true"])?
+            .exits_with(125)?
+            .complains("authorization denied by plugin keeper: no such names")?;
+        host.docker(["run", "-d", "--name", "secret", "busybox", "sleep", "1000"])?.ok()?;
+        host.docker(["inspect", "-f", "{{.Id}}", "--type", "container", "secret"])?
+            .complains("authorization denied by plugin keeper: nobody sees it")?;
+        let info = host.docker(["info", "-f", "{{json .Plugins.Authorization}}"])?.ok()?;
+        assert_eq!(info, r#"["keeper"]"#);
+        host.docker(["rm", "-f", "secret"])?.ok()?;
+        assert!(plugin.methods().iter().any(|method| method == "AuthZPlugin.AuthZRes"));
         Ok(())
     })
 }

@@ -223,10 +223,8 @@ fn poststart(context: &Context, container: &Container, spec: &Spec) {
     let record = &container.record;
     let set = HookSet::new(&record.id, record.bundle.clone(), spec);
     // The specification wants failures of these hooks logged and nothing more.
-    if let Err(message) = hooks::run("poststart", &set.poststart, &set.state("running", record.pid))
-    {
-        context.log.warning(&message);
-    }
+    let state = set.state("running", record.pid);
+    context.log.warnings(&hooks::run_all("poststart", &set.poststart, &state));
 }
 
 pub(super) fn kill(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -319,12 +317,8 @@ fn destroy(context: &Context, container: &Container) -> Result<(), Failure> {
     if let Ok(spec) = container.spec() {
         release_root(&spec, &record.rootfs);
         let set = HookSet::new(&record.id, record.bundle.clone(), &spec);
-        for hook in &set.poststop {
-            let state = set.state("stopped", 0);
-            if let Err(message) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-                context.log.warning(&message);
-            }
-        }
+        let state = set.state("stopped", 0);
+        context.log.warnings(&hooks::run_all("poststop", &set.poststop, &state));
     }
     context.store.forget(&record.id)
 }

@@ -12,10 +12,13 @@ use crate::channel::{self, Report};
 use crate::init::{self, Prepared};
 use crate::plan::{SourceId, kernel_kind};
 use crate::request::Namespace;
-use crate::{Error, StartFailure, cgroup};
+use crate::{Error, StartFailure, cgroup, users};
 
 /// Clones the child, through an intermediate process where a user namespace is joined.
 pub(super) fn launch(prepared: &Prepared) -> Result<Child, Error> {
+    if let Some(root) = prepared.plan.users.as_ref().and_then(users::root_of) {
+        users::give_pipes(&prepared.stdio, root);
+    }
     let (ours, theirs) = channel::pair().map_err(os("make a socket pair"))?;
     let first = &prepared.plan.join_first;
     if first.iter().any(|(kind, _)| *kind == Namespace::User) {
@@ -44,6 +47,7 @@ fn options(prepared: &Prepared) -> CloneOptions<'_> {
     CloneOptions {
         namespaces: prepared.plan.create,
         sibling: false,
+        quiet: false,
         cgroup: prepared.cgroup.as_ref().and_then(cgroup::Group::directory),
     }
 }
@@ -83,6 +87,8 @@ fn launch_through(prepared: &Prepared, ours: OwnedFd, theirs: OwnedFd) -> Result
 
 fn intermediate(prepared: &Prepared, socket: OwnedFd) -> ! {
     let options = CloneOptions { sibling: true, ..options(prepared) };
+    // ORDER: while this process has the host's rights; the child inherits.
+    users::raise(&prepared.plan.steps, None);
     let cloned = join_first(prepared).and_then(|()| process::clone_process(&options));
     let report = match cloned {
         Ok(Cloned::Child) => init::run(prepared, socket),

@@ -6,11 +6,11 @@ use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
 use rorqual_core::mount::RootfsPlan;
 use rorqual_sys::namespace::Namespaces;
 
-use super::convert::{kernel_kind, memory_policy, namespace_kind, personality};
+use super::convert::{id_map, kernel_kind, memory_policy, namespace_kind, personality};
 use super::mounts::{MountContext, push_devices, push_mount, push_protection};
 use super::options::propagation;
 use super::process::{ProcessContext, push_early, push_process};
-use super::{Facts, HookPoint, InitPlan, NetDevicePlan, SourcePlan, Step};
+use super::{Facts, HookPoint, IdmapPlan, InitPlan, NetDevicePlan, SourcePlan, Step};
 use crate::Error;
 use crate::request::{Namespace, ProcessUser};
 
@@ -42,6 +42,12 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         plan.steps.push(Step::EnterCgroup);
     }
     let wanted = namespaces(&mut plan, input, linux)?;
+    if wanted.own(Namespaces::USER)
+        && let (Some(uids), Some(gids)) = (linux.uid_mappings(), linux.gid_mappings())
+    {
+        let (uids, gids) = (id_map(uids), id_map(gids));
+        plan.users = Some(IdmapPlan { uids, gids, recursive: false });
+    }
     push_kernel_settings(&mut plan, spec, linux, &wanted)?;
     push_root(&mut plan, input, linux, &wanted)?;
 
@@ -410,6 +416,7 @@ impl InitPlan {
         Self {
             create: Namespaces::empty(),
             join_first: Vec::new(),
+            users: None,
             sources: Vec::new(),
             steps: Vec::new(),
             late: Vec::new(),

@@ -8,6 +8,9 @@ use super::{FsPlan, InitPlan, SourcePlan, Step};
 impl Display for InitPlan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "create {:#x}", self.create.bits())?;
+        if let Some(map) = &self.users {
+            writeln!(f, "users {map:?}")?;
+        }
         for (index, source) in self.sources.iter().enumerate() {
             writeln!(f, "source {index}: {source}")?;
         }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a test program of its own")]
 #![expect(clippy::unwrap_used, reason = "a test program of its own")]
 
+mod hooks;
 mod listener;
 mod options;
 mod security;
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
         ("starts_often", starts_often),
     ];
     let filter = std::env::args().nth(1).unwrap_or_default();
-    let others = listener::TESTS.iter().chain(options::TESTS).chain(security::TESTS);
+    let others =
+        hooks::TESTS.iter().chain(listener::TESTS).chain(options::TESTS).chain(security::TESTS);
     for (name, test) in own.iter().chain(others).filter(|(name, _)| name.contains(&filter)) {
         eprintln!("test {name} ...");
         test(&Host::new());

@@ -10,6 +10,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::log::LogStream;
 use crate::wire::Wanted;
 
+/// LIMIT: bytes kept for a client that does not read.
+// COMPAT: dockerd keeps so many, and then waits for the client, too.
+const PATIENCE: usize = 1_000_000;
+
 /// What came of reading a client's input.
 pub(crate) enum Input {
     /// So many bytes.
@@ -25,8 +29,8 @@ pub(crate) enum Input {
 pub(crate) struct Client {
     socket: OwnedFd,
     wants: Wanted,
-    /// Bytes that the socket did not take yet. INVARIANT: while there are some, the streams this client wants are not
-    /// read, so they are bounded by one chunk, or by a pipe's contents once the process has ended.
+    /// Bytes that the socket did not take yet. INVARIANT: while there are too many, the streams this client wants are not
+    /// read, so more than that is one chunk, or a pipe's contents once the process has ended.
     pending: Vec<u8>,
     sent: usize,
     /// The peer is gone; only its last input may wait in the socket.
@@ -57,8 +61,23 @@ impl Client {
     }
 
     /// Tells whether output waits for the socket.
-    pub(crate) fn stalls(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.sent < self.pending.len()
+    }
+
+    /// Tells whether so much output waits that no more shall come.
+    pub(crate) fn stalls(&self) -> bool {
+        self.pending.len() - self.sent >= PATIENCE
+    }
+
+    /// Keeps output for later, in the place of what was sent already.
+    fn keep(&mut self, header: &[u8], bytes: &[u8]) {
+        if self.sent >= self.pending.len() / 2 {
+            self.pending.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.pending.extend_from_slice(header);
+        self.pending.extend_from_slice(bytes);
     }
 
     /// Sends a chunk of output, or keeps what the socket does not take.
@@ -66,10 +85,8 @@ impl Client {
         if self.gone {
             return;
         }
-        if self.stalls() {
-            self.pending.extend_from_slice(header);
-            self.pending.extend_from_slice(bytes);
-            return;
+        if self.waits() {
+            return self.keep(header, bytes);
         }
         let parts = [io::IoSlice::new(header), io::IoSlice::new(bytes)];
         let mut control = rustix::net::SendAncillaryBuffer::default();
@@ -77,21 +94,17 @@ impl Client {
         match rustix::net::sendmsg(&self.socket, &parts, &mut control, flags) {
             Ok(sent) if sent == header.len() + bytes.len() => {}
             Ok(sent) => {
-                self.pending.extend_from_slice(header);
-                self.pending.extend_from_slice(bytes);
+                self.keep(header, bytes);
                 self.sent = sent;
             }
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.pending.extend_from_slice(header);
-                self.pending.extend_from_slice(bytes);
-            }
+            Err(Errno::AGAIN | Errno::INTR) => self.keep(header, bytes),
             Err(_) => self.leave(),
         }
     }
 
     /// Sends what waits.
     pub(crate) fn flush(&mut self) {
-        while self.stalls() {
+        while self.waits() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match rustix::net::send(&self.socket, &self.pending[self.sent..], flags) {
                 Ok(sent) => self.sent += sent,
@@ -140,7 +153,7 @@ impl Client {
             // A closed socket would be reported again and again.
             return None;
         }
-        Some(Interest { read: self.wants.stdin && input_wanted, write: self.stalls() })
+        Some(Interest { read: self.wants.stdin && input_wanted, write: self.waits() })
     }
 }
 

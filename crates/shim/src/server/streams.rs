@@ -1,7 +1,7 @@
 //! The standard streams of one process: pumps output to the log and to clients, and clients' input to the process.
 //!
-//! Back-pressure: a stream is not read while a client that wants it has output waiting, so a slow client stalls the
-//! process as a slow pipe would. The log never stalls anybody.
+//! Back-pressure: a stream is not read while a client that wants it has too much output waiting, so a slow client stalls
+//! the process as a slow pipe would. The log never stalls anybody.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -265,8 +265,7 @@ impl Streams {
         let ended = self.deaf || self.ended();
         for slot in &mut self.clients {
             let Some(client) = slot else { continue };
-            let through =
-                (client.is_gone() && !client.wants_stdin()) || (ended && !client.stalls());
+            let through = (client.is_gone() && !client.wants_stdin()) || (ended && !client.waits());
             if through {
                 // Closing alone would not do while a forked copy of this process lives.
                 if client.registered.is_some() {
@@ -383,6 +382,6 @@ impl Streams {
 
     /// Tells whether a client still waits for output.
     pub(crate) fn has_waiting_clients(&self) -> bool {
-        self.clients.iter().flatten().any(Client::stalls)
+        self.clients.iter().flatten().any(Client::waits)
     }
 }

@@ -87,10 +87,27 @@ async fn the_log_and_a_late_reader_get_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_be_slow_for_a_while() {
+    let host = Host::new();
+    let shims = host.shims().await;
+    // More than the socket takes, less than is kept.
+    let mut request = host.launch(&["seq", "1", "100000"]);
+    let (near, far) = attachment(false);
+    request.attachments.push(far);
+    let task = shims.launch(request).await.unwrap();
+    assert_eq!(exit_of(&task).await.code, 0);
+    let (out, _) = near.read_framed().await;
+    let lines = (1..=100_000).map(|n| n.to_string()).collect::<Vec<_>>();
+    let expected = lines.join("\n") + "\n";
+    assert!(out == expected.as_bytes(), "{} of {} bytes", out.len(), expected.len());
+    task.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_frees_the_program() {
     let host = Host::new();
     let shims = host.shims().await;
-    let mut request = host.launch(&["seq", "1", "100000"]);
+    let mut request = host.launch(&["seq", "1", "1000000"]);
     let (near, far) = attachment(false);
     request.attachments.push(far);
     let task = shims.launch(request).await.unwrap();

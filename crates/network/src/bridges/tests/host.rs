@@ -80,7 +80,8 @@ impl Host {
             net::add_route(&mut batch, &route);
             socket.transact(&batch).map_err(other)
         })?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let directory = tempfile::tempdir()?;
         Ok(Self { neighbour, own: net::own_namespace()?, runtime, directory })
     }
@@ -98,6 +99,10 @@ impl Host {
 
     pub(super) fn open(&self) -> Bridges {
         Bridges::open(self.options()).unwrap()
+    }
+
+    pub(super) fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
     }
 
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -219,6 +219,81 @@ fn a_macvlan_container_is_a_neighbour_of_its_own() {
 }
 
 #[test]
+fn addresses_come_from_the_next_subnet_when_one_is_exhausted() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let mut asked = on_the_wire("bridge");
+        // Room for one container: the other two addresses are the gateway's and reserved.
+        asked.subnets[0].range = "192.0.2.128/32".to_owned();
+        asked.subnets.push(SubnetRequest {
+            subnet: "198.51.100.0/25".to_owned(),
+            gateway: "198.51.100.9".to_owned(),
+            ..SubnetRequest::default()
+        });
+        network(host, &networks, asked);
+        let (first, one) = join(host, &networks, &[]);
+        let (_, two) = join(host, &networks, &[]);
+        let place =
+            |guest: &Guest| (guest.sandbox.endpoints[0].ipv4, guest.sandbox.endpoints[0].gateway);
+        let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        assert_eq!(place(&one), (Some((address("192.0.2.128"), 24)), Some(NEIGHBOUR)));
+        let second = (Some((address("198.51.100.1"), 25)), Some(address("198.51.100.9")));
+        assert_eq!(place(&two), second);
+        // What is given back is given out again at once, also by the next daemon.
+        let before = place(&one);
+        host.block_on(networks.detach(&first.container)).unwrap();
+        drop((networks, one));
+        let networks = host.open();
+        let (_, again) = join(host, &networks, &[]);
+        assert_eq!(place(&again), before);
+        let (_, third) = join(host, &networks, &[]);
+        assert_eq!(third.address, address("198.51.100.2"));
+        host.block_on(networks.sweep(&[])).unwrap();
+    });
+}
+
+#[test]
+fn a_vlan_is_made_for_a_network_and_goes_with_it() {
+    on_a_host(|host| {
+        let networks = host.open();
+        let mut asked = on_the_wire("bridge");
+        asked.subnets[0].subnet = "203.0.113.0/24".to_owned();
+        asked.subnets[0].range = String::new();
+        asked.subnets[0].gateway = "203.0.113.1".to_owned();
+        asked.options.insert("parent".to_owned(), "wire0.50".to_owned());
+        let record = match host.block_on(networks.create(NetworkRequest {
+            name: "net".to_owned(),
+            ipv4: true,
+            ..asked
+        })) {
+            // Such a kernel says so.
+            Err(error) => {
+                assert!(error.to_string().contains("8021q"), "{error}");
+                return;
+            }
+            Ok(record) => record,
+        };
+        let there = |name: &str| {
+            let mut socket = net::Socket::open(net::Protocol::Route).unwrap();
+            net::find_link(&mut socket, name).unwrap().is_some()
+        };
+        assert!(there("wire0.50"));
+        let (attach, guest) = join(host, &networks, &[]);
+        assert_eq!(guest.address, Ipv4Addr::new(203, 0, 113, 2));
+        let (_, sibling) = join(host, &networks, &[]);
+        serve(guest.namespace(), 80);
+        assert_eq!(ask(sibling.namespace(), guest.address, 80).unwrap(), sibling.address);
+        // The wire itself is another network.
+        assert_unreachable(host.neighbour.as_fd(), guest.address, 80);
+        host.block_on(networks.detach(&attach.container)).unwrap();
+        host.block_on(networks.sweep(&[])).unwrap();
+        networks.settle();
+        host.block_on(networks.remove(&record.id)).unwrap();
+        assert!(!there("wire0.50") && there("wire0"));
+    });
+}
+
+#[test]
 fn private_macvlan_containers_do_not_meet() {
     on_a_host(|host| {
         let networks = host.open();
