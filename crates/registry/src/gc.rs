@@ -118,7 +118,9 @@ impl Collector<'_> {
 
     fn is_young(&self, modified: std::time::SystemTime) -> bool {
         let age = self.began.duration_since(modified).unwrap_or_default();
-        age <= self.repositories.config.gc.grace.0
+        let grace = self.repositories.config.gc.grace.0;
+        // Who looked at something younger than half the grace left it as it is, and may count on the whole of it from then on.
+        age <= grace + grace / 2
     }
 
     /// Removes marks that a collector left when it died.
