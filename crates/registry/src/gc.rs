@@ -5,7 +5,8 @@
 //! manifests without a tag (if that is wanted), links of repositories to blobs, bytes without a link.
 //!
 //! Nobody waits for a collection. Who begins to use something makes it young first and looks for a mark then; the collector
-//! sets the mark first and looks at the age then; so whichever is later sees the other. The age (`grace`) covers the time
+//! sets the mark first and looks at the age then; so whichever is later sees the other, and who wrote something looks whether it is still
+//! there when the mark is gone. The age (`grace`) covers the time
 //! between a client's look at a blob and the push of the manifest that needs it; it is counted back from when the collection began, so
 //! it need not cover the time that a collection takes. One collector works at a time.
 

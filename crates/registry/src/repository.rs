@@ -80,36 +80,52 @@ impl Repositories {
         &self.usage
     }
 
-    /// Waits until a collector is done with something; tells whether it was at it.
-    async fn wait_for_collector(&self, mark: &str) -> Result<bool> {
-        let mut was_there = false;
+    /// Waits until a collector is done with something.
+    async fn wait_for_collector(&self, mark: &str) -> Result<()> {
         while let Some(meta) = self.storage.head(mark).await? {
-            was_there = true;
             if age(meta.modified) > MARK_HOLDS {
                 self.storage.delete(mark).await?;
                 break;
             }
             tokio::time::sleep(MARK_POLL).await;
         }
-        Ok(was_there)
+        Ok(())
+    }
+
+    /// Writes what a collector may be about to remove, so that it is there afterwards.
+    async fn keep(
+        &self,
+        key: &str,
+        mark: &str,
+        bytes: Bytes,
+        durability: Durability,
+    ) -> Result<()> {
+        // LIMIT: each turn means that a collector took an old version away just then.
+        for _ in 0..16 {
+            // ORDER: written first, and looked for the collector then: the collector does it the other way round.
+            self.storage.put(key, bytes.clone(), durability).await?;
+            self.wait_for_collector(mark).await?;
+            // ORDER: a collector that was at work before the write may have taken it away and be gone before the look for its mark.
+            if self.storage.head(key).await?.is_some() {
+                return Ok(());
+            }
+        }
+        let action = format!("keep {key} from being collected");
+        Err(Error::Storage { action, source: "it is removed again and again".into() })
     }
 
     /// Says that a blob's bytes are about to be used.
     pub(crate) async fn pin(&self, digest: &Digest) -> Result<()> {
         // ORDER: first the pin, then the look: the collector does it the other way round.
         self.storage.put(&key::pin(digest), Bytes::new(), Durability::Volatile).await?;
-        self.wait_for_collector(&key::condemned(digest)).await?;
-        Ok(())
+        self.wait_for_collector(&key::condemned(digest)).await
     }
 
     /// Links a pinned blob to a repository.
     pub(crate) async fn put_link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
-        let (link, bytes) = (key::link(name, digest), encode(&Link { size }));
-        self.storage.put(&link, bytes.clone(), Durability::Durable).await?;
-        if self.wait_for_collector(&key::condemned_link(name, digest)).await? {
-            self.storage.put(&link, bytes, Durability::Durable).await?;
-        }
-        Ok(())
+        let mark = key::condemned_link(name, digest);
+        self.keep(&key::link(name, digest), &mark, encode(&Link { size }), Durability::Durable)
+            .await
     }
 
     /// Finds a blob of a repository; returns its size.

@@ -105,7 +105,6 @@ impl Repositories {
         Ok(true)
     }
 
-    /// ORDER: written first and looked for the collector then, as with links.
     async fn write_manifest(
         &self,
         name: &Name,
@@ -113,12 +112,8 @@ impl Repositories {
         bytes: Bytes,
         durability: Durability,
     ) -> Result<()> {
-        let key = key::manifest(name, digest);
-        self.storage.put(&key, bytes.clone(), durability).await?;
-        if self.wait_for_collector(&key::condemned_manifest(name, digest)).await? {
-            self.storage.put(&key, bytes, durability).await?;
-        }
-        Ok(())
+        let mark = key::condemned_manifest(name, digest);
+        self.keep(&key::manifest(name, digest), &mark, bytes, durability).await
     }
 
     /// Stores a manifest that was pushed as `reference`, under further tags too.

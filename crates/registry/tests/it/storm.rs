@@ -43,7 +43,7 @@ async fn push(world: &World, name: &str, round: usize) {
 
 async fn try_push(world: &World, name: &str, round: usize) -> reqwest::Response {
     let mut entries = Vec::new();
-    let layer = if round % 3 == 0 { round % 5 } else { round % 40 };
+    let layer = if round.is_multiple_of(3) { round % 5 } else { round % 40 };
     for platform in ["amd64", "arm64"] {
         let layer = format!("layer {layer} {platform}");
         let image = world.image(name, "", layer.as_bytes(), "").await;
