@@ -298,6 +298,7 @@ impl Bench<'_> {
         let address = String::from_utf8_lossy(&address.stdout).trim().to_owned();
         let host = self.host.daemon_pid().ok_or("the daemon does not run")?;
         let published = network::passes(host, server, "127.0.0.1", 15201)?;
+        let relayed = network::passes(host, server, "::1", 15201)?;
         let between = network::passes(client, server, &address, 5201)?;
         let plain = network::Plain::new()?.passes()?;
         for name in ["server", "client"] {
@@ -305,6 +306,7 @@ impl Bench<'_> {
         }
         let note = "median of 5 streams of 3 s";
         self.row("host to published port", "rorqual", published, "Gbit/s", note);
+        self.row("host to published port at ::1, relayed", "rorqual", relayed, "Gbit/s", note);
         self.row("container to container", "rorqual", between, "Gbit/s", note);
         self.row("container to container", "veth and bridge", plain, "Gbit/s", note);
         Ok(())
