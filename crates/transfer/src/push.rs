@@ -5,7 +5,7 @@
 //! same bytes each time.
 
 mod plan;
-mod source;
+pub(crate) mod source;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,15 +40,36 @@ impl Default for Packed {
 }
 
 impl Packed {
-    fn find(&self, diff: &DiffId) -> Option<Descriptor> {
+    pub(crate) fn find(&self, diff: &DiffId) -> Option<Descriptor> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(diff).cloned()
     }
 
-    fn put(&self, diff: &DiffId, packed: &Descriptor) {
+    pub(crate) fn put(&self, diff: &DiffId, packed: &Descriptor) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < MAX_PACKED {
             known.insert(diff.clone(), packed.clone());
         }
+    }
+
+    /// Packs a plain layer into a blob; the caller holds a lease until it was used.
+    pub(crate) async fn pack(&self, stores: &Stores, diff: &DiffId) -> Result<Descriptor, Error> {
+        let here = |known: &Descriptor| Ok::<_, Error>(stores.blobs.size(&known.digest)?.is_some());
+        if let Some(known) = self.find(diff)
+            && here(&known)?
+        {
+            return Ok(known);
+        }
+        let _turn = self.turn.acquire().await.map_err(other("wait for a turn"))?;
+        // Whoever had the turn before may have packed the same.
+        if let Some(known) = self.find(diff)
+            && here(&known)?
+        {
+            return Ok(known);
+        }
+        let (digest, size) = source::pack(stores, diff).await?;
+        let packed = Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
+        self.put(diff, &packed);
+        Ok(packed)
     }
 }
 
@@ -201,7 +222,7 @@ impl Pusher<'_> {
                 return Ok(known);
             }
             self.tell_of(part, "Waiting");
-            self.pack(part).await?
+            self.packed.pack(self.stores, &DiffId(part.blob.digest.clone())).await?
         } else {
             part.blob.clone()
         };
@@ -225,21 +246,6 @@ impl Pusher<'_> {
         };
         self.tell_of(part, &status);
         Ok(blob)
-    }
-
-    /// Packs a plain layer into a blob that stays until it was sent.
-    async fn pack(&self, part: &Part) -> Result<Descriptor, Error> {
-        let diff = DiffId(part.blob.digest.clone());
-        if let Some(known) = self.packed.find(&diff)
-            && self.stores.blobs.size(&known.digest)?.is_some()
-        {
-            return Ok(known);
-        }
-        let _turn = self.packed.turn.acquire().await.map_err(other("wait for a turn"))?;
-        let (digest, size) = source::pack(self.stores, &diff).await?;
-        let packed = Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
-        self.packed.put(&diff, &packed);
-        Ok(packed)
     }
 
     /// Puts the manifests, those below others first.
