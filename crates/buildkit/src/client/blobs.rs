@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -231,7 +232,6 @@ impl Part {
                 std::fs::create_dir_all(parent)?;
             }
             // A directory of blobs is for everybody who may read the directory.
-            use std::os::unix::fs::PermissionsExt as _;
             let mode = std::fs::Permissions::from_mode(0o644);
             part.file.as_file().set_permissions(mode)?;
             part.file.persist(&place).map(drop).map_err(|error| error.error)

@@ -148,7 +148,7 @@ impl ContentStore {
     /// When it is not there.
     pub async fn reader(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send>, Error> {
         let pieces = self.pieces(digest).await?;
-        Ok(Box::new(Pieces { pieces, piece: Vec::new(), at: 0 }.take(size)))
+        Ok(Box::new(Pieces { queue: pieces, piece: Vec::new(), at: 0 }.take(size)))
     }
 
     /// Writes a blob that the store lacks.
@@ -239,7 +239,7 @@ impl BlobSource for ContentStore {
 
 /// Pieces as a stream of bytes.
 struct Pieces {
-    pieces: mpsc::Receiver<Result<Vec<u8>, Status>>,
+    queue: mpsc::Receiver<Result<Vec<u8>, Status>>,
     piece: Vec<u8>,
     at: usize,
 }
@@ -247,7 +247,7 @@ struct Pieces {
 impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.at == self.piece.len() {
-            match self.pieces.blocking_recv() {
+            match self.queue.blocking_recv() {
                 Some(Ok(piece)) => (self.piece, self.at) = (piece, 0),
                 Some(Err(status)) => return Err(io::Error::other(status.message().to_owned())),
                 None => return Ok(0),
