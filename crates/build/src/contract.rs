@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use rorqual_content::ImageDocument;
-use rorqual_core::mount::RootfsPlan;
+use rorqual_core::mount::{RootfsPlan, StepMount};
 use rorqual_core::{ContainerId, Digest, Platform};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -46,10 +46,31 @@ pub trait Session: Send + Sync + 'static {
     }
     /// Connects to an ssh agent of the client; `None` when it offers none of that name.
     async fn agent(&self, id: &str) -> Result<Option<Box<dyn AgentStream>>, Error>;
+    /// Opens a store of blobs of the client (an OCI layout), by the name under which it is lent; `None` when there is none.
+    fn blobs(self: Arc<Self>, store: &str) -> Option<Box<dyn BlobSource>> {
+        let _ = store;
+        None
+    }
+    /// Receives what the client uploads under a path, once.
+    async fn upload(&self, path: &str) -> Result<Upload, Error> {
+        Err(Error::Unsupported(format!("the client uploads nothing, {path:?} is not there")))
+    }
     /// Opens the client's receiver of an output: a tar or archive stream (`type=tar|oci|docker`).
     async fn output(&self, id: &str) -> Result<Box<dyn OutputSink>, Error>;
     /// Sends a directory to the client as files (`type=local`); `tree` is a tar stream of it.
     async fn send_tree(&self, id: &str, tree: Box<dyn Read + Send>) -> Result<(), Error>;
+}
+
+/// Pieces of what a client uploads.
+pub type Upload = futures_util::stream::BoxStream<'static, Result<Vec<u8>, Error>>;
+
+/// Blobs that a client lends.
+#[async_trait]
+pub trait BlobSource: Send + Sync {
+    /// Reads a small blob whole, verified; fails beyond `limit` bytes.
+    async fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error>;
+    /// Opens a blob of at most so many bytes; its reader verifies it.
+    async fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send>, Error>;
 }
 
 /// A connection to an ssh agent.
@@ -181,28 +202,6 @@ pub struct Step {
     pub platform: Platform,
 }
 
-/// A mount of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepMount {
-    /// Absolute path in the root; made when it is missing, never through a link that leads out of the root.
-    pub target: String,
-    /// What is mounted.
-    pub source: StepMountSource,
-    /// Not writable.
-    pub readonly: bool,
-}
-
-/// What a step's mount shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepMountSource {
-    /// A file system made of layers.
-    Rootfs(RootfsPlan),
-    /// A directory or file of the host.
-    Path(PathBuf),
-    /// Memory, with a bound in bytes.
-    Tmpfs(Option<u64>),
-}
-
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepExit {
@@ -271,7 +270,32 @@ pub trait ImageResolver: Send + Sync + 'static {
         session: Option<Arc<dyn Session>>,
         progress: Fetching,
     ) -> Result<ImageDocument, Error>;
+    /// Reads the config of an image in a client's OCI layout; `reference` has the digest.
+    async fn resolve_layout(
+        &self,
+        store: &str,
+        reference: &str,
+        platform: &Platform,
+        session: Option<Arc<dyn Session>>,
+    ) -> Result<ResolvedImage, Error> {
+        let (_, _, _) = (store, platform, session);
+        Err(Error::Unsupported(format!("{reference}: images of clients are not read here")))
+    }
+    /// Brings the layers of an image in a client's OCI layout, of which `keep` is told before; returns its config.
+    async fn fetch_layout(
+        &self,
+        store: &str,
+        reference: &str,
+        platform: &Platform,
+        (session, keep): (Option<Arc<dyn Session>>, KeepLayers<'_>),
+    ) -> Result<ImageDocument, Error> {
+        let (_, _, _, _) = (store, platform, session, keep);
+        Err(Error::Unsupported(format!("{reference}: images of clients are not read here")))
+    }
 }
+
+/// Is told of layers before they come.
+pub type KeepLayers<'k> = &'k (dyn Fn(&[rorqual_core::DiffId]) + Send + Sync);
 
 /// Hears what happens in a build; must not block.
 pub trait ProgressSink: Send + Sync + 'static {

@@ -10,12 +10,14 @@ mod git_reference;
 mod gopath;
 mod graph;
 pub mod ignore;
+pub mod sbom;
 pub mod solver;
 
 pub use contract::{
-    AgentStream, Fetching, ImageResolver, Log, LogStream, Login, OutputSink, Progress,
-    ProgressSink, ResolveMode, ResolvedImage, SecretValue, Session, StatusUpdate, Step, StepExit,
-    StepMount, StepMountSource, StepRunner, SyncRequest, TreeEntry, TreeSink, VertexUpdate,
+    AgentStream, BlobSource, Fetching, ImageResolver, KeepLayers, Log, LogStream, Login,
+    OutputSink, Progress, ProgressSink, ResolveMode, ResolvedImage, SecretValue, Session,
+    StatusUpdate, Step, StepExit, StepRunner, SyncRequest, TreeEntry, TreeSink, Upload,
+    VertexUpdate,
 };
 pub use error::{Error, Location};
 pub use git_reference::{GitReference, InvalidGitReference};

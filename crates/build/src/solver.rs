@@ -15,6 +15,7 @@ mod explain;
 mod export;
 mod files;
 mod flight;
+mod foreign;
 mod git;
 mod http;
 mod job;
@@ -39,7 +40,11 @@ use crate::graph::{Graph, Input, OutputRef};
 use crate::{Error, error};
 
 pub use cache::{Cache, CacheEntry, CacheKind, PruneRequest, Pruned};
-pub use export::ImageExport;
+pub use export::{Exported, ImageExport};
+pub use foreign::{
+    CACHE_CONFIG, CacheDocument, CacheExport, CachedLayers, ImportedCache, MAX_CACHE_DOCUMENT,
+    Recorder,
+};
 pub use job::{Entitlement, Job};
 pub use key::{vertex_digest, vertex_digests};
 pub use state::State;
@@ -149,6 +154,11 @@ impl Solver {
     pub fn begin(&self, graph: Arc<Graph>, job: &Job) -> Building {
         let walk = walk::Walk::new(Arc::clone(&self.0), graph, job.clone());
         Building { walk, cancel: job.cancel.clone() }
+    }
+
+    /// Counts the builds that wait for steps under way, each as often as it waits.
+    pub fn waiting(&self) -> usize {
+        self.0.flights.waiting()
     }
 
     /// Lists what the cache holds.

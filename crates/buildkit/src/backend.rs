@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use rorqual_build::solver::{ImportedCache, Recorder};
 use rorqual_build::{
     Error, Graph, Input, ProgressSink, ResolveMode, ResolvedImage, Session, TreeEntry,
 };
@@ -38,8 +39,16 @@ pub struct Scope {
     pub entitlements: BTreeSet<String>,
     /// Say for every step that runs why it was not cached.
     pub explain: bool,
+    /// Notes what the build needs.
+    pub recorder: Option<Arc<Recorder>>,
+    /// When the build began.
+    pub started: SystemTime,
     sources: Arc<Mutex<Sources>>,
+    imports: Arc<Mutex<Imports>>,
 }
+
+/// Caches that were asked for, and what came of it.
+type Imports = Vec<(CacheEntry, Option<Arc<ImportedCache>>)>;
 
 impl Scope {
     /// Makes the surroundings of a build.
@@ -50,8 +59,40 @@ impl Scope {
         cancel: CancellationToken,
         entitlements: BTreeSet<String>,
     ) -> Self {
-        let sources = Arc::default();
-        Self { id, session, progress, cancel, entitlements, explain: false, sources }
+        Self {
+            id,
+            session,
+            progress,
+            cancel,
+            entitlements,
+            explain: false,
+            recorder: None,
+            started: SystemTime::now(),
+            sources: Arc::default(),
+            imports: Arc::default(),
+        }
+    }
+
+    /// Tells whether a cache was asked for already.
+    pub fn knows_import(&self, entry: &CacheEntry) -> bool {
+        let imports = self.imports.lock().unwrap_or_else(PoisonError::into_inner);
+        imports.iter().any(|(known, _)| known == entry)
+    }
+
+    /// Remembers what came of a cache that was asked for.
+    pub fn add_import(&self, entry: CacheEntry, cache: Option<Arc<ImportedCache>>) {
+        // LIMIT: a client may ask for different ones with each of its questions.
+        const MOST: usize = 64;
+        let mut imports = self.imports.lock().unwrap_or_else(PoisonError::into_inner);
+        if imports.len() < MOST {
+            imports.push((entry, cache));
+        }
+    }
+
+    /// Returns the caches from elsewhere.
+    pub fn imports(&self) -> Vec<Arc<ImportedCache>> {
+        let imports = self.imports.lock().unwrap_or_else(PoisonError::into_inner);
+        imports.iter().filter_map(|(_, cache)| cache.clone()).collect()
     }
 
     /// The session as the parts below know it.

@@ -85,6 +85,7 @@ const DEFINITION: &[&str] = &[
     "mergeop",
     "diffop",
     "exporter.image.annotations",
+    "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "exporter.multiple",
 ];

@@ -1,5 +1,6 @@
 //! The client's end: starts builds, watches them, and lends them what they need.
 
+mod blobs;
 mod lend;
 mod services;
 

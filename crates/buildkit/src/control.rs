@@ -430,7 +430,7 @@ impl Server {
             (Some(job), _) => (Arc::clone(&job.log), Some(job.scope.clone())),
             (None, Some(log)) => (log, None),
             (None, None) => {
-                let job = self.jobs().wait(id).await?;
+                let job = self.jobs().wait_any(id).await?;
                 (Arc::clone(&job.log), Some(job.scope.clone()))
             }
         };

@@ -115,14 +115,27 @@ impl Jobs {
         Ok(Going { jobs: Arc::clone(self), job })
     }
 
-    /// Returns a build, waiting a little for it to begin.
+    /// Returns a build that is going on, waiting a little for it to begin.
     pub(crate) async fn wait(&self, id: &str) -> Result<Arc<Job>, Status> {
+        self.search(id, |id| self.lock().get(id).cloned()).await
+    }
+
+    /// Like [`Jobs::wait`], for one that may be over before anybody has looked.
+    pub(crate) async fn wait_any(&self, id: &str) -> Result<Arc<Job>, Status> {
+        self.search(id, |id| self.find(id)).await
+    }
+
+    async fn search(
+        &self,
+        id: &str,
+        find: impl Fn(&str) -> Option<Arc<Job>>,
+    ) -> Result<Arc<Job>, Status> {
         let search = async {
             loop {
                 let began = self.began.notified();
                 tokio::pin!(began);
                 began.as_mut().enable();
-                if let Some(job) = self.lock().get(id).cloned() {
+                if let Some(job) = find(id) {
                     return job;
                 }
                 began.await;
@@ -145,3 +158,6 @@ impl Jobs {
         self.going.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

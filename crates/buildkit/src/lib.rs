@@ -6,6 +6,7 @@
 mod backend;
 mod caps;
 mod client;
+mod content;
 mod control;
 mod files;
 mod filter;
@@ -35,7 +36,9 @@ pub use client::{
 pub use files::{SourceFile, SourceTree};
 pub use filter::cache_filter;
 pub use server::{PlainBuild, Server};
-pub use session::{Greeting, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY, RemoteSession, Sessions};
+pub use session::{
+    ContentStore, Greeting, HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY, RemoteSession, Sessions,
+};
 pub use status::{Failure, Sources};
 pub use transport::Duplex;
 

@@ -1,6 +1,7 @@
 //! Sessions: what clients lend to their builds. The client dials, the daemon calls.
 
 mod agent;
+mod content;
 mod output;
 mod remote;
 
@@ -13,6 +14,7 @@ use rorqual_build::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use content::ContentStore;
 pub use remote::RemoteSession;
 
 use crate::transport::{Caller, Duplex};

@@ -12,4 +12,5 @@ pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::types;
 pub(crate) use bollard_buildkit_proto::moby::filesync::packet as dirsync;
 pub(crate) use bollard_buildkit_proto::moby::filesync::v1 as filesync;
 pub(crate) use bollard_buildkit_proto::moby::sshforward::v1 as ssh;
+pub(crate) use bollard_buildkit_proto::moby::upload::v1 as upload;
 pub(crate) use bollard_buildkit_proto::pb;

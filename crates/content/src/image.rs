@@ -133,6 +133,9 @@ pub struct ImageDocument {
     /// How it was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+    /// BuildKit: records of a build cache, in base64; of this image alone, never of those made from it.
+    #[serde(default, rename = "moby.buildkit.cache.v0", skip_serializing_if = "String::is_empty")]
+    pub build_cache: String,
 }
 
 /// Layers of an image, bottom first.

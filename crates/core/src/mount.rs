@@ -17,6 +17,28 @@ pub enum RootfsPlan {
     Overlay(OverlayPlan),
 }
 
+/// A mount of a build's step, beside those that every container has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepMount {
+    /// Absolute path in the root; made when it is missing, never through a link that leads out of the root.
+    pub target: String,
+    /// What is mounted.
+    pub source: StepMountSource,
+    /// Not writable.
+    pub readonly: bool,
+}
+
+/// What a step's mount shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepMountSource {
+    /// A file system made of layers.
+    Rootfs(RootfsPlan),
+    /// A directory, file or socket of the host.
+    Path(PathBuf),
+    /// Memory, with a bound in bytes.
+    Tmpfs(Option<u64>),
+}
+
 /// An overlay mount: read-only layers below, one writable directory on top.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlayPlan {

@@ -1,6 +1,8 @@
 //! The builder of this daemon: the solver with the engine's steps and the local images behind it.
 
+mod attest;
 mod buildkit;
+mod caches;
 mod classic;
 mod context;
 mod images;
@@ -20,7 +22,7 @@ use rorqual_content::{Blobs, Images};
 use rorqual_core::BoxError;
 use rorqual_engine::Steps;
 use rorqual_snapshot::{Snapshotter, Workbench};
-use rorqual_transfer::Transfer;
+use rorqual_transfer::{Artifacts, Transfer};
 use tokio_util::sync::CancellationToken;
 
 use crate::builtin::Builtin;
@@ -50,6 +52,7 @@ pub(crate) struct Stores {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) transfer: Arc<dyn Transfer>,
+    pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) cache: Arc<Cache>,
 }
 
@@ -83,6 +86,7 @@ impl Builder {
             blobs: stores.blobs,
             snapshots: Arc::clone(&stores.snapshots),
             transfer: Arc::clone(&stores.transfer),
+            artifacts: stores.artifacts,
             builtin,
         });
         let workbench = Arc::clone(&stores.workbench);

@@ -73,6 +73,7 @@ pub(crate) async fn engine(
         blobs: Arc::clone(&blobs) as _,
         images: Arc::clone(&images) as _,
         transfer: Arc::new(transfer.clone()),
+        artifacts: Arc::new(transfer.clone()),
         cache,
     };
     let parts = Parts {

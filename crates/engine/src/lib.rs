@@ -48,7 +48,7 @@ pub use networks::NetworksView;
 pub use options::{AppArmor, CgroupDriver, DiskWeights, JournalState, Options, Parts};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
-pub use steps::{StepExit, StepMount, StepMountSource, StepOutput, StepRequest, Steps};
+pub use steps::{StepExit, StepOutput, StepRequest, Steps};
 pub use usage::SystemUsage;
 pub use view::*;
 pub use volumes::{Copied, CopyRequest, ExportRequest, ImportRequest, Volumes};

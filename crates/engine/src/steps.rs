@@ -3,11 +3,10 @@
 //! A step's root file system is a snapshot that its caller made and removes. What runs without a record is ended by the
 //! sweep of the next daemon, so a crash leaves nothing of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::runtime::{Mount, Spec};
-use rorqual_core::mount::RootfsPlan;
+use rorqual_core::mount::{RootfsPlan, StepMount, StepMountSource};
 use rorqual_core::{ContainerId, ErrorKind, Signal, full_message};
 use rorqual_network::{Attach, EndpointRequest, NamespaceOwner, Sandbox, SandboxKind};
 use rorqual_shim::log::LogTarget;
@@ -67,28 +66,6 @@ pub struct StepRequest {
     pub ulimits: Vec<Ulimit>,
     /// Parent of its cgroup; `None`: the daemon's.
     pub cgroup_parent: Option<String>,
-}
-
-/// A mount of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepMount {
-    /// Absolute path inside.
-    pub target: String,
-    /// What is mounted.
-    pub source: StepMountSource,
-    /// Not writable.
-    pub readonly: bool,
-}
-
-/// What a step's mount shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepMountSource {
-    /// A file system made of layers.
-    Layers(RootfsPlan),
-    /// A directory, file or socket of the host.
-    Path(PathBuf),
-    /// Memory, with a bound in bytes.
-    Tmpfs(Option<u64>),
 }
 
 /// How a step ended.
@@ -318,7 +295,7 @@ fn add_mounts(spec: &mut Spec, mounts: &[StepMount], remapped: bool) -> Result<(
     for mount in mounts {
         let access = if mount.readonly { "ro" } else { "rw" };
         let document = match &mount.source {
-            StepMountSource::Layers(plan) => {
+            StepMountSource::Rootfs(plan) => {
                 let plan = serde_json::to_string(plan).map_err(broken)?;
                 json!({ "destination": mount.target, "type": "bind", "source": "layers",
                     "options": [format!("x-rorqual.layers={plan}")] })

@@ -3,6 +3,7 @@
 //! Knows no containers beyond the name of a snapshot.
 
 mod archive;
+mod artifact;
 mod contract;
 mod direct;
 mod distribution;
@@ -20,6 +21,7 @@ mod record;
 mod registry;
 mod save;
 
+pub use artifact::{Artifacts, Component, Composed, Composition, Predicate, Publication};
 pub use contract::{
     CommitRequest, Distribution, Error, Hold, ImportRequest, Keeper, Kept, Loaded, ManifestKind,
     ManifestSummary, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed,

@@ -33,13 +33,13 @@ const UNPACKING: usize = 4;
 /// Moves images between archives and one data root.
 #[derive(Clone)]
 pub struct LocalTransfer {
-    stores: Stores,
+    pub(crate) stores: Stores,
     /// Transfers share it, collection has it alone.
-    gate: Arc<RwLock<()>>,
-    registries: Registries,
-    jobs: Jobs,
-    pins: Pins,
-    packed: Packed,
+    pub(crate) gate: Arc<RwLock<()>>,
+    pub(crate) registries: Registries,
+    pub(crate) jobs: Jobs,
+    pub(crate) pins: Pins,
+    pub(crate) packed: Packed,
     keepers: Arc<Mutex<Vec<Arc<dyn Keeper>>>>,
 }
 

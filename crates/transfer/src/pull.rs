@@ -231,7 +231,7 @@ impl Puller<'_> {
     }
 
     /// Fetches and unpacks all layers; the first failure ends the rest.
-    async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         sessions: &[Arc<Session>],
         layers: Vec<(Descriptor, DiffId)>,

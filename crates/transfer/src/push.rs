@@ -6,7 +6,7 @@
 
 mod packed;
 mod plan;
-mod source;
+pub(crate) mod source;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Pusher<'_> {
                 }
             }
             self.tell_of(part, "Waiting");
-            self.pack(&layer, survey).await?
+            self.packed.pack(self.stores, &layer, survey.form(&layer)).await?
         } else {
             part.blob.clone()
         };
@@ -183,27 +183,6 @@ impl Pusher<'_> {
         let mut forms: Vec<_> = self.packed.find(layer).into_iter().collect();
         forms.extend(survey.form(layer).filter(|form| !forms.contains(form)).cloned());
         forms
-    }
-
-    /// Packs a plain layer into a blob that stays until it was sent, unless such a blob is here.
-    async fn pack(&self, layer: &DiffId, survey: &Survey) -> Result<Descriptor, Error> {
-        let _turn = self.packed.turn.acquire().await.map_err(other("wait for a turn"))?;
-        let mut packed = None;
-        for known in self.forms(survey, layer) {
-            if self.stores.blobs.size(&known.digest)?.is_some() {
-                packed = Some(known);
-                break;
-            }
-        }
-        let packed = match packed {
-            Some(packed) => packed,
-            None => {
-                let (digest, size) = source::pack(self.stores, layer).await?;
-                Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)
-            }
-        };
-        self.packed.put(&*self.stores.images, layer, &packed).await;
-        Ok(packed)
     }
 
     /// Puts the manifests, those below others first.

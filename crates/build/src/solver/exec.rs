@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rorqual_core::DiffId;
-use rorqual_core::mount::{OverlayPlan, RootfsPlan};
+use rorqual_core::mount::{OverlayPlan, RootfsPlan, StepMount, StepMountSource};
 use rorqual_snapshot::{Edit, FileTree, Mountable, Selection};
 
 use super::explain::BASE;
@@ -16,7 +16,7 @@ use super::job::Entitlement;
 use super::walk::{Identity, Walk};
 use super::{State, mounts};
 use crate::Error;
-use crate::contract::{Log, Step, StepMount, StepMountSource};
+use crate::contract::{Log, Step};
 use crate::error::other;
 use crate::graph::{
     CacheSharing, ExecMount, ExecNetwork, ExecOp, ExecSecurity, MountKind, Op, Vertex,
@@ -351,8 +351,15 @@ impl Held {
     ) -> Result<StepMountSource, Error> {
         let snapshots = Arc::clone(&walk.inner.parts.snapshots);
         let begin = state.filter(|state| !state.layers().is_empty()).cloned();
-        let selector = mount.selector.clone();
+        let mut selector = mount.selector.clone();
+        let imports = (!walk.job.imports.is_empty()).then(|| (walk.clone(), id.to_owned()));
         let fill = async move |directory: PathBuf| {
+            let mut begin = begin;
+            if let Some((walk, id)) = imports
+                && let Some(state) = walk.imported_mount(&id).await
+            {
+                (begin, selector) = (Some(state), "/".to_owned());
+            }
             let Some(state) = begin else { return Ok(()) };
             let view = snapshots.view(state.layers()).await;
             let view = view.map_err(other("open what a cache mount begins with"))?;

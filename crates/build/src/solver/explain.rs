@@ -8,7 +8,7 @@ use super::key::Keyed;
 use super::walk::{Keys, Walk};
 use crate::Error;
 use crate::contract::LogStream;
-use crate::graph::{Graph, Input, Op, Vertex};
+use crate::graph::{Graph, Input, Op, Vertex, VertexId};
 
 /// LIMIT: changed entries that are told one by one.
 const MAX_TOLD: usize = 20;
@@ -34,12 +34,18 @@ pub(crate) fn base(graph: &Graph, vertex: &Vertex) -> String {
 }
 
 /// The ids of what is known of a step: by its name, and for a program by its command, as the name shows values of
-/// variables and those may be what changed.
-pub(crate) fn ids(vertex: &Vertex) -> (String, Option<String>) {
+/// variables and those may be what changed. Of steps that are alike each has its own, in the order of the graph.
+pub(crate) fn ids(graph: &Graph, own: VertexId, vertex: &Vertex) -> (String, Option<String>) {
     let name = uncounted(&vertex.name);
     let platform = vertex.platform.to_string();
+    let before = graph.vertices().take(own.0 as usize);
+    let before = before.map(|(_, other)| other).filter(|other| other.platform == vertex.platform);
+    let alike = before.filter(|other| uncounted(&other.name) == name).count();
     let id = |kind: &str, texts: &[&str]| {
-        let key = texts.iter().fold(Keyed::new(kind), |key, text| key.with(text.as_bytes()));
+        let mut key = texts.iter().fold(Keyed::new(kind), |key, text| key.with(text.as_bytes()));
+        if alike > 0 {
+            key = key.with(&(alike as u64).to_le_bytes());
+        }
         key.with(platform.as_bytes()).digest().hex().to_owned()
     };
     let other = match &vertex.op {

@@ -25,6 +25,15 @@ pub struct ImageExport {
     pub rewrite_timestamps: bool,
     /// Layers of the image it was made from: those stay as they are, whatever their times.
     pub base_layers: usize,
+    /// Records of the build's cache, for its config.
+    pub cache: String,
+}
+
+/// The config of an image whose layers are made, kept until the image refers to them.
+pub struct Exported {
+    /// Complete.
+    pub document: ImageDocument,
+    _held: Vec<super::keeper::LayersHeld>,
 }
 
 /// Digest of the tar that holds nothing.
@@ -80,12 +89,31 @@ fn date(
 impl Solver {
     /// Makes an image of a state. The same state, config and time make the same image, on every daemon.
     pub async fn export_image(&self, state: &State, export: ImageExport) -> Result<ImageId, Error> {
+        let names = export.names.clone();
+        let exported = self.export_document(state, export).await?;
+        let made = self.0.parts.transfer.make(exported.document, names).await;
+        made.map_err(other("record the image"))
+    }
+
+    /// Makes the config of an image of a state, and the layers that only the image has.
+    pub async fn export_document(
+        &self,
+        state: &State,
+        export: ImageExport,
+    ) -> Result<Exported, Error> {
         if !state.is_layered() {
             let text =
                 "a directory of the client cannot become an image; copy it into a state first";
             return Err(Error::Unsupported(text.to_owned()));
         }
-        let ImageExport { mut document, names, epoch, rewrite_timestamps, base_layers } = export;
+        let ImageExport {
+            mut document,
+            epoch,
+            rewrite_timestamps,
+            base_layers,
+            cache: records,
+            ..
+        } = export;
         let mut layers = state.layers().to_vec();
         // ORDER: kept until the image refers to them.
         let mut held = Vec::new();
@@ -104,8 +132,8 @@ impl Solver {
         });
         date(&mut document, &mut times, epoch.map(text));
         document.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
-        let made = self.0.parts.transfer.make(document, names).await;
-        made.map_err(other("record the image"))
+        document.build_cache = records;
+        Ok(Exported { document, _held: held })
     }
 
     async fn rewrite(

@@ -84,6 +84,13 @@ impl<T: Clone> Default for Flights<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// Counts those who wait for work that is under way.
+    pub(crate) fn waiting(&self) -> usize {
+        let flights = lock(&self.0);
+        let going = flights.values().filter(|flight| flight.work.upgrade().is_some());
+        going.map(|flight| flight.audience.all().len()).sum()
+    }
+
     /// Joins the work of a key, or starts it.
     ///
     /// # Cancellation

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt as _;
 use rorqual_core::{Algorithm, Digest, ErrorKind};
 use rorqual_snapshot::{CopyEdit, Edit, FileTree, Owner, Selection};
 use rorqual_transfer::{RemoteAnswer, RemoteError, RemoteFile};
@@ -17,7 +18,7 @@ use super::flight::Audience;
 use super::key::Keyed;
 use super::walk::Walk;
 use crate::Error;
-use crate::contract::new_snapshot_id;
+use crate::contract::{Upload, new_snapshot_id};
 use crate::error::other;
 use crate::graph::HttpSource;
 
@@ -59,6 +60,51 @@ impl Drop for Arrival {
     }
 }
 
+/// COMPAT: how clients name what they upload.
+const UPLOADS: &str = "http://buildkit-session/";
+
+/// A file on its way.
+enum Incoming {
+    Remote(RemoteFile),
+    Upload(Upload),
+}
+
+impl Incoming {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Remote(file) => file.length.unwrap_or_default(),
+            Self::Upload(_) => 0,
+        }
+    }
+
+    fn modified(&self) -> SystemTime {
+        match self {
+            Self::Remote(file) => file.modified.unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::Upload(_) => SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn etag(&self) -> String {
+        match self {
+            Self::Remote(file) => file.etag.clone().unwrap_or_default(),
+            Self::Upload(_) => String::new(),
+        }
+    }
+
+    async fn piece(&mut self, url: &str) -> Result<Option<bytes::Bytes>, Error> {
+        match self {
+            Self::Remote(file) => file.piece().await.map_err(|error| Error::Other {
+                action: format!("fetch {url}"),
+                kind: ErrorKind::Unavailable,
+                source: error.into(),
+            }),
+            Self::Upload(upload) => {
+                upload.next().await.transpose().map(|piece| piece.map(Into::into))
+            }
+        }
+    }
+}
+
 /// Brings a file; tells whether it was here.
 pub(crate) async fn bring(
     walk: &Walk,
@@ -74,19 +120,34 @@ pub(crate) async fn bring(
     let address = Keyed::new("http").with(format!("{http:?}").as_bytes()).digest();
     let cache = &walk.inner.parts.cache;
     let known = walk.known(address.hex()).await?;
-    if let Some(state) = known.as_ref().filter(|_| http.checksum.is_some()) {
+    let upload = http.url.strip_prefix(UPLOADS);
+    // What a client uploads it sends once, under an address of its own.
+    if let Some(state) = known.as_ref().filter(|_| http.checksum.is_some() || upload.is_some()) {
         return Ok((state.clone(), true));
     }
     let tag = cache.get(address.hex()).map(|entry| entry.tag).filter(|tag| !tag.is_empty());
     let tag = tag.filter(|_| known.is_some());
-    let answer = walk.inner.parts.transfer.fetch_file(&http.url, tag.as_deref()).await;
-    let mut file = match (answer.map_err(|error| unreachable(&http.url, error))?, known) {
-        (RemoteAnswer::Same, Some(state)) => return Ok((state, true)),
-        (RemoteAnswer::Same, None) => {
-            let message = format!("{}: the server says that nothing changed, unasked", http.url);
-            return Err(Error::Invalid { message, location: None });
+    let mut file = match upload {
+        Some(path) => {
+            let session = walk.job.session.clone();
+            let session = session.ok_or_else(|| Error::NotFound {
+                message: format!("{}: no client uploads it", http.url),
+                location: None,
+            })?;
+            Incoming::Upload(session.upload(&format!("/{path}")).await?)
         }
-        (RemoteAnswer::File(file), _) => file,
+        None => {
+            let answer = walk.inner.parts.transfer.fetch_file(&http.url, tag.as_deref()).await;
+            match (answer.map_err(|error| unreachable(&http.url, error))?, known) {
+                (RemoteAnswer::Same, Some(state)) => return Ok((state, true)),
+                (RemoteAnswer::Same, None) => {
+                    let message =
+                        format!("{}: the server says that nothing changed, unasked", http.url);
+                    return Err(Error::Invalid { message, location: None });
+                }
+                (RemoteAnswer::File(file), _) => Incoming::Remote(file),
+            }
+        }
     };
     let arrival = Arrival::new(walk)?;
     let name = file_name(http);
@@ -96,7 +157,7 @@ pub(crate) async fn bring(
         let message = format!("digest mismatch {digest}: {wanted}");
         return Err(Error::Invalid { message, location: None });
     }
-    let modified = file.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+    let modified = file.modified();
     let seconds = modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let content = Keyed::new("http-content")
         .with(digest.hex().as_bytes())
@@ -107,7 +168,7 @@ pub(crate) async fn bring(
         Some(state) => (state, true),
         None => (layer(walk, http, (&arrival, &name), seconds).await?, false),
     };
-    for (key, tag) in [(&content, None), (&address, Some(file.etag.unwrap_or_default()))] {
+    for (key, tag) in [(&content, None), (&address, Some(file.etag()))] {
         walk.note(key.hex(), CacheKind::SourceHttp, &http.url, (&state, tag)).await?;
     }
     Ok((state, cached))
@@ -144,7 +205,7 @@ fn file_name(http: &HttpSource) -> String {
 
 /// Writes the file and takes its digest. Dropping the future ends the transfer.
 async fn download(
-    file: &mut RemoteFile,
+    file: &mut Incoming,
     http: &HttpSource,
     path: &Path,
     audience: &Audience,
@@ -153,18 +214,14 @@ async fn download(
         message: format!("{}: larger than the {LARGEST} bytes that a build takes", http.url),
         location: None,
     };
-    let total = file.length.unwrap_or_default();
+    let total = file.length();
     if total > LARGEST {
         return Err(too_large());
     }
     let writing = || other(format!("write {}", path.display()));
     let mut to = tokio::fs::File::create_new(path).await.map_err(writing())?;
     let (mut digest, mut done, mut told) = (Sha256::new(), 0, 0);
-    while let Some(piece) = file.piece().await.map_err(|error| Error::Other {
-        action: format!("fetch {}", http.url),
-        kind: ErrorKind::Unavailable,
-        source: error.into(),
-    })? {
+    while let Some(piece) = file.piece(&http.url).await? {
         done += piece.len() as u64;
         if done > LARGEST {
             return Err(too_large());
@@ -178,7 +235,7 @@ async fn download(
     }
     to.flush().await.map_err(writing())?;
     audience.status(&http.url, done, total.max(done), true);
-    let modified = file.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+    let modified = file.modified();
     let to = to.into_std().await;
     // COMPAT: a file without a time is of the epoch, so that the same bytes make the same layer.
     to.set_modified(whole_seconds(modified)).map_err(writing())?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::{ImportedCache, Recorder};
 use crate::contract::{ProgressSink, Session};
 
 /// Something that a build may do beyond the usual, asked for by its user.
@@ -31,4 +32,8 @@ pub struct Job {
     pub entitlements: BTreeSet<Entitlement>,
     /// Tell of every step that runs what has changed since it ran last, as a log line.
     pub explain: bool,
+    /// Caches from elsewhere, asked in this order for what the own one lacks.
+    pub imports: Vec<Arc<ImportedCache>>,
+    /// Notes what the build needs.
+    pub recorder: Option<Arc<Recorder>>,
 }

@@ -102,6 +102,16 @@ pub(crate) async fn lend(
     Ok(lent)
 }
 
+/// Finds the directory of a cache mount, once no step has it for itself; it is not pruned meanwhile.
+pub(crate) async fn present(inner: &Arc<Inner>, id: &str) -> Option<(PathBuf, InUse)> {
+    let turn = inner.mounts.lock(id.to_owned()).await;
+    let key = Keyed::new("mount").with(id.as_bytes()).with(&0_usize.to_le_bytes()).digest();
+    let path = inner.parts.directory.join(format!("mounts/{}", key.hex()));
+    let mut lent = InUse::of(path.clone());
+    lent.turn = Some(turn);
+    path.is_dir().then_some((path, lent))
+}
+
 /// Makes a directory that is not there yet, with what it begins with: whole or not at all.
 async fn begin(
     inner: &Arc<Inner>,

@@ -30,18 +30,24 @@ async fn image(
     image: &ImageSource,
     audience: &Audience,
 ) -> Result<(State, bool), Error> {
-    if image.layout.is_some() {
-        return Err(Error::Unsupported(format!(
-            "{}: OCI layouts as contexts are not supported; load the image and name it",
-            image.reference
-        )));
-    }
     let told = audience.clone();
     let progress: Fetching = Arc::new(move |id, done, total| {
         told.status(id, done, total, total > 0 && done >= total);
     });
     let session = walk.job.session.clone();
     let images = &walk.inner.parts.images;
+    if let Some(store) = &image.layout {
+        let cache = Arc::clone(&walk.inner.parts.cache);
+        let held = std::sync::Mutex::new(Vec::new());
+        // ORDER: kept from before they come until the state keeps them.
+        let keep = |layers: &[rorqual_core::DiffId]| {
+            let guard = cache.hold(layers);
+            held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(guard);
+        };
+        let (reference, platform) = (&image.reference, &vertex.platform);
+        let document = images.fetch_layout(store, reference, platform, (session, &keep)).await?;
+        return Ok((walk.state(document.rootfs.diff_ids), false));
+    }
     let document = images.fetch(&image.reference, &vertex.platform, session, progress).await?;
     Ok((walk.state(document.rootfs.diff_ids), true))
 }

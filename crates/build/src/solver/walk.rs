@@ -11,12 +11,13 @@ use rorqual_core::Digest;
 use super::cache::{CacheKind, Entry, Reasons, now};
 use super::explain::BASE;
 use super::flight::{Audience, Outcome};
+use super::foreign::Walked;
 use super::key::{Keyed, describe, vertex_digests};
 use super::{Inner, Job, State, exec, explain, files, source};
 use crate::Error;
-use crate::contract::{Progress, VertexUpdate};
+use crate::contract::{LogStream, Progress, VertexUpdate};
 use crate::error::other;
-use crate::graph::{Graph, Input, Op, OutputRef, Vertex, VertexId};
+use crate::graph::{Graph, Input, MountKind, Op, OutputRef, Vertex, VertexId};
 
 type Made = Shared<BoxFuture<'static, Outcome<Arc<Vec<State>>>>>;
 
@@ -238,24 +239,48 @@ impl Walk {
         inputs: Vec<State>,
     ) -> Result<(Arc<Vec<State>>, bool), Error> {
         exec::allowed(self, vertex)?;
-        let keys = self.keys(vertex, &inputs).await?;
+        let keys = self.keys(id, vertex, &inputs).await?;
+        let keys = Arc::new(keys);
+        let (states, cached) = self.find_or_perform(id, vertex, (inputs, &keys)).await?;
+        if let Some(recorder) = &self.job.recorder {
+            recorder.note(Walked {
+                keys: keys.all().into_iter().cloned().collect(),
+                outputs: states.iter().map(|state| state.layers().to_vec()).collect(),
+            });
+            for id in mounts(vertex) {
+                recorder.note_mount(id);
+            }
+        }
+        Ok((states, cached))
+    }
+
+    async fn find_or_perform(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        (inputs, keys): (Vec<State>, &Arc<Keys>),
+    ) -> Result<(Arc<Vec<State>>, bool), Error> {
+        let digest = self.digest(id)?;
         if !vertex.ignore_cache {
-            for key in keys.quick.iter().chain([&keys.key]) {
+            for key in keys.all() {
                 if let Some(states) = self.cached(key).await? {
-                    self.remember(&keys, vertex, &states).await?;
+                    self.remember(keys, vertex, &states).await?;
                     return Ok((states, true));
                 }
             }
+            if let Some(states) = self.imported(vertex, keys, &digest).await? {
+                self.remember(keys, vertex, &states).await?;
+                return Ok((states, true));
+            }
         }
-        let digest = self.digest(id)?;
         if self.job.explain {
             let audience = Audience::of(Arc::clone(&self.job.progress), digest.clone());
-            explain::tell(self, vertex, &keys, &audience).await?;
+            explain::tell(self, vertex, keys, &audience).await?;
         }
         // A step that must run is nobody else's.
         let alone =
             if vertex.ignore_cache { format!("{}/{id:?}", self.job.id) } else { String::new() };
-        let (walk, vertex, keys) = (self.clone(), vertex.clone(), Arc::new(keys));
+        let (walk, vertex, keys) = (self.clone(), vertex.clone(), Arc::clone(keys));
         let flight = format!("{}{alone}", keys.key);
         let who = (Arc::clone(&self.job.progress), digest);
         let work = self.inner.flights.join(&flight, who, |audience| {
@@ -325,6 +350,44 @@ impl Walk {
         cache.put_reasons(keys.reasons.clone()).await
     }
 
+    /// Takes a step from a cache that came from elsewhere. One that cannot deliver is as good as none.
+    async fn imported(
+        &self,
+        vertex: &Vertex,
+        keys: &Keys,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Vec<State>>>, Error> {
+        for cache in &self.job.imports {
+            match cache.find(&self.inner, &keys.all(), output_count(vertex)).await {
+                Ok(Some(states)) => return Ok(Some(Arc::new(states))),
+                Ok(None) => {}
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => {
+                    let audience = Audience::of(Arc::clone(&self.job.progress), digest.clone());
+                    let why = rorqual_core::full_message(&error);
+                    let text = format!("an imported cache was not of use: {why}\n");
+                    audience.log(LogStream::Stderr, text.as_bytes());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds what a cache mount held elsewhere.
+    pub(crate) async fn imported_mount(&self, id: &str) -> Option<State> {
+        for cache in &self.job.imports {
+            match cache.mount(&self.inner, id).await {
+                Ok(Some(state)) => return Some(state),
+                Ok(None) => {}
+                Err(error) => {
+                    let error = rorqual_core::full_message(&error);
+                    tracing::warn!(error, "cannot take the content of a cache mount");
+                }
+            }
+        }
+        None
+    }
+
     async fn cached(&self, key: &str) -> Result<Option<Arc<Vec<State>>>, Error> {
         let found = self.inner.parts.cache.find(key, &self.inner.parts).await?;
         Ok(found.map(|outputs| {
@@ -334,7 +397,7 @@ impl Walk {
     }
 
     /// Makes the keys of a step: what it is, and what its inputs are.
-    async fn keys(&self, vertex: &Vertex, inputs: &[State]) -> Result<Keys, Error> {
+    async fn keys(&self, own: VertexId, vertex: &Vertex, inputs: &[State]) -> Result<Keys, Error> {
         let op = describe(&vertex.op, &vertex.platform);
         let parts = match &vertex.op {
             Op::File(file) => files::identities(self, file, inputs).await?,
@@ -356,7 +419,7 @@ impl Walk {
             };
             reasons.push((part.name, part.content, part.entries));
         }
-        let (id, other) = explain::ids(vertex);
+        let (id, other) = explain::ids(&self.graph, own, vertex);
         let reasons = Reasons { id, op: explain::fields(vertex), inputs: reasons };
         Ok(Keys {
             quick: quick.map(|quick| quick.digest().hex().to_owned()),
@@ -365,6 +428,36 @@ impl Walk {
             other,
         })
     }
+}
+
+impl Keys {
+    /// Lists the keys, the one that costs less first.
+    fn all(&self) -> Vec<&String> {
+        self.quick.iter().chain([&self.key]).collect()
+    }
+}
+
+/// Tells how many states a step makes.
+fn output_count(vertex: &Vertex) -> usize {
+    match &vertex.op {
+        Op::Exec(exec) => {
+            let outputs = exec.mounts.iter().filter_map(|mount| mount.output);
+            outputs.max().map_or(0, |last| last as usize + 1)
+        }
+        _ => 1,
+    }
+}
+
+/// Lists the cache mounts of a step.
+fn mounts(vertex: &Vertex) -> impl Iterator<Item = &str> {
+    let mounts = match &vertex.op {
+        Op::Exec(exec) => exec.mounts.as_slice(),
+        _ => &[],
+    };
+    mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Cache { id, .. } => Some(id.as_str()),
+        _ => None,
+    })
 }
 
 /// What one input is to a key.

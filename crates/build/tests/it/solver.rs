@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::world::{Heard, Programs, World, add, exec, job};
 
-fn output(input: Input) -> OutputRef {
+pub(crate) fn output(input: Input) -> OutputRef {
     match input {
         Input::Output(output) => output,
         Input::Scratch => panic!("no output"),
@@ -46,7 +46,7 @@ fn file(base: Input, action: FileAction) -> Op {
 }
 
 /// Two stages, of which the second takes a file of the first.
-fn two_stages(text: &str, other: &str) -> (Arc<Graph>, OutputRef) {
+pub(crate) fn two_stages(text: &str, other: &str) -> (Arc<Graph>, OutputRef) {
     let mut graph = Graph::default();
     let first = add(&mut graph, "first", exec(&["write", "made", text], Input::Scratch));
     let first = add(&mut graph, "noise", exec(&["write", "noise", other], first));
@@ -55,7 +55,7 @@ fn two_stages(text: &str, other: &str) -> (Arc<Graph>, OutputRef) {
     (Arc::new(graph), output(last))
 }
 
-async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let start = Instant::now();
     while !check() {
         assert!(start.elapsed() < Duration::from_secs(20), "{what}");
@@ -172,7 +172,7 @@ async fn the_same_step_of_two_builds_runs_once_and_ends_with_the_last_of_them() 
     eventually("it runs", || world.ran().len() == 1).await;
     let (second, heard_second) = start();
     eventually("the second waits", || heard_second.0.lock().unwrap().len() == 1).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("the second has joined the work", || world.solver.waiting() == 2).await;
     // The first one goes, and the work goes on for the second.
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
@@ -244,6 +244,26 @@ async fn why_a_step_runs_is_told() {
     assert!(changed.contains("why: the base (take) changed\n"), "{changed}");
     let argument = explained("two", &["write", "a", "c"]).await;
     assert_eq!(argument, "why: command changed from \"write a b\" to \"write a c\"\n");
+}
+
+#[tokio::test]
+async fn steps_that_are_alike_are_not_taken_for_each_other() {
+    let world = World::new(Programs::default()).await;
+    let explained = async |text: &str| {
+        let mut graph = Graph::default();
+        let first = add(&mut graph, "[a 1/3] RUN say", exec(&["say", "hello"], Input::Scratch));
+        let middle = add(&mut graph, "[a 2/3] RUN write", exec(&["write", "x", text], first));
+        let last = output(add(&mut graph, "[a 3/3] RUN say", exec(&["say", "hello"], middle)));
+        let heard = Arc::new(Heard::default());
+        let mut job = job(&heard);
+        job.explain = true;
+        world.solver.solve(Arc::new(graph), &[last], &job).await.unwrap();
+        heard.logs()
+    };
+    explained("one").await;
+    let changed = explained("two").await;
+    assert!(changed.contains("why: the base ([a] RUN write) changed\n"), "{changed}");
+    assert!(!changed.contains("the base changed"), "{changed}");
 }
 
 #[tokio::test]

@@ -13,14 +13,14 @@ use rorqual_build::{
 };
 use rorqual_content::{ImageDocument, fake::FakeImages};
 use rorqual_core::Platform;
-use rorqual_core::mount::RootfsPlan;
+use rorqual_core::mount::{RootfsPlan, StepMountSource};
 use rorqual_snapshot::{Options as LayerOptions, Overlay};
 use rorqual_store::Database;
 use rorqual_transfer::fake::FakeTransfer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Runs `write PATH TEXT`, `fail CODE`, `wait` (until it is let go) and `say TEXT`.
+/// Runs `write PATH TEXT`, `fail CODE`, `wait` (until it is let go), `say TEXT`, `keep TEXT` (in the first mount) and `look`.
 #[derive(Default)]
 pub(crate) struct Programs {
     pub(crate) ran: Mutex<Vec<String>>,
@@ -28,6 +28,8 @@ pub(crate) struct Programs {
     pub(crate) gate: Option<Arc<Semaphore>>,
     pub(crate) highest: AtomicUsize,
     pub(crate) now: Arc<AtomicUsize>,
+    /// What the last `look` found.
+    pub(crate) found: Mutex<Option<String>>,
 }
 
 struct Running(Arc<AtomicUsize>, Arc<AtomicUsize>, bool);
@@ -63,10 +65,22 @@ impl StepRunner for Programs {
         match step.args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["write", path, text] => std::fs::write(upper.join(path), text).unwrap(),
             ["fail", text] => code = text.parse().unwrap(),
+            ["keep", text] => std::fs::write(first_mount(&step).join("file"), text).unwrap(),
+            ["look"] => {
+                let found = std::fs::read_to_string(first_mount(&step).join("file")).ok();
+                *self.found.lock().unwrap() = found;
+            }
             ["say", text] => log(LogStream::Stdout, text.as_bytes()),
             other => panic!("{other:?}"),
         }
         Ok(StepExit { code, oom_killed: false })
+    }
+}
+
+fn first_mount(step: &Step) -> PathBuf {
+    match &step.mounts[0].source {
+        StepMountSource::Path(path) => path.clone(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -135,6 +149,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) programs: Arc<Programs>,
     pub(crate) solver: Solver,
+    pub(crate) overlay: Arc<Overlay>,
 }
 
 impl World {
@@ -145,8 +160,8 @@ impl World {
 
     /// Ends this solver and opens another one on the same data root, as the next daemon does.
     pub(crate) async fn again(self, programs: Programs) -> Self {
-        let Self { folder, solver, programs: old } = self;
-        drop((solver, old));
+        let Self { folder, solver, programs: old, overlay } = self;
+        drop((solver, old, overlay));
         Self::open(folder, programs).await
     }
 
@@ -160,7 +175,7 @@ impl World {
         let programs = Arc::new(programs);
         let parts = Parts {
             snapshots: Arc::clone(&overlay) as _,
-            workbench: overlay,
+            workbench: Arc::clone(&overlay) as _,
             steps: Arc::clone(&programs) as _,
             images: Arc::new(NoImages),
             transfer: Arc::new(FakeTransfer::new(Arc::new(FakeImages::default()))),
@@ -170,7 +185,7 @@ impl World {
         };
         let options = Options { parallel: 4, ..Options::default() };
         let solver = Solver::open(parts, options).unwrap();
-        Self { folder, programs, solver }
+        Self { folder, programs, solver, overlay }
     }
 
     pub(crate) fn ran(&self) -> Vec<String> {
@@ -200,6 +215,8 @@ pub(crate) fn job(heard: &Arc<Heard>) -> Job {
         cancel: CancellationToken::new(),
         entitlements: std::collections::BTreeSet::new(),
         explain: false,
+        imports: Vec::new(),
+        recorder: None,
     }
 }
 

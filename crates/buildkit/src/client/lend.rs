@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rorqual_build::{Login, SecretValue};
 
 use super::services::Services;
+use crate::content;
 use crate::session::{HEADER_ID, HEADER_METHOD, HEADER_SHARED_KEY};
 use crate::transport::{self, Duplex};
 
@@ -44,6 +45,8 @@ pub struct Lending {
     pub outputs: BTreeMap<usize, OutputTarget>,
     /// Logins.
     pub credentials: Option<Arc<dyn CredentialSource>>,
+    /// Directories of blobs, by the names that the builder asks for (`local:PATH`).
+    pub stores: BTreeMap<String, PathBuf>,
 }
 
 /// A session that is not open yet.
@@ -53,6 +56,7 @@ pub(crate) struct Lent {
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) outputs: Mutex<BTreeMap<usize, OutputTarget>>,
     pub(crate) credentials: Option<Arc<dyn CredentialSource>>,
+    pub(crate) stores: BTreeMap<String, PathBuf>,
 }
 
 impl Lent {
@@ -98,6 +102,10 @@ impl Lending {
         if self.credentials.is_some() {
             methods.push("/moby.filesync.v1.Auth/Credentials");
         }
+        if !self.stores.is_empty() {
+            let paths = [content::INFO, content::READ, content::WRITE];
+            methods.extend(paths);
+        }
         headers.extend(methods.into_iter().map(|method| (HEADER_METHOD, method.to_owned())));
         headers
     }
@@ -110,6 +118,7 @@ impl Lending {
             agents: self.agents,
             outputs: Mutex::new(self.outputs),
             credentials: self.credentials,
+            stores: self.stores,
         };
         if let Err(error) = transport::serve(io, Services::new(lent)).await {
             tracing::debug!(%error, "the session ended");

@@ -74,6 +74,9 @@ impl transport::Services for Services {
                 secrets::secrets_server::SecretsServer::new(lent).call(request)
             }
             Some("/moby.sshforward.v1.SSH") => ssh::ssh_server::SshServer::new(lent).call(request),
+            Some("/containerd.services.content.v1.Content") => {
+                return Box::pin(super::blobs::call(lent.0, request));
+            }
             Some("/grpc.health.v1.Health") => {
                 health::health_server::HealthServer::new(Healthy).call(request)
             }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rorqual_build::{
-    AgentStream, Error, Login, OutputSink, SecretValue, Session, SyncRequest, TreeSink,
+    AgentStream, BlobSource, Error, Login, OutputSink, SecretValue, Session, SyncRequest, TreeSink,
+    Upload,
 };
 use rorqual_core::ErrorKind;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use super::{Greeting, agent, output};
 use crate::files::{self, Received, Receiver};
 use crate::spool::Spooled;
 use crate::transport::{Caller, LARGEST_MESSAGE};
-use crate::wire::{Packet, dirsync, filesync, secrets};
+use crate::wire::{Packet, dirsync, filesync, secrets, upload};
 
 /// LIMIT: as clients bound it.
 const LARGEST_SECRET: usize = 500 << 10;
@@ -55,14 +56,17 @@ impl RemoteSession {
     }
 
     /// Waits for an answer for as long as the client is there.
-    async fn alive<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    pub(super) async fn alive<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
         tokio::select! {
             answer = answer => answer,
             () = self.closed.cancelled() => Err(Status::cancelled("the client went away")),
         }
     }
 
-    fn failed(&self, action: String, status: &Status) -> Error {
+    pub(super) fn failed(&self, action: String, status: &Status) -> Error {
         if self.closed.is_cancelled() {
             return Error::Cancelled;
         }
@@ -76,7 +80,11 @@ impl RemoteSession {
         Error::Other { action, kind, source: status.message().to_owned().into() }
     }
 
-    fn require(&self, method: &str, what: &str) -> Result<(), Error> {
+    pub(super) fn caller(&self) -> Caller {
+        self.caller.clone()
+    }
+
+    pub(super) fn require(&self, method: &str, what: &str) -> Result<(), Error> {
         if self.offers(method) {
             return Ok(());
         }
@@ -205,6 +213,40 @@ impl Session for RemoteSession {
         let id = if id.is_empty() { "default" } else { id };
         let opened = self.alive(agent::open(self.caller.clone(), id)).await;
         opened.map_err(|status| self.failed(format!("reach the ssh agent {id:?}"), &status))
+    }
+
+    fn blobs(self: Arc<Self>, store: &str) -> Option<Box<dyn BlobSource>> {
+        let store = super::ContentStore::open(self, &format!("oci:{store}")).ok()?;
+        Some(Box::new(store))
+    }
+
+    async fn upload(&self, path: &str) -> Result<Upload, Error> {
+        self.require("/moby.upload.v1.upload/pull", "uploads")?;
+        let (sender, messages) = mpsc::channel(1);
+        let mut call = Request::new(ReceiverStream::new(messages));
+        call.metadata_mut().insert("urlpath", header(path));
+        call.metadata_mut().insert("urlhost", MetadataValue::from_static("buildkit-session"));
+        let mut client = upload::upload_client::UploadClient::new(self.caller.clone())
+            .max_decoding_message_size(LARGEST_MESSAGE);
+        let action = format!("receive the upload {path} of the client");
+        let answer = self.alive(client.pull(call)).await;
+        let stream = answer.map_err(|status| self.failed(action.clone(), &status))?.into_inner();
+        let closed = self.closed.clone();
+        // The call lasts as long as our end of it is open.
+        let state = (stream, sender, closed, action);
+        let pieces = futures_util::stream::try_unfold(state, async |mut state| {
+            let message = tokio::select! {
+                message = state.0.message() => message,
+                () = state.2.cancelled() => return Err(Error::Cancelled),
+            };
+            let message = message.map_err(|status| Error::Other {
+                action: state.3.clone(),
+                kind: ErrorKind::Unavailable,
+                source: status.message().to_owned().into(),
+            })?;
+            Ok(message.map(|message| (message.data, state)))
+        });
+        Ok(Box::pin(pieces))
     }
 
     async fn output(&self, id: &str) -> Result<Box<dyn OutputSink>, Error> {

@@ -1,6 +1,7 @@
 //! `build`: hands a directory and a Dockerfile to the daemon's builder and shows what it does.
 
 mod bake;
+mod caches;
 mod context;
 mod csv;
 mod logins;

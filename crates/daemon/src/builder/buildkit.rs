@@ -24,9 +24,8 @@ use rorqual_engine::Engine;
 use rorqual_snapshot::TreeStat;
 use serde_json::json;
 
-use super::Builder;
 use super::lookup::{Lookup, Task};
-use super::outputs;
+use super::{Builder, caches, outputs};
 use crate::facts::Facts;
 
 /// LIMIT: a file that a client reads from a state.
@@ -58,6 +57,8 @@ pub(super) fn job(scope: &Scope) -> Job {
         cancel: scope.cancel.clone(),
         entitlements: scope.entitlements.iter().filter_map(known).collect::<BTreeSet<_>>(),
         explain: scope.explain,
+        imports: scope.imports(),
+        recorder: scope.recorder.clone(),
     }
 }
 
@@ -154,12 +155,6 @@ fn context(text: &str, key: &str) -> Result<BuildContext, Error> {
     Ok(match context_kind(text)? {
         ContextKind::Local(name) => local(&name),
         ContextKind::Git(reference) => BuildContext::Git(git(reference)),
-        ContextKind::Url(url) if url.starts_with("http://buildkit-session/") => {
-            return Err(Error::Unsupported(
-                "a context that the client uploads is not supported by this builder: unpack the archive and build the directory"
-                    .to_owned(),
-            ));
-        }
         ContextKind::Url(url) => BuildContext::Archive(HttpSource { url, ..HttpSource::default() }),
     })
 }
@@ -331,8 +326,8 @@ impl Backend for BuildKit {
         if asked == "frontend.subrequests.describe" {
             return Ok(answered(describe()));
         }
-        for entry in request.cache_imports.iter().chain(&outputs::imports(&request.options)) {
-            outputs::import_cache(entry, scope);
+        for entry in request.cache_imports.iter().chain(&caches::listed(&request.options)) {
+            caches::import(&self.builder, entry, scope).await?;
         }
         let lookup = self.lookup(scope);
         let question = self.question(request, &lookup).await?;

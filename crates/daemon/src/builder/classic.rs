@@ -260,6 +260,8 @@ impl Prepared {
             // COMPAT: the classic builder lets whoever reaches it use the host's network.
             entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             explain: false,
+            imports: Vec::new(),
+            recorder: None,
         };
         let building = self.builder.solver.begin(Arc::clone(&graph), &job);
         walk(&building, &graph, &steps, &teller).await?;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_build::{Error, Fetching, ImageResolver, ResolveMode, ResolvedImage, Session};
-use rorqual_content::{Blobs, ImageDocument, ImageRecord, Images};
-use rorqual_core::{BoxError, Classify, ErrorKind, Platform, Reference};
+use rorqual_build::{
+    BlobSource, Error, Fetching, ImageResolver, KeepLayers, ResolveMode, ResolvedImage, Session,
+};
+use rorqual_content::{Blobs, ImageDocument, ImageRecord, Images, Index, Manifest};
+use rorqual_core::{BoxError, Classify, Digest, ErrorKind, Platform, Reference};
 use rorqual_snapshot::Snapshotter;
-use rorqual_transfer::{Progress, PullRequest, RegistryAuth, Transfer};
+use rorqual_transfer::{Artifacts, Progress, PullRequest, RegistryAuth, Transfer};
 
 use crate::builtin::Builtin;
 
@@ -20,6 +22,7 @@ pub(crate) struct LocalImages {
     pub(super) blobs: Arc<dyn Blobs>,
     pub(super) snapshots: Arc<dyn Snapshotter>,
     pub(super) transfer: Arc<dyn Transfer>,
+    pub(super) artifacts: Arc<dyn Artifacts>,
     pub(super) builtin: Builtin,
 }
 
@@ -113,6 +116,76 @@ impl LocalImages {
     }
 }
 
+/// An image in an OCI layout of a client.
+struct Layout {
+    reference: String,
+    digest: Digest,
+    blobs: Box<dyn BlobSource>,
+}
+
+impl Layout {
+    fn open(
+        store: &str,
+        reference: &str,
+        session: Option<Arc<dyn Session>>,
+    ) -> Result<Self, Error> {
+        let digest = reference.rsplit_once('@').and_then(|(_, digest)| digest.parse().ok());
+        let digest = digest.ok_or_else(|| Error::Invalid {
+            message: format!("{reference}: an image of a layout needs a digest"),
+            location: None,
+        })?;
+        let blobs = session.and_then(|session| session.blobs(store));
+        let blobs = blobs.ok_or_else(|| Error::NotFound {
+            message: format!("{reference}: the client lends no OCI layout {store:?}"),
+            location: None,
+        })?;
+        Ok(Self { reference: reference.to_owned(), digest, blobs })
+    }
+
+    fn broken(&self, error: serde_json::Error) -> Error {
+        failed(&self.reference, ErrorKind::InvalidArgument, error)
+    }
+
+    /// Reads the manifest for a platform, and the config.
+    async fn image(
+        &self,
+        platform: &Platform,
+    ) -> Result<(Manifest, ImageDocument, Vec<u8>), Error> {
+        /// LIMIT: indexes within indexes.
+        const MAX_DEPTH: usize = 4;
+        let mut digest = self.digest.clone();
+        for _ in 0..MAX_DEPTH {
+            let bytes = self.blobs.read(&digest, rorqual_content::MAX_DOCUMENT).await?;
+            let broken = |error| self.broken(error);
+            let value = serde_json::from_slice::<serde_json::Value>(&bytes).map_err(broken)?;
+            if value.get("manifests").is_none() {
+                let manifest = serde_json::from_slice::<Manifest>(&bytes).map_err(broken)?;
+                let config = self.blobs.read(&manifest.config.digest, MAX_CONFIG).await?;
+                let document = serde_json::from_slice::<ImageDocument>(&config).map_err(broken)?;
+                if document.rootfs.diff_ids.len() != manifest.layers.len() {
+                    let text = "its manifest and its config have different layers";
+                    return Err(failed(&self.reference, ErrorKind::InvalidArgument, text));
+                }
+                return Ok((manifest, document, config));
+            }
+            let index = serde_json::from_slice::<Index>(&bytes).map_err(broken)?;
+            let fits = |one: &&rorqual_content::Descriptor| {
+                one.platform.as_ref().is_none_or(|offered| platform.runs(offered))
+            };
+            let Some(found) = index.manifests.iter().find(fits) else {
+                let message = format!("{}: it has no image for {platform}", self.reference);
+                return Err(Error::NotFound { message, location: None });
+            };
+            digest = found.digest.clone();
+        }
+        Err(failed(
+            &self.reference,
+            ErrorKind::InvalidArgument,
+            "its indexes are nested too deeply",
+        ))
+    }
+}
+
 #[async_trait]
 impl ImageResolver for LocalImages {
     async fn resolve(
@@ -137,6 +210,46 @@ impl ImageResolver for LocalImages {
             document: record.document,
             config,
         })
+    }
+
+    async fn resolve_layout(
+        &self,
+        store: &str,
+        reference: &str,
+        platform: &Platform,
+        session: Option<Arc<dyn Session>>,
+    ) -> Result<ResolvedImage, Error> {
+        let layout = Layout::open(store, reference, session)?;
+        let (_, document, config) = layout.image(platform).await?;
+        Ok(ResolvedImage {
+            reference: reference.to_owned(),
+            digest: Some(layout.digest),
+            document,
+            config,
+        })
+    }
+
+    async fn fetch_layout(
+        &self,
+        store: &str,
+        reference: &str,
+        platform: &Platform,
+        (session, keep): (Option<Arc<dyn Session>>, KeepLayers<'_>),
+    ) -> Result<ImageDocument, Error> {
+        let layout = Layout::open(store, reference, session)?;
+        let (manifest, document, _) = layout.image(platform).await?;
+        keep(&document.rootfs.diff_ids);
+        for (blob, diff) in manifest.layers.iter().zip(&document.rootfs.diff_ids) {
+            let found = self.snapshots.find_layer(diff).await;
+            if found.map_err(|error| failed(reference, error.kind(), error))?.is_some() {
+                continue;
+            }
+            let blob = layout.blobs.open(&blob.digest, blob.size).await?;
+            let source = rorqual_snapshot::LayerSource { blob, expected: Some(diff.clone()) };
+            let applied = self.snapshots.apply(source).await;
+            applied.map_err(|error| failed(reference, error.kind(), error))?;
+        }
+        Ok(document)
     }
 
     async fn fetch(

@@ -176,13 +176,11 @@ fn clean(name: &str) -> &str {
 impl Resolver for Lookup<'_> {
     async fn image(&self, query: ImageQuery<'_>) -> Result<ResolvedImage, Error> {
         let task = Task::begin(self.scope, query.label);
-        if let Some(layout) = query.layout {
-            return task.end(Err(Error::Unsupported(format!(
-                "the context {layout:?} is an OCI layout of the client, which this builder does not read: load it into the engine \
-                 and use docker-image://"
-            ))));
-        }
         let (images, session) = (self.images, self.scope.lender());
+        if let Some(store) = query.layout {
+            let (reference, platform) = (query.reference, query.platform);
+            return task.end(images.resolve_layout(store, reference, platform, session).await);
+        }
         task.end(images.resolve(query.reference, query.platform, query.mode, session).await)
     }
 

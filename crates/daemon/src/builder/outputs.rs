@@ -1,61 +1,58 @@
 //! What becomes of a build's states: images of the engine, archives, files at the client.
 
+mod annotations;
+mod client;
+
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rorqual_build::solver::{self, ImageExport};
-use rorqual_build::{Error, Session as _};
-use rorqual_buildkit::{CacheEntry, Export, ExportRequest, Outcome, Refs, Scope};
-use rorqual_content::ImageDocument;
-use rorqual_core::{Classify, ErrorKind, ImageId, Platform, Reference, full_message};
-use rorqual_transfer::PushRequest;
+use rorqual_build::Error;
+use rorqual_build::solver::{self, ImageExport, Recorder};
+use rorqual_buildkit::{Export, ExportRequest, Outcome, Refs, Scope};
+use rorqual_content::{Descriptor, ImageDocument};
+use rorqual_core::{Classify, ImageId, Platform, Reference};
+use rorqual_transfer::{Component, Composition, Predicate, PushRequest};
 
 use super::buildkit::{BASE_LAYERS, BuildKit, EPOCH};
 use super::images::authentication;
 use super::lookup::Task;
+use super::{attest, caches};
 
-type Told = BTreeMap<String, String>;
+use annotations::{Annotations, Level};
+
+pub(super) type Told = BTreeMap<String, String>;
 
 /// A state with its image config.
-struct Made {
-    state: Option<solver::State>,
-    document: ImageDocument,
+pub(super) struct Made {
+    pub(super) platform: Platform,
+    /// What was asked for.
+    pub(super) wanted: Option<rorqual_buildkit::State>,
+    pub(super) state: Option<solver::State>,
+    pub(super) document: ImageDocument,
     base_layers: usize,
+    /// Records of the build's cache, for the config.
+    cache: String,
+    /// What is said of it.
+    pub(super) predicates: Vec<Predicate>,
 }
 
-fn other<E: Classify + std::error::Error + Send + Sync + 'static>(
+/// All that a build made.
+pub(super) struct All {
+    pub(super) made: Vec<Made>,
+    /// It is a list of platforms, also when there is one.
+    is_indexed: bool,
+}
+
+pub(super) fn other<E: Classify + std::error::Error + Send + Sync + 'static>(
     action: impl Into<String>,
 ) -> impl FnOnce(E) -> Error {
     let action = action.into();
     move |error| Error::Other { action, kind: error.kind(), source: error.into() }
 }
 
-fn unsupported<T>(text: impl Into<String>) -> Result<T, Error> {
+pub(super) fn unsupported<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::Unsupported(text.into()))
-}
-
-/// The foreign caches that the options of a front end name.
-pub(super) fn imports(options: &BTreeMap<String, String>) -> Vec<CacheEntry> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Entry {
-        r#type: String,
-        #[serde(default)]
-        attrs: BTreeMap<String, String>,
-    }
-    let listed = options.get("cache-imports");
-    let listed: Option<Vec<Entry>> = listed.and_then(|json| serde_json::from_str(json).ok());
-    let entries = listed.unwrap_or_default().into_iter();
-    entries.map(|entry| CacheEntry { kind: entry.r#type, attrs: entry.attrs }).collect()
-}
-
-/// Says that a foreign cache is not read. As at BuildKit, that is no failure: the build goes on without it.
-pub(super) fn import_cache(entry: &CacheEntry, scope: &Scope) {
-    let from = entry.attrs.get("ref").or(entry.attrs.get("src")).map_or("", String::as_str);
-    let task = Task::begin(scope, &format!("importing cache manifest from {from}"));
-    let text = format!("caches of the kind {:?} are not read by this builder", entry.kind);
-    drop(task.end(unsupported::<()>(text)));
 }
 
 /// Makes what is left to make, and hands it out.
@@ -69,46 +66,61 @@ pub(super) async fn export(
         return Ok(Told::new());
     }
     check(&request)?;
-    let mut made = make(kit, outcome, scope).await?;
+    let wishes = attest::wishes(&request.options)?;
+    let recorder = Arc::new(Recorder::default());
+    let mut scope = scope.clone();
+    if !request.cache_exports.is_empty() {
+        scope.recorder = Some(Arc::clone(&recorder));
+    }
+    let scope = &scope;
+    let mut all = make(kit, outcome, scope).await?;
+    if request.cache_exports.iter().any(|entry| entry.kind == "inline") {
+        for made in &mut all.made {
+            if let Some(state) = &made.state {
+                made.cache = caches::inline(&kit.builder, &recorder, state).await?;
+            }
+        }
+    }
+    let is_image = |export: &Export| !matches!(export.kind.as_str(), "tar" | "local");
+    let statements = match request.exports.is_empty() {
+        true => attest::Wishes::default(),
+        false => wishes,
+    };
+    attest::attest(kit, &mut all, (&request, &statements), scope).await?;
     let mut told = Told::new();
-    if request.exports.is_empty() {
-        return Ok(told);
-    }
-    if made.len() > 1 {
-        return unsupported(
-            "images for several platforms at once are not supported by this builder: build one platform at a time",
-        );
-    }
-    let Some(made) = made.pop() else { return Ok(told) };
     let epoch = epoch(outcome, &request);
     for export in &request.exports {
+        let names = names(export)?;
+        let annotations = Annotations::parse(&export.attrs)?;
+        if is_image(export) {
+            annotations.check(&all)?;
+        }
+        let output = Output { all: &all, export, epoch, names, annotations };
         match export.kind.as_str() {
-            "moby" | "image" => image(kit, &made, export, epoch, (scope, &mut told)).await?,
-            "docker" | "oci" => archive(kit, &made, export, epoch, (scope, &mut told)).await?,
-            "tar" | "local" => files(kit, &made, export, epoch, scope).await?,
+            "moby" | "image" => image(kit, &output, (scope, &mut told)).await?,
+            "docker" | "oci" => client::archive(kit, &output, (scope, &mut told)).await?,
+            "tar" | "local" => client::files(kit, &output, scope).await?,
             other => return unsupported(format!("exporter {other:?} could not be found")),
         }
+    }
+    let states = all.made.iter().filter_map(|made| made.state.clone()).collect::<Vec<_>>();
+    for entry in &request.cache_exports {
+        caches::export(&kit.builder, entry, (&recorder, &states), (scope, &mut told)).await?;
     }
     Ok(told)
 }
 
+/// An output that is wanted of what was made.
+pub(super) struct Output<'o> {
+    pub(super) all: &'o All,
+    pub(super) export: &'o Export,
+    pub(super) epoch: Option<i64>,
+    pub(super) names: Vec<Reference>,
+    annotations: Annotations,
+}
+
 fn check(request: &ExportRequest) -> Result<(), Error> {
-    if let Some(entry) = request.cache_exports.first() {
-        let hint = match entry.kind.as_str() {
-            "inline" => "; build without --cache-to type=inline and BUILDKIT_INLINE_CACHE",
-            _ => "; build without --cache-to",
-        };
-        return unsupported(format!(
-            "cache exports of the kind {:?} are not supported by this builder: results stay in its own cache{hint}",
-            entry.kind
-        ));
-    }
-    let mut attests = request.options.keys().filter_map(|name| name.strip_prefix("attest:"));
-    if let Some(kind) = attests.next() {
-        return unsupported(format!(
-            "attestations ({kind}) are not supported by this builder: build with --provenance=false --sbom=false"
-        ));
-    }
+    request.cache_exports.iter().try_for_each(caches::check)?;
     for export in &request.exports {
         for name in ["compression", "force-compression", "oci-artifact"] {
             let value = export.attrs.get(name).map(String::as_str);
@@ -118,9 +130,6 @@ fn check(request: &ExportRequest) -> Result<(), Error> {
                     export.kind
                 ));
             }
-        }
-        if export.attrs.keys().any(|name| name.starts_with("annotation")) {
-            return unsupported("annotations are not supported by this builder: use labels");
         }
     }
     Ok(())
@@ -135,17 +144,25 @@ fn epoch(outcome: &Outcome, request: &ExportRequest) -> Option<i64> {
     all.into_iter().flatten().find_map(|text| text.parse().ok())
 }
 
-async fn make(kit: &BuildKit, outcome: &Outcome, scope: &Scope) -> Result<Vec<Made>, Error> {
+async fn make(kit: &BuildKit, outcome: &Outcome, scope: &Scope) -> Result<All, Error> {
     let wanted: Vec<(String, Option<&rorqual_buildkit::State>)> = match &outcome.refs {
         Refs::One(state) => vec![(String::new(), state.as_ref())],
         Refs::Many(states) => {
             states.iter().map(|(id, state)| (format!("/{id}"), state.as_ref())).collect()
         }
     };
+    // All at once: what several of them need is made once.
+    let solving = wanted.iter().map(|(_, state)| async move {
+        match state {
+            Some(state) => kit.solve(state, scope).await,
+            None => Ok(None),
+        }
+    });
+    let states = futures_util::future::try_join_all(solving).await?;
     let mut made = Vec::new();
-    for (suffix, state) in wanted {
+    for ((suffix, wanted), state) in wanted.into_iter().zip(states) {
         let config = outcome.metadata.get(&format!("containerimage.config{suffix}"));
-        let document = match config {
+        let document: ImageDocument = match config {
             Some(json) => serde_json::from_slice(json).map_err(|error| Error::Invalid {
                 message: format!("the image config of the build is wrong: {error}"),
                 location: None,
@@ -154,13 +171,22 @@ async fn make(kit: &BuildKit, outcome: &Outcome, scope: &Scope) -> Result<Vec<Ma
         };
         let base = outcome.metadata.get(&format!("{BASE_LAYERS}{suffix}"));
         let base = base.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        let state = match state {
-            Some(state) => kit.solve(state, scope).await?,
-            None => None,
+        let platform = Platform {
+            os: document.os.clone(),
+            architecture: document.architecture.clone(),
+            variant: document.variant.clone(),
         };
-        made.push(Made { state, document, base_layers: base.unwrap_or_default() });
+        made.push(Made {
+            platform,
+            wanted: wanted.cloned(),
+            state,
+            document,
+            base_layers: base.unwrap_or_default(),
+            cache: String::new(),
+            predicates: Vec::new(),
+        });
     }
-    Ok(made)
+    Ok(All { made, is_indexed: matches!(outcome.refs, Refs::Many(_)) })
 }
 
 /// The config of a result without one: it can be run when somebody says what.
@@ -186,43 +212,98 @@ fn names(export: &Export) -> Result<Vec<Reference>, Error> {
     parsed.collect()
 }
 
-async fn record(
+/// Completes the config of an image; the layers that only it has are kept until it is recorded.
+async fn document(
     kit: &BuildKit,
     made: &Made,
-    names: Vec<Reference>,
-    export: &Export,
-    epoch: Option<i64>,
-) -> Result<ImageId, Error> {
-    let is_rewritten = export.attrs.get("rewrite-timestamp").is_some_and(|value| value == "true");
+    output: &Output<'_>,
+) -> Result<(ImageDocument, Option<solver::Exported>), Error> {
+    let is_rewritten = output.export.attrs.get("rewrite-timestamp");
+    let is_rewritten = is_rewritten.is_some_and(|value| value == "true");
     let document = made.document.clone();
-    match &made.state {
-        Some(state) => {
-            let export = ImageExport {
-                document,
-                names,
-                epoch,
-                rewrite_timestamps: is_rewritten,
-                base_layers: made.base_layers,
-            };
-            kit.builder.solver.export_image(state, export).await
-        }
-        // The empty file system has no layer at all.
-        None => {
-            let mut document = document;
-            document.rootfs.kind = "layers".to_owned();
-            document.rootfs.diff_ids.clear();
-            if document.created.is_empty() {
-                document.created = rorqual_core::Timestamp::from(SystemTime::now()).to_string();
-            }
-            let transfer = &kit.builder.images.transfer;
-            transfer.make(document, names).await.map_err(other("record the image"))
-        }
+    if let Some(state) = &made.state {
+        let export = ImageExport {
+            document,
+            names: Vec::new(),
+            epoch: output.epoch,
+            rewrite_timestamps: is_rewritten,
+            base_layers: made.base_layers,
+            cache: made.cache.clone(),
+        };
+        let exported = kit.builder.solver.export_document(state, export).await?;
+        return Ok((exported.document.clone(), Some(exported)));
     }
+    // The empty file system has no layer at all.
+    let mut document = document;
+    document.rootfs.kind = "layers".to_owned();
+    document.rootfs.diff_ids.clear();
+    document.build_cache.clear();
+    if document.created.is_empty() {
+        document.created = rorqual_core::Timestamp::from(SystemTime::now()).to_string();
+    }
+    Ok((document, None))
 }
 
-fn tell(id: &ImageId, names: &[Reference], told: &mut Told) {
+/// An image in the engine.
+pub(super) struct Recorded {
+    pub(super) id: ImageId,
+    /// What its names lead to, where the image has documents of its own.
+    pub(super) target: Option<Descriptor>,
+}
+
+/// Records what was made as an image: as it lies here, or packed where its manifest must say more than layers.
+pub(super) async fn record(
+    kit: &BuildKit,
+    output: &Output<'_>,
+    names: Vec<Reference>,
+) -> Result<Recorded, Error> {
+    let Output { all, annotations, .. } = output;
+    let images = &kit.builder.images;
+    let is_plain = !all.is_indexed
+        && annotations.is_empty()
+        && all.made.iter().all(|made| made.predicates.is_empty());
+    if let ([made], true) = (all.made.as_slice(), is_plain) {
+        let (document, held) = document(kit, made, output).await?;
+        let id = images.transfer.make(document, names).await.map_err(other("record the image"))?;
+        drop(held);
+        return Ok(Recorded { id, target: None });
+    }
+    let (mut components, mut held) = (Vec::new(), Vec::new());
+    for made in &all.made {
+        let (document, kept) = document(kit, made, output).await?;
+        held.push(kept);
+        components.push(Component {
+            document,
+            platform: made.platform.clone(),
+            annotations: annotations.of(Level::Manifest, Some(&made.platform)),
+            descriptor_annotations: annotations.of(Level::ManifestDescriptor, Some(&made.platform)),
+            predicates: made.predicates.clone(),
+        });
+    }
+    let composition = Composition {
+        components,
+        names,
+        subjects: output.names.clone(),
+        index: all.is_indexed,
+        index_annotations: annotations.of(Level::Index, None),
+        index_descriptor_annotations: annotations.of(Level::IndexDescriptor, None),
+    };
+    let composed = images.artifacts.compose(composition).await;
+    let composed = composed.map_err(other("record the image"))?;
+    drop(held);
+    Ok(Recorded { id: composed.id, target: Some(composed.target) })
+}
+
+pub(super) fn tell(recorded: &Recorded, names: &[Reference], told: &mut Told) {
+    let Recorded { id, target } = recorded;
     told.insert("containerimage.config.digest".to_owned(), id.to_string());
-    told.insert("containerimage.digest".to_owned(), id.to_string());
+    let digest = target.as_ref().map_or_else(|| id.to_string(), |target| target.digest.to_string());
+    told.insert("containerimage.digest".to_owned(), digest);
+    if let Some(json) = target.as_ref().and_then(|target| serde_json::to_vec(target).ok()) {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(json);
+        told.insert("containerimage.descriptor".to_owned(), text);
+    }
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         told.insert("image.name".to_owned(), names.join(","));
@@ -231,27 +312,28 @@ fn tell(id: &ImageId, names: &[Reference], told: &mut Told) {
 
 async fn image(
     kit: &BuildKit,
-    made: &Made,
-    export: &Export,
-    epoch: Option<i64>,
+    output: &Output<'_>,
     (scope, told): (&Scope, &mut Told),
 ) -> Result<(), Error> {
-    let names = names(export)?;
+    let names = &output.names;
     let task = Task::begin(scope, "exporting to image");
     let started = SystemTime::now();
-    let recorded = record(kit, made, names.clone(), export, epoch).await;
-    if let Ok(id) = &recorded {
+    let recorded = record(kit, output, names.clone()).await;
+    if let Ok(Recorded { id, target }) = &recorded {
         task.part("exporting layers", 0, started);
+        if let Some(target) = target {
+            task.part(&format!("exporting manifest {}", target.digest), target.size, started);
+        }
         task.part(&format!("writing image {id}"), 0, started);
-        for name in &names {
+        for name in names {
             task.part(&format!("naming to {name}"), 0, started);
         }
     }
-    let id = task.end(recorded)?;
-    tell(&id, &names, told);
-    if export.attrs.get("push").is_some_and(|push| push == "true") {
-        for name in &names {
-            push(kit, &id, name, scope).await?;
+    let recorded = task.end(recorded)?;
+    tell(&recorded, names, told);
+    if output.export.attrs.get("push").is_some_and(|push| push == "true") {
+        for name in names {
+            push(kit, &recorded.id, name, scope).await?;
         }
     }
     Ok(())
@@ -268,155 +350,4 @@ async fn push(kit: &BuildKit, id: &ImageId, name: &Reference, scope: &Scope) -> 
         sent.map(drop).map_err(other(format!("push {name}")))
     };
     task.end(pushed.await)
-}
-
-/// Feeds an asynchronous receiver from threads that block.
-struct Pipe(tokio::sync::mpsc::Sender<Vec<u8>>);
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let sent = self.0.blocking_send(bytes.to_vec());
-        sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// LIMIT: pieces on their way to a client.
-const QUEUE: usize = 8;
-
-fn client(
-    scope: &Scope,
-    export: &Export,
-) -> Result<std::sync::Arc<rorqual_buildkit::RemoteSession>, Error> {
-    scope.session.clone().ok_or_else(|| Error::Invalid {
-        message: format!("the output {:?} needs a session of the client", export.kind),
-        location: None,
-    })
-}
-
-async fn archive(
-    kit: &BuildKit,
-    made: &Made,
-    export: &Export,
-    epoch: Option<i64>,
-    (scope, told): (&Scope, &mut Told),
-) -> Result<(), Error> {
-    let format = if export.kind == "oci" { "oci" } else { "docker" };
-    if export.attrs.get("tar").is_some_and(|tar| tar == "false") {
-        return unsupported("tar=false: images are written as one archive by this builder");
-    }
-    let names = names(export)?;
-    let session = client(scope, export)?;
-    let task = Task::begin(scope, &format!("exporting to {format} image format"));
-    let images = &kit.builder.images.images;
-    let before = images.list().await.map_err(other("list images"))?;
-    let work = async {
-        let id = record(kit, made, Vec::new(), export, epoch).await?;
-        let saved = save(kit, &id, names.clone(), export, &session).await;
-        // The archive is what was wanted: the engine keeps no image of it.
-        if !before.iter().any(|image| image.id == id) {
-            images.remove(&id).await.map_err(other("forget the image of an archive"))?;
-        }
-        saved.map(|()| id)
-    };
-    let id = task.end(work.await)?;
-    tell(&id, &names, told);
-    Ok(())
-}
-
-async fn save(
-    kit: &BuildKit,
-    id: &ImageId,
-    names: Vec<Reference>,
-    export: &Export,
-    session: &rorqual_buildkit::RemoteSession,
-) -> Result<(), Error> {
-    let mut sink = session.output(&export.id.to_string()).await?;
-    let (sender, mut pieces) = tokio::sync::mpsc::channel(QUEUE);
-    let transfer = &kit.builder.images.transfer;
-    let writer = Box::new(std::io::BufWriter::with_capacity(1 << 18, Pipe(sender)));
-    let writing = transfer.save(vec![(id.clone(), names)], None, writer);
-    let sending = async {
-        while let Some(piece) = pieces.recv().await {
-            sink.write(&piece).await?;
-        }
-        Ok::<_, Error>(sink)
-    };
-    tokio::pin!(writing, sending);
-    // Either may be over first: the receiver fails while the writer still works, or has taken the last piece before the
-    // writer is seen to be done.
-    let sink = tokio::select! {
-        written = &mut writing => {
-            written.map_err(other("write the archive"))?;
-            sending.await?
-        }
-        sent = &mut sending => {
-            let sink = sent?;
-            writing.await.map_err(other("write the archive"))?;
-            sink
-        }
-    };
-    sink.finish().await
-}
-
-async fn files(
-    kit: &BuildKit,
-    made: &Made,
-    export: &Export,
-    epoch: Option<i64>,
-    scope: &Scope,
-) -> Result<(), Error> {
-    let name = match export.kind.as_str() {
-        "tar" => "sending tarball",
-        _ => "copying files",
-    };
-    let task = Task::begin(
-        scope,
-        &format!(
-            "exporting to client {}",
-            if export.kind == "tar" { "tarball" } else { "directory" }
-        ),
-    );
-    let started = SystemTime::now();
-    let work = async {
-        let session = client(scope, export)?;
-        let id = export.id.to_string();
-        let mut tar: Box<dyn Read + Send> = match &made.state {
-            Some(state) => kit.builder.solver.tar(state, epoch).await?,
-            // Two blocks of nothing end an archive.
-            None => Box::new(std::io::Cursor::new(vec![0; 1024])),
-        };
-        if export.kind == "local" {
-            return session.send_tree(&id, tar).await;
-        }
-        let mut sink = session.output(&id).await?;
-        loop {
-            let read = tokio::task::spawn_blocking(move || {
-                let mut piece = Vec::new();
-                let read = (&mut tar).take(1 << 20).read_to_end(&mut piece);
-                read.map(|_| (piece, tar))
-            });
-            let read = read.await.map_err(|_| Error::Cancelled)?;
-            let (piece, rest) = read.map_err(|error| Error::Other {
-                action: "pack the files of a state".to_owned(),
-                kind: ErrorKind::Internal,
-                source: error.into(),
-            })?;
-            tar = rest;
-            if piece.is_empty() {
-                return sink.finish().await;
-            }
-            sink.write(&piece).await?;
-        }
-    };
-    let done = work.await;
-    match &done {
-        Ok(()) => task.part(name, 0, started),
-        Err(error) => tracing::debug!(error = full_message(error), "an output failed"),
-    }
-    task.end(done)
 }

@@ -129,6 +129,8 @@ async fn git(
         cancel: token.clone(),
         entitlements: BTreeSet::new(),
         explain: false,
+        imports: Vec::new(),
+        recorder: None,
     };
     let building = builder.solver.begin(Arc::new(graph), &job);
     let state = building.state(Input::of(vertex)).await?;

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_build::{
-    Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepMountSource, StepRunner,
-};
-use rorqual_core::Classify;
+use rorqual_build::{Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepRunner};
+use rorqual_core::{Classify, Platform};
 use rorqual_engine::spec::{NetworkMode, Ulimit};
-use rorqual_engine::{StepMount, StepMountSource as Source, StepRequest, Steps};
+use rorqual_engine::{StepRequest, Steps};
 use tokio_util::sync::CancellationToken;
 
 /// Runs steps by the engine.
@@ -24,20 +22,11 @@ fn ulimit(text: &str) -> Result<Ulimit, Error> {
 }
 
 fn request(step: Step) -> Result<StepRequest, Error> {
-    let mounts = step.mounts.into_iter().map(|mount| StepMount {
-        target: mount.target,
-        source: match mount.source {
-            StepMountSource::Rootfs(plan) => Source::Layers(plan),
-            StepMountSource::Path(path) => Source::Path(path),
-            StepMountSource::Tmpfs(size) => Source::Tmpfs(size),
-        },
-        readonly: mount.readonly,
-    });
     Ok(StepRequest {
         id: step.id,
         rootfs: step.rootfs,
         readonly_root: step.readonly_root,
-        mounts: mounts.collect(),
+        mounts: step.mounts,
         args: step.args,
         env: step.env,
         cwd: step.cwd,
@@ -56,6 +45,45 @@ fn request(step: Step) -> Result<StepRequest, Error> {
     })
 }
 
+/// Where the kernel lists interpreters of foreign programs.
+const INTERPRETERS: &str = "/proc/sys/fs/binfmt_misc";
+
+/// Tells whether programs for a platform run here, natively or by an interpreter that the kernel holds open. Blocking.
+fn runs(platform: &Platform) -> bool {
+    let host = Platform::host();
+    let is_native = host.architecture == platform.architecture
+        || (host.architecture == "amd64" && platform.architecture == "386");
+    if host.os != platform.os {
+        return false;
+    }
+    // Variants differ in what a compiler may use; which of them runs shows when it does.
+    is_native || has_interpreter(std::path::Path::new(INTERPRETERS), &platform.architecture)
+}
+
+fn has_interpreter(directory: &std::path::Path, architecture: &str) -> bool {
+    let name = match architecture {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "i386",
+        "loong64" => "loongarch64",
+        "mips64le" => "mips64el",
+        other => other,
+    };
+    let Ok(entries) = std::fs::read_dir(directory) else { return false };
+    entries.flatten().any(|entry| {
+        let own = entry.file_name();
+        let own = own.to_string_lossy();
+        let is_meant = own.strip_prefix("qemu-").unwrap_or(&own) == name;
+        is_meant && std::fs::read_to_string(entry.path()).is_ok_and(|text| is_usable(&text))
+    })
+}
+
+/// An interpreter that is not held open would be looked for inside of the container.
+fn is_usable(text: &str) -> bool {
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default();
+    text.lines().any(|line| line == "enabled") && flags.contains('F')
+}
+
 #[async_trait]
 impl StepRunner for EngineSteps {
     async fn run(
@@ -65,6 +93,16 @@ impl StepRunner for EngineSteps {
         cancel: CancellationToken,
     ) -> Result<StepExit, Error> {
         let command = step.args.join(" ");
+        let platform = step.platform.clone();
+        let can_run = rorqual_store::blocking(move || Ok::<_, Error>(runs(&platform))).await?;
+        if !can_run {
+            return Err(Error::Unsupported(format!(
+                "cannot run {command:?} for {}: this machine is {}, and its kernel has no interpreter for programs of the \
+                 other (binfmt_misc, with the flag F): register one, or let the stage run here (FROM --platform=$BUILDPLATFORM)",
+                step.platform,
+                Platform::host()
+            )));
+        }
         let output = Arc::new(move |error: bool, data: &[u8]| {
             log(if error { LogStream::Stderr } else { LogStream::Stdout }, data);
         });
@@ -78,5 +116,24 @@ impl StepRunner for EngineSteps {
             },
         })?;
         Ok(StepExit { code: exit.code, oom_killed: exit.oom_killed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_interpreter;
+
+    #[test]
+    fn an_interpreter_counts_when_it_is_held_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("qemu-aarch64", "enabled\ninterpreter /usr/bin/qemu-aarch64\nflags: OCF\noffset 0\n");
+        write("qemu-arm", "enabled\ninterpreter /usr/bin/qemu-arm\nflags: OC\n");
+        write("qemu-s390x", "disabled\nflags: F\n");
+        let has = |name: &str| has_interpreter(folder.path(), name);
+        assert!(has("arm64"));
+        assert!(!has("arm") && !has("s390x") && !has("riscv64"));
+        assert!(!has_interpreter(&folder.path().join("none"), "arm64"));
     }
 }

@@ -300,7 +300,7 @@ fn a_build_whose_client_goes_away_ends() -> TestResult {
             assert!(len > 0, "{seen}");
             seen.push_str(&String::from_utf8_lossy(&piece[..len]));
         }
-        assert!(running("987654"));
+        eventually("the step runs", || running("987654").then_some(()))?;
         drop(socket);
         eventually("the step ends", || (!running("987654")).then_some(()))?;
         eventually("its snapshot goes", || {

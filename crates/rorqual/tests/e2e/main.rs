@@ -4,6 +4,7 @@ mod build;
 mod build_client;
 mod build_sources;
 mod build_steps;
+mod build_travel;
 mod client;
 mod compat;
 mod crash;

@@ -11,7 +11,8 @@ use rorqual_core::{DiffId, Digest, Reference, Repository};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::Error;
-use crate::record::Stores;
+use crate::push::source;
+use crate::record::{self, Stores};
 
 // LIMIT: packed forms that are remembered.
 const MAX_PACKED: usize = 10_000;
@@ -23,7 +24,7 @@ pub(crate) struct Packed {
     /// Whether what earlier daemons noted was read.
     read: Arc<OnceCell<()>>,
     /// One at a time: each uses all processors.
-    pub(super) turn: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
 }
 
 impl Default for Packed {
@@ -56,12 +57,12 @@ impl Packed {
         Ok(())
     }
 
-    pub(super) fn find(&self, layer: &DiffId) -> Option<Descriptor> {
+    pub(crate) fn find(&self, layer: &DiffId) -> Option<Descriptor> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(layer).cloned()
     }
 
     /// Notes what a layer was packed to, for this daemon and the next.
-    pub(super) async fn put(&self, images: &dyn Images, layer: &DiffId, packed: &Descriptor) {
+    pub(crate) async fn put(&self, images: &dyn Images, layer: &DiffId, packed: &Descriptor) {
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let same = known.get(layer) == Some(packed);
@@ -73,6 +74,35 @@ impl Packed {
         if let Err(error) = images.note_packed(layer, packed).await {
             tracing::debug!(%error, %layer, "it is not noted what a layer was packed to");
         }
+    }
+
+    /// Packs a plain layer into a blob, unless it was packed before or `other` is a packed form of it that is here. The caller
+    /// holds a lease until the blob was used.
+    pub(crate) async fn pack(
+        &self,
+        stores: &Stores,
+        layer: &DiffId,
+        other: Option<&Descriptor>,
+    ) -> Result<Descriptor, Error> {
+        self.read(stores).await?;
+        // Whoever has the turn before may pack the same.
+        let _turn = self.turn.acquire().await.map_err(record::other("wait for a turn"))?;
+        let mut packed = None;
+        for known in self.find(layer).into_iter().chain(other.cloned()) {
+            if stores.blobs.size(&known.digest)?.is_some() {
+                packed = Some(known);
+                break;
+            }
+        }
+        let packed = match packed {
+            Some(packed) => packed,
+            None => {
+                let (digest, size) = source::pack(stores, layer).await?;
+                Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)
+            }
+        };
+        self.put(&*stores.images, layer, &packed).await;
+        Ok(packed)
     }
 }
 

@@ -26,7 +26,7 @@ struct Blob {
 }
 
 /// Opens a blob that is stored, or the plain tar of a layer.
-pub(super) fn open(stores: &Stores, blob: &Descriptor) -> Arc<dyn Source> {
+pub(crate) fn open(stores: &Stores, blob: &Descriptor) -> Arc<dyn Source> {
     let (stores, digest) = (stores.clone(), blob.digest.clone());
     Arc::new(Blob { stores, digest, runtime: Handle::current() })
 }

@@ -1,12 +1,11 @@
 //! From flags to a request of the builder.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rorqual_buildkit::{BuildRequest, CacheEntry, Lending};
+use rorqual_buildkit::{BuildRequest, Lending};
 
 use super::logins::Logins;
-use super::{Keep, context, csv, outputs, secrets, warn};
+use super::{Keep, caches, context, csv, outputs, secrets, warn};
 use crate::cli::Cli;
 use crate::command::image::check_reference;
 use crate::failure::Failure;
@@ -31,6 +30,8 @@ pub(super) struct Plan {
 pub(super) struct After {
     /// A question instead of a build: `check`, `outline`, `targets`; with the form of the answer.
     pub(super) question: Option<(String, String)>,
+    /// Directories that list the cache that was written to them.
+    pub(super) caches: Vec<caches::Place>,
 }
 
 impl Plan {
@@ -67,7 +68,7 @@ pub(super) fn plan(cli: &Cli, matches: &Matches) -> Result<Plan, Failure> {
     variables(cli, &mut plan, matches);
     steps(&mut plan, matches)?;
     images(&mut plan, matches)?;
-    caches(&mut plan, matches)?;
+    caches::add(&mut plan, matches)?;
     secrets::add(&mut plan, matches)?;
     plan.lending.credentials = Some(Arc::new(Logins(cli.config.clone())));
     question(&mut plan, matches)?;
@@ -85,11 +86,8 @@ fn named_contexts(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
         let is_remote = context::is_remote(value) || value.starts_with("docker-image://");
         let value = if is_remote {
             value.to_owned()
-        } else if value.starts_with("oci-layout://") {
-            return Err(wrong(format!(
-                "the context {name:?} is an OCI layout, which this client cannot lend: load it into the engine and name \
-                 the image (docker-image://)"
-            )));
+        } else if let Some(path) = value.strip_prefix("oci-layout://") {
+            caches::layout(plan, path)?
         } else {
             if !std::path::Path::new(value).is_dir() {
                 return Err(wrong(format!(
@@ -213,28 +211,6 @@ fn attestations(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
             "true" => add(kind, String::new()),
             value => add(kind, value.to_owned()),
         }
-    }
-    Ok(())
-}
-
-fn caches(plan: &mut Plan, matches: &Matches) -> Result<(), Failure> {
-    let entry = |text: &String| -> Result<CacheEntry, Failure> {
-        if !text.contains('=') {
-            let attrs = BTreeMap::from([("ref".to_owned(), text.clone())]);
-            return Ok(CacheEntry { kind: "registry".to_owned(), attrs });
-        }
-        let mut attrs: BTreeMap<String, String> =
-            csv::pairs(text).map_err(wrong)?.into_iter().collect();
-        let kind = attrs.remove("type");
-        let kind = kind.ok_or_else(|| wrong(format!("type required form> {text:?}")))?;
-        Ok(CacheEntry { kind, attrs })
-    };
-    let entries = |name: &str| matches.list(name).iter().map(entry).collect::<Result<Vec<_>, _>>();
-    plan.request.cache_imports = entries("cache-from")?;
-    plan.request.cache_exports = entries("cache-to")?;
-    if plan.request.options.get("build-arg:BUILDKIT_INLINE_CACHE").is_some_and(|v| v == "1") {
-        let inline = CacheEntry { kind: "inline".to_owned(), attrs: BTreeMap::new() };
-        plan.request.cache_exports.push(inline);
     }
     Ok(())
 }

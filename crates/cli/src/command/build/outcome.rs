@@ -37,6 +37,7 @@ pub(super) fn finish(
         let text = format!("{:#}\n", metadata(told));
         std::fs::write(path, text).map_err(|error| open_failure(path, &error))?;
     }
+    super::caches::finish(&after.caches, told)?;
     screen.warnings(cli.root.on("debug"))?;
     if matches.on("quiet")
         && let Some(id) = id
@@ -50,9 +51,16 @@ pub(super) fn finish(
 fn metadata(told: &BTreeMap<String, String>) -> Json {
     let value = |text: &String| match serde_json::from_str::<Json>(text) {
         Ok(value @ (Json::Object(_) | Json::Array(_))) => value,
-        _ => Json::from(text.as_str()),
+        _ => packed(text).unwrap_or_else(|| Json::from(text.as_str())),
     };
     told.iter().map(|(name, text)| (name.clone(), value(text))).collect::<Map<_, _>>().into()
+}
+
+/// Reads a document in base64.
+fn packed(text: &str) -> Option<Json> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(Json::is_object)
 }
 
 fn answer(cli: &Cli, name: &str, format: &str, told: &BTreeMap<String, String>) -> Outcome {

@@ -89,11 +89,9 @@ fn complete(plan: &mut Plan, export: &mut Export, matches: &Matches) -> Result<(
                     "invalid annotation {annotation:?}, expected key=value"
                 )));
             };
-            let name = match name.split_once(':') {
-                Some((kind, name)) => format!("annotation-{kind}.{name}"),
-                None => format!("annotation.{name}"),
-            };
-            export.attrs.insert(name, value.to_owned());
+            for name in annotation_keys(name)? {
+                export.attrs.insert(name, value.to_owned());
+            }
         }
     }
     let is_pushed = export.attrs.get("push").is_some_and(|push| push == "true");
@@ -122,6 +120,23 @@ fn complete(plan: &mut Plan, export: &mut Export, matches: &Matches) -> Result<(
         plan.lending.outputs.insert(export.id, target);
     }
     Ok(())
+}
+
+/// Which documents an annotation is for: `[LEVEL[[PLATFORM]],…:]NAME`.
+fn annotation_keys(text: &str) -> Result<Vec<String>, Failure> {
+    let Some((levels, name)) = text.split_once(':') else {
+        return Ok(vec![format!("annotation.{text}")]);
+    };
+    let key = |level: &str| {
+        let kind = level.split_once('[').map_or(level, |(kind, _)| kind);
+        match kind {
+            "manifest" | "index" | "manifest-descriptor" | "index-descriptor" => {
+                Ok(format!("annotation-{level}.{name}"))
+            }
+            _ => Err(wrong(format!("unknown annotation type {kind:?}"))),
+        }
+    };
+    levels.split(',').map(key).collect()
 }
 
 fn stream(kind: &str, path: &str) -> Result<OutputTarget, Failure> {
