@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rorqual_sys::net::{Transport, open_port};
+use rustix::net::{AddressFamily, SocketType};
 
 use super::{Destination, Relay, Relayed};
 use crate::PortProtocol;
@@ -78,8 +79,11 @@ fn much_passes_in_both_directions_at_once_and_ends_are_told_apart() {
 #[test]
 fn a_client_of_a_port_that_nobody_serves_is_cut_off() {
     let mut all = Relay::default();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let at = relay(&mut all, nobody);
+    // Bound, so that nobody else gets the port, but not listening.
+    let held = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&held, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let nobody = SocketAddr::try_from(rustix::net::getsockname(&held).unwrap()).unwrap();
+    let at = relay(&mut all, nobody.port());
     let mut answer = Vec::new();
     let error = connect(at).read_to_end(&mut answer).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
