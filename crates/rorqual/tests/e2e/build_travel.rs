@@ -118,28 +118,12 @@ fn images_say_how_they_were_made_and_of_what() -> TestResult {
         let archive = host.folder().join("image.tar");
         let output = format!("type=oci,dest={}", archive.display());
         let secret = format!("id=token,src={}", dir.path().join("token").display());
-        let flags = [
-            "-t",
-            "said:1",
-            "-o",
-            &output,
-            "--secret",
-            &secret,
-            "--build-arg",
-            "NAME=given",
-            "--provenance",
-            "mode=max",
-            "--sbom",
-            "true",
-            "--annotation",
-            "a=one",
-            "--annotation",
-            "index:b=two",
-            "--annotation",
-            "manifest-descriptor:c=three",
-            "--annotation",
-            "index-descriptor:d=four",
-        ];
+        let flags = format!(
+            "-t said:1 -o {output} --secret {secret} --build-arg NAME=given --provenance mode=max --sbom true \
+             --annotation a=one --annotation index:b=two --annotation manifest-descriptor:c=three \
+             --annotation index-descriptor:d=four"
+        );
+        let flags = flags.split(' ').collect::<Vec<_>>();
         build(host, dir.path(), &flags)?.ok()?;
         let layout = Layout::unpack(&archive, host.folder().join("layout"))?;
         let target = layout.target()?;
@@ -168,18 +152,10 @@ fn images_say_how_they_were_made_and_of_what() -> TestResult {
         host.cli(["load", "-q", "-i", &archive.display().to_string()])?.ok()?;
         host.cli(["run", "--rm", "said:1", "cat", "/n"])?.prints("given")?;
 
-        let least = [
-            "-t",
-            "said:2",
-            "-o",
-            &output,
-            "--secret",
-            &secret,
-            "--build-arg",
-            "NAME=given",
-            "--provenance",
-            "true",
-        ];
+        let least = format!(
+            "-t said:2 -o {output} --secret {secret} --build-arg NAME=given --provenance true"
+        );
+        let least = least.split(' ').collect::<Vec<_>>();
         build(host, dir.path(), &least)?.ok()?;
         let layout = Layout::unpack(&archive, host.folder().join("least"))?;
         let index = layout.blob(&layout.target()?)?;

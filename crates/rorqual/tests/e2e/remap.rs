@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use rorqual_testkit::{Host, HostOptions, TestResult};
 
@@ -158,6 +159,42 @@ fn namespaces_belong_to_the_users_of_their_container() -> TestResult {
     })
 }
 
+/// Volumes belong to containers, binds to the host.
+fn volumes_and_binds(host: &Host, dir: &Path) -> TestResult {
+    for flag in ["--userns=", "--userns=host"] {
+        shell(host, &[flag, "-v", "vol:/v"], "stat -c %u /v /v/seven && touch /v/more")?
+            .prints("0\n7")?;
+    }
+    let bind = dir.join("bind");
+    fs::create_dir(&bind)?;
+    let bound = format!("{}:/b", bind.display());
+    shell(host, &["-v", &bound], "stat -c %u /b; ! touch /b/x 2> /dev/null")?.prints("65534")?;
+    std::os::unix::fs::chown(&bind, Some(FIRST), Some(FIRST))?;
+    shell(host, &["-v", &bound], "stat -c %u /b; touch /b/x")?.prints("0")?;
+    assert_eq!(fs::metadata(bind.join("x"))?.uid(), FIRST);
+
+    let caller = dir.join("caller");
+    fs::create_dir(&caller)?;
+    std::os::unix::fs::chown(&caller, Some(1234), Some(1234))?;
+    let mapped = format!("{}:/b:idmap", caller.display());
+    let mut words = host.command("setpriv");
+    words.args(["--reuid", "1234", "--regid", "1234", "--clear-groups", crate::RORQUAL]);
+    words.args([
+        "run",
+        "--rm",
+        "-v",
+        &mapped,
+        "busybox",
+        "sh",
+        "-c",
+        "stat -c %u /b && touch /b/x",
+    ]);
+    fs::set_permissions(host.socket(), fs::Permissions::from_mode(0o777))?;
+    host.run(words)?.prints("0")?;
+    assert_eq!(fs::metadata(caller.join("x"))?.uid(), 1234);
+    Ok(())
+}
+
 #[test]
 fn files_are_the_containers_own() -> TestResult {
     scenario_with(remapped(), |host| {
@@ -206,39 +243,7 @@ fn files_are_the_containers_own() -> TestResult {
             }
         }
 
-        // Volumes belong to containers, binds to the host.
-        for flag in ["--userns=", "--userns=host"] {
-            shell(host, &[flag, "-v", "vol:/v"], "stat -c %u /v /v/seven && touch /v/more")?
-                .prints("0\n7")?;
-        }
-        let bind = dir.join("bind");
-        fs::create_dir(&bind)?;
-        let bound = format!("{}:/b", bind.display());
-        shell(host, &["-v", &bound], "stat -c %u /b; ! touch /b/x 2> /dev/null")?
-            .prints("65534")?;
-        std::os::unix::fs::chown(&bind, Some(FIRST), Some(FIRST))?;
-        shell(host, &["-v", &bound], "stat -c %u /b; touch /b/x")?.prints("0")?;
-        assert_eq!(fs::metadata(bind.join("x"))?.uid(), FIRST);
-
-        let caller = dir.join("caller");
-        fs::create_dir(&caller)?;
-        std::os::unix::fs::chown(&caller, Some(1234), Some(1234))?;
-        let mapped = format!("{}:/b:idmap", caller.display());
-        let mut words = host.command("setpriv");
-        words.args(["--reuid", "1234", "--regid", "1234", "--clear-groups", crate::RORQUAL]);
-        words.args([
-            "run",
-            "--rm",
-            "-v",
-            &mapped,
-            "busybox",
-            "sh",
-            "-c",
-            "stat -c %u /b && touch /b/x",
-        ]);
-        fs::set_permissions(host.socket(), fs::Permissions::from_mode(0o777))?;
-        host.run(words)?.prints("0")?;
-        assert_eq!(fs::metadata(caller.join("x"))?.uid(), 1234);
+        volumes_and_binds(host, &dir)?;
 
         // Without the setting the same container goes on with its files.
         host.stop_daemon()?;
