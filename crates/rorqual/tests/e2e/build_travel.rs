@@ -45,8 +45,8 @@ fn caches_go_to_directories_registries_and_images_and_come_back() -> TestResult 
             let built = build(host, dir.path(), &["-t", tag, "--cache-from", &from])?;
             let built = built.exits_with(0)?;
             assert_eq!(own()?, before, "{to}: {}", built.stderr);
-            // An image carries the records of its own layers only.
-            assert_eq!(built.stderr.contains("it was 42"), to == "type=inline", "{}", built.stderr);
+            // What only leads to the result does not run either.
+            assert!(!built.stderr.contains("it was 42"), "{to}: {}", built.stderr);
             forget(host, tag)?;
         }
         // What cannot be read is left out with a word.
@@ -55,7 +55,9 @@ fn caches_go_to_directories_registries_and_images_and_come_back() -> TestResult 
         assert!(built.stderr.contains("importing cache manifest"), "{}", built.stderr);
         build(host, dir.path(), &["--cache-from", "type=local,src=/nowhere"])?.ok()?;
         for to in ["type=s3,bucket=x", "type=local,dest=x,compression=estargz"] {
-            build(host, dir.path(), &["--cache-to", to])?.exits_with(1)?.complains("supported")?;
+            build(host, dir.path(), &["--cache-to", to])?
+                .exits_with(1)?
+                .complains("this builder")?;
         }
         Ok(())
     })

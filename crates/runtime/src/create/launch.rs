@@ -63,16 +63,19 @@ fn join_first(prepared: &Prepared) -> io::Result<()> {
 
 /// A process that enters a user namespace cannot come back, so another one does and clones in the caller's stead.
 fn launch_through(prepared: &Prepared, ours: OwnedFd, theirs: OwnedFd) -> Result<Child, Error> {
+    // ORDER: init may speak before the intermediate process does, so each has a channel of its own.
+    let (hear, tell) = channel::pair().map_err(os("make a socket pair"))?;
     let cloned = process::clone_process(&CloneOptions::default());
     let between = match cloned.map_err(os("create an intermediate process"))? {
         Cloned::Child => {
-            drop(ours);
-            intermediate(prepared, theirs)
+            drop((ours, hear));
+            intermediate(prepared, theirs, tell)
         }
         Cloned::Parent { pidfd, .. } => pidfd,
     };
-    drop(theirs);
-    let report = channel::receive_report(ours.as_fd()).map_err(os("hear from init"));
+    drop((theirs, tell));
+    let report =
+        channel::receive_report(hear.as_fd()).map_err(os("hear from the intermediate process"));
     let ended = process::wait_pidfd(between.as_fd());
     ended.map_err(os("wait for the intermediate process"))?;
     match report? {
@@ -85,13 +88,16 @@ fn launch_through(prepared: &Prepared, ours: OwnedFd, theirs: OwnedFd) -> Result
     }
 }
 
-fn intermediate(prepared: &Prepared, socket: OwnedFd) -> ! {
+fn intermediate(prepared: &Prepared, socket: OwnedFd, tell: OwnedFd) -> ! {
     let options = CloneOptions { sibling: true, ..options(prepared) };
     // ORDER: while this process has the host's rights; the child inherits.
     users::raise(&prepared.plan.steps, None);
     let cloned = join_first(prepared).and_then(|()| process::clone_process(&options));
     let report = match cloned {
-        Ok(Cloned::Child) => init::run(prepared, socket),
+        Ok(Cloned::Child) => {
+            drop(tell);
+            init::run(prepared, socket)
+        }
         Ok(Cloned::Parent { pidfd, .. }) => Report::Sibling(pidfd),
         Err(error) => Report::Failed {
             failure: StartFailure::Other,
@@ -99,7 +105,7 @@ fn intermediate(prepared: &Prepared, socket: OwnedFd) -> ! {
         },
     };
     // The parent sees the end of the conversation if this fails.
-    let _ = channel::send_report(socket.as_fd(), &report);
+    let _ = channel::send_report(tell.as_fd(), &report);
     process::exit_now(0)
 }
 

@@ -97,7 +97,11 @@ impl CacheDocument {
     ///
     /// `Invalid` when it is none, or too large.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        Self::checked(serde_json::from_slice(bytes).map_err(broken)?)
+        // A list would be taken for the fields in their order.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(bytes).map_err(broken)?;
+        let document = serde_json::Value::Object(object);
+        Self::checked(serde_json::from_value(document).map_err(broken)?)
     }
 
     /// Reads the records that an image's config carries (base64 in `moby.buildkit.cache.v0`); the layers are the image's.
