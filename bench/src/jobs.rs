@@ -181,6 +181,8 @@ impl Bench<'_> {
                 "10000",
             ]))?;
         }
+        // As before them, so that what the daemon needed to start them is not counted as theirs.
+        std::thread::sleep(IDLE);
         let each = (pss(&ours()).saturating_sub(before)) as f64 / COUNT as f64;
         self.row(
             "memory per container, PSS",
@@ -270,8 +272,11 @@ impl Bench<'_> {
             once(self.ours(&start.concat()))
         };
         container(&[], "few")?;
+        // What earlier runs left in the heap would hide what is held.
+        std::thread::sleep(IDLE);
         let before = (own(), kernel());
         container(&["-p", RANGE], "many")?;
+        std::thread::sleep(IDLE);
         let with = (own().saturating_sub(before.0), kernel().saturating_sub(before.1));
         for name in ["few", "many"] {
             once(self.ours(&["rm", "-f", name]))?;

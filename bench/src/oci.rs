@@ -50,6 +50,8 @@ pub(crate) fn here(binary: &Path, rounds: usize) -> TestResult<String> {
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     config["process"]["args"] = serde_json::json!(["/bin/true"]);
     config["process"]["terminal"] = serde_json::json!(false);
+    // Older ones refuse a newer version by its number.
+    config["ociVersion"] = serde_json::json!("1.0.2");
     // Peers refuse rlimits that the machine does not let them set.
     config["process"]["rlimits"] = serde_json::json!([]);
     std::fs::write(&path, serde_json::to_vec(&config)?)?;
