@@ -217,3 +217,18 @@ async fn one_collector_at_a_time() {
     assert!(matches!(collect(&world.0, false, &|_| ()).await, Err(Error::TooMany { .. })));
     assert_eq!(world.collect(true).await, Report::default());
 }
+
+#[tokio::test]
+async fn an_upload_that_has_only_begun_is_not_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || Arc::new(Disk::open(folder.path()).await.unwrap());
+    let world = World::new(open().await, |_| ());
+    // As it is between the folder and the session in it.
+    let begun = folder.path().join(crate::name::key::UPLOADS).join("begun");
+    std::fs::create_dir(&begun).unwrap();
+    assert_eq!(world.0.expire_uploads(false).await.unwrap(), 0);
+    assert!(begun.exists());
+    // At the next start it is a crash that left it.
+    open().await;
+    assert!(!begun.exists());
+}

@@ -164,7 +164,8 @@ impl Repositories {
             let folder = format!("{}/{upload}", key::UPLOADS);
             let entries = crate::storage::list_all(&*self.storage, &folder).await?;
             let newest = entries.iter().map(|entry| entry.meta.modified).max();
-            let is_old = newest.is_none_or(|at| age(at) > self.config.limits.upload_age.0);
+            // One without anything in it has only just begun, its session about to be written.
+            let is_old = newest.is_some_and(|at| age(at) > self.config.limits.upload_age.0);
             if !is_old {
                 continue;
             }

@@ -124,6 +124,7 @@ impl Disk {
                 make_dir(&path).map_err(failed("make", &path))?;
             }
             sweep(&root.join("tmp"))?;
+            sweep_folders(&root.join(super::super::name::key::UPLOADS))?;
             let (serial, standings) = (AtomicU64::new(0), Arc::default());
             Ok(Self(Arc::new(Inner { root, token, serial, standings })))
         })
@@ -214,6 +215,15 @@ fn sweep(tmp: &Path) -> Result<()> {
         if is_old {
             fs::remove_file(entry.path()).ok();
         }
+    }
+    Ok(())
+}
+
+/// Removes empty folders that a crash left; one that another process is about to fill is made again by that.
+fn sweep_folders(uploads: &Path) -> Result<()> {
+    for entry in fs::read_dir(uploads).map_err(failed("read", uploads))?.flatten() {
+        // One that is not empty refuses.
+        fs::remove_dir(entry.path()).ok();
     }
     Ok(())
 }

@@ -79,7 +79,6 @@ async fn pull(world: &World, name: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a push is refused in one run of some: an upload that is not there; run with --ignored"]
 async fn collections_hurt_nobody() {
     let seconds = std::env::var("RORQUAL_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(8));
