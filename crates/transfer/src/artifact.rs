@@ -12,7 +12,7 @@ use rorqual_core::{DiffId, Digest, ImageId, Platform, Reference};
 use serde_json::Value;
 
 use crate::local::LocalTransfer;
-use crate::pull::{Puller, explained};
+use crate::pull::explained;
 use crate::push::source;
 use crate::record::{MAX_CONFIG, other};
 use crate::registry::{Content, Failure, Reason};
@@ -223,14 +223,7 @@ impl Artifacts for LocalTransfer {
         layer: &DiffId,
     ) -> Result<(), Error> {
         let sessions = self.registries.readers(name.repository(), auth).await?;
-        let puller = Puller {
-            stores: &self.stores,
-            registries: &self.registries,
-            jobs: &self.jobs,
-            pins: &self.pins,
-            gate: &self.gate,
-            progress: Arc::new(|_| {}),
-        };
+        let puller = self.puller(Arc::new(|_| {}));
         let pinned = {
             // ORDER: held before anybody looks what is here, and not in the middle of a collection.
             let _shared = self.gate.read().await;

@@ -55,6 +55,18 @@ pub struct ImageFile {
 }
 
 impl LocalTransfer {
+    /// Returns what fetches from registries.
+    pub(crate) fn puller(&self, progress: ProgressSink) -> Puller<'_> {
+        Puller {
+            stores: &self.stores,
+            registries: &self.registries,
+            jobs: &self.jobs,
+            pins: &self.pins,
+            gate: &self.gate,
+            progress,
+        }
+    }
+
     /// Works on these stores, which must belong to one data root.
     pub fn new(
         blobs: Arc<dyn Blobs>,
@@ -255,15 +267,7 @@ impl Transfer for LocalTransfer {
     }
 
     async fn pull(&self, request: PullRequest, progress: ProgressSink) -> Result<Pulled, Error> {
-        let puller = Puller {
-            stores: &self.stores,
-            registries: &self.registries,
-            jobs: &self.jobs,
-            pins: &self.pins,
-            gate: &self.gate,
-            progress,
-        };
-        Box::pin(puller.pull(request)).await
+        Box::pin(self.puller(progress).pull(request)).await
     }
 
     async fn push(&self, request: PushRequest, progress: ProgressSink) -> Result<Pushed, Error> {
