@@ -231,7 +231,10 @@ impl Sshd {
         let mut command = host.command(client);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.tools.display())).env("DOCKER_HOST", target);
-        command.args(words);
+        // What clients leave there is seen.
+        let temporary = host.folder().join("temporary");
+        std::fs::create_dir_all(&temporary)?;
+        command.env("TMPDIR", temporary).args(words);
         host.run(command)
     }
 }
@@ -341,6 +344,8 @@ fn an_image_goes_over_ssh_without_a_registry() -> TestResult {
         push("nope")?.exits_with(1)?.complains("No such image: nope")?;
         let nobody = ["image", "push", "ssh://root@127.0.0.1:2223", "note:v1"];
         sshd.call(host, RORQUAL, &near, &nobody)?.exits_with(1)?.complains("Connection refused")?;
+        let left = std::fs::read_dir(host.folder().join("temporary"))?.collect::<Vec<_>>();
+        assert!(left.is_empty(), "{left:?}");
         Ok(())
     })
 }

@@ -33,7 +33,7 @@ const REPOSITORY: &str = "image";
 
 /// An image laid out to be served.
 struct Layout {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     /// Digest and media type of what the name leads to.
     target: String,
     kinds: HashMap<String, String>,
@@ -58,7 +58,9 @@ pub(super) async fn push(cli: &Cli, to: &str, image: &str, show: Show) -> Outcom
     let Host::Ssh { target, port, .. } = &host else {
         return Err(Failure::new(format!("{to}: need ssh://[user@]host[:port][/socket]")));
     };
-    let layout = Arc::new(lay_out(cli, image).await?);
+    // Not the layout's own: the thread that serves it never ends, and what it holds would be left behind.
+    let folder = tempfile::Builder::new().prefix("rorqual-push-").tempdir()?;
+    let layout = Arc::new(lay_out(cli, image, folder.path()).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let local = listener.local_addr()?.port();
     let served = Arc::clone(&layout);
@@ -87,11 +89,10 @@ pub(super) async fn push(cli: &Cli, to: &str, image: &str, show: Show) -> Outcom
 }
 
 /// Saves an image and unpacks the archive into a directory of blobs.
-async fn lay_out(cli: &Cli, image: &str) -> Result<Layout, Failure> {
-    let folder = tempfile::Builder::new().prefix("rorqual-push-").tempdir()?;
+async fn lay_out(cli: &Cli, image: &str, folder: &Path) -> Result<Layout, Failure> {
     let request = Request::new(Method::GET, format!("/images/{}/get", encoded(image)));
     let mut answer = cli.client()?.send(request).await?;
-    let archive = folder.path().join("archive");
+    let archive = folder.join("archive");
     let mut file = File::create(&archive)?;
     while let Some(bytes) = answer.chunk().await? {
         file.write_all(&bytes)?;
@@ -105,15 +106,15 @@ async fn lay_out(cli: &Cli, image: &str) -> Result<Layout, Failure> {
             index = serde_json::from_reader(&mut entry)
                 .map_err(|error| Failure::new(error.to_string()))?;
         } else if let Some(digest) = blob_digest(&path) {
-            io::copy(&mut entry, &mut File::create(folder.path().join(digest.hex()))?)?;
+            io::copy(&mut entry, &mut File::create(folder.join(digest.hex()))?)?;
         }
     }
     std::fs::remove_file(&archive)?;
     let target = &index["manifests"][0];
     let text = |key: &str| target[key].as_str().unwrap_or_default().to_owned();
     let mut kinds = HashMap::from([(text("digest"), text("mediaType"))]);
-    list_kinds(folder.path(), &text("digest"), &mut kinds)?;
-    Ok(Layout { target: text("digest"), folder, kinds })
+    list_kinds(folder, &text("digest"), &mut kinds)?;
+    Ok(Layout { target: text("digest"), folder: folder.to_owned(), kinds })
 }
 
 fn blob_digest(path: &str) -> Option<Digest> {
@@ -264,7 +265,7 @@ fn find<'l>(layout: &'l Layout, path: &str) -> Option<(PathBuf, &'l str, String)
             _ => return None,
         };
     let parsed = digest.parse::<Digest>().ok()?;
-    let file = layout.folder.path().join(parsed.hex());
+    let file = layout.folder.join(parsed.hex());
     let kind = match is_manifest {
         true => layout.kinds.get(digest)?.as_str(),
         false => "application/octet-stream",
