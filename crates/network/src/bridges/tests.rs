@@ -1,5 +1,7 @@
 //! The real networks, in namespaces standing for the host and a neighbour of it. Need root.
 
+mod addresses;
+mod capacity;
 mod host;
 mod modes;
 mod names;
