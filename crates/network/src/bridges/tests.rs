@@ -8,6 +8,7 @@ mod names;
 mod recovery;
 mod relayed;
 mod remote;
+mod resolver;
 mod speed;
 mod traffic;
 
