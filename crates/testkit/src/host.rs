@@ -55,6 +55,7 @@ impl Host {
         if let Some(config) = &options.config {
             std::fs::write(folder.path().join("daemon.json"), config)?;
         }
+        std::fs::create_dir(folder.path().join(leak::TEMPORARY))?;
         let holder = hold_namespaces(folder.path())?;
         let binary = binary.into();
         let mut host = Self { binary, folder, cgroup, options, daemon: None, holder };
@@ -139,6 +140,7 @@ impl Host {
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--mount", "-t", &self.holder.id().to_string(), "--"]);
+        command.env("TMPDIR", self.folder.path().join(leak::TEMPORARY));
         command
     }
 

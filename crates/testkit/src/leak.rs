@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where daemon and clients of a scenario put temporary files, below its folder.
+pub(crate) const TEMPORARY: &str = "tmp";
 
-/// Lists what is left: processes that mention `folder` or sit in `cgroup`, mounts below `folder`, cgroups.
+/// Lists what is left: processes that mention `folder` or sit in `cgroup`, temporary files, mounts below `folder`, cgroups.
 pub(crate) fn leftovers(folder: &Path, cgroup: &str) -> Vec<String> {
+    let temporary = fs::read_dir(folder.join(TEMPORARY)).into_iter().flatten().flatten();
+    let temporary = temporary.map(|entry| format!("temporary {}", entry.path().display()));
     let folder = folder.to_string_lossy();
     let mut found = processes(&folder, cgroup);
+    found.extend(temporary);
     found.extend(mounts(&folder));
     cgroups(Path::new(CGROUPS), cgroup, 4, &mut found);
     found
