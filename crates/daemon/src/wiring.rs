@@ -212,6 +212,7 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     let mut options = Options::docker_defaults();
     // Our own binary is static and plays the init's role under that name.
     options.init_binary = std::env::current_exe().ok();
+    options.data_root.clone_from(&config.data_root);
     options.default_init = defaults.init;
     options.cgroup_driver = cgroup_driver(config, facts);
     options.cgroup_parent = cgroup_parent(config, facts)?;

@@ -113,6 +113,8 @@ pub struct DiskWeights {
 /// The daemon's settings that concern the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Where the daemon keeps its data.
+    pub data_root: PathBuf,
     /// Our own static init, bound into containers with `--init`.
     pub init_binary: Option<PathBuf>,
     /// Whether containers get it without asking.
@@ -174,6 +176,7 @@ impl Options {
     /// Returns Docker's defaults.
     pub fn docker_defaults() -> Self {
         Self {
+            data_root: PathBuf::new(),
             init_binary: None,
             default_init: false,
             cgroup_driver: CgroupDriver::Cgroupfs,

@@ -19,7 +19,7 @@ use crate::plan::{Facts, InitPlan, PlanInput, SourcePlan, Step, exec_plan, id_ma
 use crate::request::{Barrier, ContainerRequest, Created, ExecRequest, Executed, Stdio};
 use crate::seccomp::Filter;
 use crate::sources::{self, Opening};
-use crate::{Error, StartFailure, cgroup, netdev, users};
+use crate::{Error, StartFailure, cgroup, netdev, rdt, users};
 use launch::{differing_namespaces, launch, open_own_pid_namespace};
 
 /// What only the command line asks for.
@@ -83,6 +83,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     let group = cgroup::create(&id, &spec, extras.cgroup, &mut warnings)?;
     let guard = CgroupGuard(Some(group));
     let group = guard.group()?;
+    let class = rdt::prepare(&id, &spec)?;
 
     let facts = Facts {
         unified: group.unified(),
@@ -133,7 +134,10 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
     }
     let state = prepared.hooks.document("created", child.pid);
     let agent = Agent::new(&spec, state);
-    let result = child.negotiate(&prepared, maps, agent.as_ref(), barrier == Barrier::Wait);
+    // ORDER: before init goes on; all that it starts is in its class.
+    let assigned = class.as_ref().map_or(Ok(()), |class| class.assign(child.pid));
+    let result = assigned
+        .and_then(|()| child.negotiate(&prepared, maps, agent.as_ref(), barrier == Barrier::Wait));
     if let Err(error) = result {
         child.destroy();
         return Err(error);
@@ -146,6 +150,7 @@ pub(crate) fn create(request: ContainerRequest, extras: Extras) -> Result<Create
         pidfd: child.pidfd,
         terminal: child.terminal,
         cgroup: description,
+        class: class.map(rdt::Guard::keep),
         rootfs,
         warnings,
         barrier: (barrier == Barrier::Wait).then_some(child.socket),
@@ -222,7 +227,9 @@ pub(crate) fn exec(request: ExecRequest, extras: &Extras) -> Result<Executed, Er
     };
     let state = HookSet::new(&id, bundle, &spec).document("running", target_pid);
     let agent = Agent::new(&spec, state);
-    if let Err(error) = child.negotiate(&prepared, None, agent.as_ref(), false) {
+    let result = rdt::join(&id, &spec, child.pid)
+        .and_then(|()| child.negotiate(&prepared, None, agent.as_ref(), false));
+    if let Err(error) = result {
         child.destroy();
         return Err(error);
     }

@@ -20,6 +20,7 @@ mod netdev;
 mod passwd;
 pub mod pid1;
 mod plan;
+mod rdt;
 mod request;
 mod seccomp;
 mod sources;

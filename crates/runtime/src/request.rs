@@ -9,6 +9,7 @@ use rorqual_core::mount::RootfsPlan;
 use crate::Filter;
 use crate::hooks::HookSet;
 use crate::listener::Agent;
+use crate::rdt::Membership;
 
 /// Kinds of namespaces, see `namespaces(7)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +113,8 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     /// Cgroup paths of the container, one line per hierarchy as in `/proc/PID/cgroup`; enough to open it again.
     pub cgroup: String,
+    /// Its shares of caches and memory bandwidth.
+    pub(crate) class: Option<Membership>,
     /// The root's overlay, where it is one. Whoever drops the last reference to it waits for the writable layer's file
     /// system to be synced: as long as this is held, the end of the container's mount namespace does not.
     pub rootfs: Option<OwnedFd>,

@@ -16,6 +16,7 @@ pub mod poll;
 pub mod process;
 pub mod pty;
 pub mod quota;
+pub mod resctrl;
 pub mod rlimit;
 pub mod seccomp;
 pub mod seqpacket;

@@ -1,6 +1,6 @@
 //! From what was asked to mount points: volumes are found or made, and filled from the image at their first use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rorqual_core::{ContainerId, DiffId, VolumeName};
 use rorqual_store::{Operation, blocking};
@@ -124,12 +124,14 @@ async fn point(
             image(world, blank, reference, subpath.as_ref()).await
         }
         MountKind::Bind { source, options } => {
+            let propagation =
+                propagation_of(source, options.propagation, &world.options.data_root)?;
             let owner = options.idmap.map(|map| map.host);
             bind_source(source, options.create_source, owner).await?;
             Ok(MountPoint {
                 kind: MountPointKind::Bind,
                 source: PathBuf::from(source),
-                propagation: Some(options.propagation.unwrap_or(Propagation::Rprivate)),
+                propagation: Some(propagation),
                 idmap: options.idmap,
                 ..blank
             })
@@ -142,6 +144,29 @@ async fn point(
             let mode = if blank.mode.is_empty() { "z".to_owned() } else { blank.mode };
             Ok(MountPoint { mode, writable: blank.writable, ..made })
         }
+    }
+}
+
+/// Mounts come and go below the daemon's data: a container that sees them follows, or it would hold on to what the host
+/// has unmounted.
+fn propagation_of(
+    source: &str,
+    wanted: Option<Propagation>,
+    data_root: &Path,
+) -> Result<Propagation> {
+    let path = Path::new(source);
+    let holds_root = !data_root.as_os_str().is_empty()
+        && (path.starts_with(data_root) || data_root.starts_with(path));
+    match wanted {
+        Some(Propagation::Rslave | Propagation::Rshared) | None if holds_root => {
+            Ok(wanted.unwrap_or(Propagation::Rslave))
+        }
+        Some(other) if holds_root => Err(Error::Invalid(format!(
+            // COMPAT: dockerd's text.
+            "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: {data_root:?}, bind mount source: {source:?}, propagation: {:?}",
+            other.word()
+        ))),
+        wanted => Ok(wanted.unwrap_or(Propagation::Rprivate)),
     }
 }
 
@@ -308,3 +333,6 @@ fn check_subpath(path: &str) -> Result<()> {
 async fn is_empty(directory: PathBuf) -> bool {
     blocking(move || std::fs::read_dir(directory).is_ok_and(|mut all| all.next().is_none())).await
 }
+
+#[cfg(test)]
+mod tests;

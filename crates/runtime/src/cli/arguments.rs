@@ -216,6 +216,8 @@ fn update() -> Command {
         ])
         .arg(value("cpuset-cpus", "CPUs to use"))
         .arg(value("cpuset-mems", "memory nodes to use"))
+        .arg(value("l3-cache-schema", "shares of the last cache, \"L3:ID=MASK;…\""))
+        .arg(value("mem-bw-schema", "shares of memory bandwidth, \"MB:ID=PERCENT;…\""))
 }
 
 /// A command of other runtimes that this one knows only to refuse.

@@ -13,6 +13,9 @@ pub(super) fn spec(bytes: &[u8]) -> Read<Spec> {
     let mut document = parse(bytes)?;
     check_version(&document)?;
     let warnings = normalise(&mut document["process"]);
+    if let Some(rdt) = document.pointer_mut("/linux/intelRdt") {
+        join_monitoring(rdt);
+    }
     let spec = serde_json::from_value(document).map_err(|error| error.to_string())?;
     Ok((spec, warnings))
 }
@@ -36,6 +39,16 @@ fn check_version(document: &Value) -> Result<(), String> {
     match version.split('.').next().map(str::parse::<u32>) {
         Some(Ok(0 | 1)) => Ok(()),
         _ => Err(format!("ociVersion {version:?} is not supported: it must be 1.something")),
+    }
+}
+
+/// COMPAT: older specifications switch two kinds of monitoring, which the kernel has only together.
+fn join_monitoring(rdt: &mut Value) {
+    let Some(members) = rdt.as_object_mut() else { return };
+    for name in ["enableCMT", "enableMBM"] {
+        if members.remove(name) == Some(Value::Bool(true)) {
+            members.insert("enableMonitoring".to_owned(), Value::Bool(true));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::state::{Container, Status};
 use super::{Context, Failure, Outcome, print, text};
+use crate::rdt::Membership;
 
 fn document(container: &Container, with_owner: bool) -> Value {
     let record = &container.record;
@@ -120,6 +121,7 @@ pub(super) fn events(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     let interval = interval(text(matches, "interval"))?;
     let group = container.cgroup()?;
+    let class = container.record.class.as_ref();
     let mut kills = group.oom_kills().unwrap_or(0);
     loop {
         if container.status() == Status::Stopped {
@@ -128,7 +130,7 @@ pub(super) fn events(context: &Context, matches: &ArgMatches) -> Outcome {
         let event = json!({
             "type": "stats",
             "id": container.record.id,
-            "data": stats(&group.stats()?),
+            "data": stats(&group.stats()?, class),
         });
         print(&format!("{event}\n"))?;
         if matches.get_flag("stats") {
@@ -158,7 +160,7 @@ fn interval(text: &str) -> Result<Duration, Failure> {
     Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(bad)
 }
 
-fn stats(stats: &Stats) -> Value {
+fn stats(stats: &Stats, class: Option<&Membership>) -> Value {
     let (cpu, memory) = (&stats.cpu, &stats.memory);
     let entries = |list: &[BlockEntry]| -> Vec<Value> {
         list.iter()
@@ -201,7 +203,7 @@ fn stats(stats: &Stats) -> Value {
             "ioServicedRecursive": entries(&stats.block_io.requests),
         },
         "hugetlb": {},
-        "intel_rdt": {},
+        "intel_rdt": class.and_then(Membership::stats).unwrap_or_else(|| json!({})),
         "network_interfaces": null,
     })
 }

@@ -143,6 +143,7 @@ fn finish(
     record.pid = created.pid;
     record.start_time = process_stat(created.pid).map_or(0, |(_, start)| start);
     record.cgroup.clone_from(&created.cgroup);
+    record.class.clone_from(&created.class);
     claim.save(&record, config).map_err(|error| Failure::io("cannot save the state", &error))?;
     if let Some(path) = matches.get_one::<PathBuf>("pid-file") {
         write_pid_file(path, created.pid)?;
@@ -157,6 +158,9 @@ fn abandon(created: &Created) {
     if let Ok(group) = crate::cgroup::open(&created.cgroup) {
         group.remove();
     }
+    if let Some(class) = &created.class {
+        class.undo();
+    }
 }
 
 fn new_record(id: &str, bundle: &Path, rootfs: &Path, spec: &Spec) -> Record {
@@ -170,6 +174,7 @@ fn new_record(id: &str, bundle: &Path, rootfs: &Path, spec: &Spec) -> Record {
         created: Timestamp::from(SystemTime::now()).to_string(),
         owner: if rustix::process::getuid().is_root() { "root".into() } else { String::new() },
         cgroup: String::new(),
+        class: None,
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
     }
 }
@@ -313,6 +318,9 @@ fn destroy(context: &Context, container: &Container) -> Result<(), Failure> {
         }
         // Gone already, by reboot or by hand.
         Err(failure) => context.log.warning(&failure.message),
+    }
+    if let Some(class) = &record.class {
+        class.remove()?;
     }
     if let Ok(spec) = container.spec() {
         release_root(&spec, &record.rootfs);

@@ -31,6 +31,9 @@ pub(super) struct Record {
     pub created: String,
     pub owner: String,
     pub cgroup: String,
+    /// Its shares of caches and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<crate::rdt::Membership>,
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 use serde_json::{Value, json};
 
 use super::state::Status;
@@ -20,7 +20,28 @@ pub(super) fn update(context: &Context, matches: &ArgMatches) -> Outcome {
     for warning in container.cgroup()?.apply(&resources)? {
         context.log.warning(&warning.0);
     }
+    if let Some(rdt) = shares(matches)? {
+        let class = container.record.class.as_ref();
+        let class =
+            class.ok_or_else(|| Failure::new("Intel RDT is not enabled for the container"))?;
+        class.update(&rdt)?;
+    }
     Ok(0)
+}
+
+/// Returns what is wanted of caches and memory bandwidth.
+fn shares(matches: &ArgMatches) -> Result<Option<LinuxIntelRdt>, Failure> {
+    let mut document = json!({});
+    for (flag, key) in [("l3-cache-schema", "l3CacheSchema"), ("mem-bw-schema", "memBwSchema")] {
+        if let Some(schema) = matches.get_one::<String>(flag).filter(|schema| !schema.is_empty()) {
+            document[key] = json!(schema);
+        }
+    }
+    if document == json!({}) {
+        return Ok(None);
+    }
+    let rdt = serde_json::from_value(document);
+    rdt.map(Some).map_err(|error| Failure::new(format!("invalid schema: {error}")))
 }
 
 fn read(path: &Path) -> Result<LinuxResources, Failure> {

@@ -31,7 +31,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
     let Some(process) = spec.process().as_ref() else {
         return Err(Error::InvalidSpec("process property must not be empty".into()));
     };
-    refuse_unsupported(linux)?;
     let mut plan = InitPlan::empty();
     plan.steps
         .extend([Step::ForbidDumping, Step::CloseDescriptors { keep: input.facts.preserve_fds }]);
@@ -72,14 +71,6 @@ pub(crate) fn init_plan(input: &PlanInput<'_>) -> Result<InitPlan, Error> {
         plan.steps.sort_by_key(|step| *step != Step::AwaitIdMaps);
     }
     Ok(plan)
-}
-
-/// What would silently be missing is refused instead.
-fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
-    if linux.intel_rdt().is_some() {
-        return Err(Error::Unsupported("linux.intelRdt is not supported".into()));
-    }
-    Ok(())
 }
 
 /// Plans an extra process in a running container.

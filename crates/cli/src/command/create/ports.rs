@@ -23,10 +23,10 @@ impl Ports {
         if inside.is_empty() {
             return Err(format!("no port specified: {text}<empty>"));
         }
-        let inner = range(inside).ok_or_else(|| format!("Invalid containerPort: {inside}"))?;
+        let inner = range(inside).ok_or_else(|| format!("invalid containerPort: {inside}"))?;
         let outer = match host {
             "" => None,
-            host => Some(range(host).ok_or_else(|| format!("Invalid hostPort: {host}"))?),
+            host => Some(range(host).ok_or_else(|| format!("invalid hostPort: {host}"))?),
         };
         let size = |(low, high): (u16, u16)| high - low;
         for offset in 0..=size(inner) {
@@ -38,7 +38,7 @@ impl Ports {
                 Some(outer) if size(inner) == 0 => format!("{}-{}", outer.0, outer.1),
                 Some(_) => {
                     return Err(format!(
-                        "Invalid ranges specified for container and host Ports: {inside} and {host}"
+                        "invalid ranges specified for container and host Ports: {inside} and {host}"
                     ));
                 }
             };
@@ -113,14 +113,14 @@ fn protocol(text: &str) -> Result<(&str, String), String> {
     };
     match protocol.as_str() {
         "tcp" | "udp" | "sctp" => Ok((ports, protocol)),
-        _ => Err(format!("Invalid proto: {protocol}")),
+        _ => Err(format!("invalid proto: {protocol}")),
     }
 }
 
 /// Address, port of the host, port of the container.
 fn split(text: &str) -> Result<(&str, &str, &str), String> {
     if let Some(rest) = text.strip_prefix('[') {
-        let invalid = || format!("Invalid ip address: {text}");
+        let invalid = || format!("invalid IP address: {text}");
         let (ip, rest) = rest.split_once(']').ok_or_else(invalid)?;
         let (host, inside) = rest.trim_start_matches(':').rsplit_once(':').unwrap_or(("", rest));
         ip.parse::<std::net::Ipv6Addr>().map_err(|_| invalid())?;
@@ -129,7 +129,7 @@ fn split(text: &str) -> Result<(&str, &str, &str), String> {
     let Some((rest, inside)) = text.rsplit_once(':') else { return Ok(("", "", text)) };
     let Some((ip, host)) = rest.rsplit_once(':') else { return Ok(("", rest, inside)) };
     if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
-        return Err(format!("Invalid ip address: {ip}"));
+        return Err(format!("invalid IP address: {ip}"));
     }
     Ok((ip, host, inside))
 }

@@ -60,10 +60,10 @@ fn published_ports() {
         ("[::1]:8080:80/udp", Ok(r#"{"80/udp":[{"HostIp":"::1","HostPort":"8080"}]}"#)),
         ("127.0.0.1::80", Ok(r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#)),
         ("8000-8010:80", Ok(r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#)),
-        ("foo", Err("Invalid containerPort: foo")),
-        ("x:1:1", Err("Invalid ip address: x")),
-        ("1-2:1-3", Err("Invalid ranges specified for container and host Ports: 1-3 and 1-2")),
-        ("80/foo", Err("Invalid proto: foo")),
+        ("foo", Err("invalid containerPort: foo")),
+        ("x:1:1", Err("invalid IP address: x")),
+        ("1-2:1-3", Err("invalid ranges specified for container and host Ports: 1-3 and 1-2")),
+        ("80/foo", Err("invalid proto: foo")),
     ];
     for (text, expected) in cases {
         let expected = expected.map(str::to_owned).map_err(str::to_owned);

@@ -50,3 +50,22 @@ fn other_documents_are_refused() {
         assert!(spec(format!(r#"{{"ociVersion": "{version}"}}"#).as_bytes()).is_ok(), "{version}");
     }
 }
+
+#[test]
+fn the_older_switches_of_monitoring_are_the_newer_one() {
+    for (switches, expected) in [
+        (r#""enableCMT": true"#, Some(true)),
+        (r#""enableMBM": true, "enableCMT": false"#, Some(true)),
+        (r#""enableCMT": false"#, None),
+        (r#""enableMonitoring": true"#, Some(true)),
+    ] {
+        let text = format!(
+            r#"{{"ociVersion": "1.2.0", "linux": {{"intelRdt": {{"closID": "gold", "l3CacheSchema": "L3:0=f", {switches}}}}}}}"#
+        );
+        let (spec, _) = spec(text.as_bytes()).unwrap();
+        let rdt = spec.linux().clone().unwrap().intel_rdt().clone().unwrap();
+        assert_eq!(*rdt.enable_monitoring(), expected, "{switches}");
+        assert_eq!(rdt.clos_id().as_deref(), Some("gold"));
+        assert_eq!(rdt.l3_cache_schema().as_deref(), Some("L3:0=f"));
+    }
+}
