@@ -1,22 +1,22 @@
 //! Sending a blob while it is still being made: its digest is known at its end only, and what breaks is taken up in the usual way
 //! once it is whole.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use rorqual_content::{Descriptor, ReadAt};
 use rorqual_core::BoxError;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::failure::{Failure, Reason};
 use super::session::{Call, MakeBody, Session};
-use super::upload::{PIECE, PIECES, Sent, Upload, finished};
+use super::upload::{PIECE, Sent, Upload, finished};
 use super::wire::{Activity, Body};
 
 /// Blobs that end before this go in one request, whose digest is asked for before.
@@ -164,72 +164,44 @@ fn call(upload: &Upload, growing: &Growing, sending: &Sending) -> Call {
     Call { body: Some(make), activity: Some(activity), ..call }
 }
 
-/// Makes a body of what is there and of what comes, read by a thread of its own.
+/// Makes a body of what is there and of what comes.
 fn body(state: watch::Receiver<State>, sending: Sending, activity: Arc<Activity>) -> Body {
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, BoxError>>(PIECES);
-    let known = state.clone();
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = follow(state, &sender) {
-            // If the connection has gone there is nobody left to tell.
-            sender.blocking_send(Err(error)).ok();
+    let pieces = stream::try_unfold((state, 0), move |(mut state, at)| {
+        let (sending, activity) = (Arc::clone(&sending), Arc::clone(&activity));
+        async move {
+            let more = |state: &State| state.written > at || state.end != End::Open;
+            let now = state.wait_for(more).await?.clone();
+            if now.written == at {
+                return match now.end {
+                    End::Whole(_) => Ok(None),
+                    End::Open | End::GivenUp => Err("the layer was not packed to its end".into()),
+                };
+            }
+            let piece = piece(now.bytes, at, now.written).await?;
+            let at = at + piece.len() as u64;
+            let total = match now.end {
+                End::Whole(blob) => blob.size,
+                End::Open | End::GivenUp => 0,
+            };
+            activity.piece();
+            if at == total {
+                activity.end();
+            }
+            sending(at, total);
+            Ok::<_, BoxError>(Some((Frame::data(piece), (state, at))))
         }
     });
-    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|piece| (piece, receiver))
-    });
-    let mut at = 0;
-    let frames = pieces.map(move |piece| {
-        let piece = piece?;
-        at += piece.len() as u64;
-        activity.piece();
-        let total = match &known.borrow().end {
-            End::Whole(blob) => blob.size,
-            End::Open | End::GivenUp => 0,
-        };
-        if at == total {
-            activity.end();
-        }
-        sending(at, total);
-        Ok(Frame::data(piece))
-    });
-    StreamBody::new(frames).boxed_unsync()
+    StreamBody::new(pieces).boxed_unsync()
 }
 
-fn follow(
-    mut state: watch::Receiver<State>,
-    sender: &mpsc::Sender<Result<Bytes, BoxError>>,
-) -> Result<(), BoxError> {
-    let runtime = Handle::current();
-    let mut at = 0;
-    loop {
-        let more = |state: &State| state.written > at || state.end != End::Open;
-        let now = runtime.block_on(async {
-            tokio::select! {
-                now = state.wait_for(more) => Some(now.map(|now| now.clone())),
-                // Nobody wants more of it.
-                () = sender.closed() => None,
-            }
-        });
-        let Some(now) = now else { return Ok(()) };
-        let State { bytes, written, end } = now?;
-        if written == at {
-            return match end {
-                End::Whole(_) => Ok(()),
-                End::Open | End::GivenUp => Err("the layer was not packed to its end".into()),
-            };
-        }
-        let Some(bytes) = bytes else { return Err("a layer has no bytes".into()) };
-        while at < written {
-            let mut piece = vec![0; PIECE.min(usize::try_from(written - at).unwrap_or(PIECE))];
-            let len = bytes.read_at(&mut piece, at)?;
-            if len == 0 {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-            piece.truncate(len);
-            at += len as u64;
-            if sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                return Ok(());
-            }
-        }
-    }
+async fn piece(bytes: Option<Arc<dyn ReadAt>>, at: u64, written: u64) -> Result<Bytes, BoxError> {
+    let bytes = bytes.ok_or("a layer has no bytes")?;
+    let len = usize::try_from(written - at).unwrap_or(PIECE).min(PIECE);
+    let read = move || {
+        let mut piece = vec![0; len];
+        let count = bytes.read_at(&mut piece, at)?;
+        piece.truncate(count);
+        if count > 0 { Ok(piece) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+    };
+    Ok(Bytes::from(tokio::task::spawn_blocking(read).await??))
 }

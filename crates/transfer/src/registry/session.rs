@@ -2,6 +2,9 @@
 //!
 //! Credentials and tokens go to that server only, never along a redirect.
 
+mod document;
+mod login;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +12,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use rorqual_content::{Descriptor, MAX_DOCUMENT, media_type, verify};
+use rorqual_content::{Descriptor, MAX_DOCUMENT, verify};
 use rorqual_core::{Digest, Reference};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -17,12 +20,15 @@ use tokio::sync::Mutex;
 
 use super::challenge::{self, Challenge};
 use super::connect::Reach;
-use super::endpoint::{Endpoint, Purpose};
+use super::endpoint::Endpoint;
 use super::failure::{Failure, Reason};
 use super::redirect;
 use super::token::{self, Exchange, Scope, Token};
 use super::wire::{self, Activity, Body, Route, Wire};
-use crate::{Error, RegistryAuth};
+use crate::RegistryAuth;
+use document::{bare_type, document_type, next_page};
+
+pub(super) use login::login;
 
 // LIMIT: how often one request asks who we are; tokens may end while it waits.
 const MAX_CHALLENGES: usize = 5;
@@ -493,122 +499,4 @@ impl Session {
 fn ranged(uri: Uri, from: u64) -> Call {
     let call = Call::new(Method::GET, uri);
     if from == 0 { call } else { call.header(RANGE, &format!("bytes={from}-")) }
-}
-
-fn bare_type(text: &str) -> &str {
-    text.split(';').next().unwrap_or_default().trim()
-}
-
-fn next_page(link: &str) -> Option<&str> {
-    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
-    parameters.contains("next").then_some(target)
-}
-
-/// Finds what a document is; the header and the document must not contradict each other.
-fn document_type(header: &str, bytes: &[u8]) -> Result<String, Failure> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        #[serde(default)]
-        schema_version: u32,
-        #[serde(default)]
-        media_type: String,
-        manifests: Option<serde::de::IgnoredAny>,
-    }
-    let untrusted = |text: String| Failure::new(Reason::Untrusted, text);
-    let head = serde_json::from_slice::<Head>(bytes)
-        .map_err(|error| untrusted(format!("the manifest cannot be read: {error}")))?;
-    if head.schema_version == 1 || header.contains("distribution.manifest.v1+") {
-        // COMPAT: what dockerd says, in its first half.
-        return Err(Failure::new(
-            Reason::Unsupported,
-            "Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported: ask the author of the \
-             image to push it as an OCI image or Docker Image manifest v2, schema 2",
-        ));
-    }
-    let generic =
-        matches!(header, "" | "application/json" | "text/plain" | "application/octet-stream");
-    let kind = match (generic, head.media_type.as_str()) {
-        (false, "") => header,
-        (false, own) if own == header => header,
-        (false, own) => {
-            return Err(untrusted(format!("the registry calls {header} what calls itself {own}")));
-        }
-        (true, "") if head.manifests.is_some() => media_type::OCI_INDEX,
-        (true, "") => media_type::OCI_MANIFEST,
-        (true, own) => own,
-    };
-    let index = matches!(kind, media_type::OCI_INDEX | media_type::DOCKER_LIST);
-    let manifest = matches!(kind, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST);
-    if index && head.manifests.is_none() || manifest && head.manifests.is_some() {
-        return Err(untrusted(format!("the registry calls a document {kind} that is none")));
-    }
-    if !index && !manifest {
-        return Err(Failure::new(
-            Reason::Unsupported,
-            format!("unsupported manifest format: {kind}"),
-        ));
-    }
-    Ok(kind.to_owned())
-}
-
-/// Checks credentials; returns what to keep instead of the password.
-pub(super) async fn login(
-    wire: &Arc<Wire>,
-    server: &str,
-    auth: &RegistryAuth,
-) -> Result<Option<String>, Error> {
-    let host = server.trim_start_matches("https://").trim_start_matches("http://");
-    let host = host.split('/').next().unwrap_or_default();
-    let host = if matches!(host, "" | "index.docker.io" | "registry-1.docker.io") {
-        "docker.io"
-    } else {
-        host
-    };
-    let repository = format!("{host}/login").parse().map_err(|_| Error::Registry {
-        kind: rorqual_core::ErrorKind::InvalidArgument,
-        message: format!("{server:?} is not a registry: need host[:port]"),
-    })?;
-    let mut last = None;
-    for endpoint in wire.endpoints(&repository, Purpose::Write).await? {
-        let session =
-            Session::new(Arc::clone(wire), endpoint, "login", auth.clone(), Scope::default());
-        match session.check().await {
-            Ok(token) => {
-                session.note_reached();
-                return Ok(token);
-            }
-            Err(failure) if session.is_open(&failure) => last = Some(failure),
-            Err(failure) => return Err(failure.into()),
-        }
-    }
-    let nobody = || Failure::new(Reason::Unreachable, format!("no way to {host}"));
-    Err(last.unwrap_or_else(nobody).into())
-}
-
-impl Session {
-    async fn check(&self) -> Result<Option<String>, Failure> {
-        let text = format!("{}/v2/", self.endpoint.base());
-        let uri: Uri = text
-            .parse()
-            .map_err(|_| Failure::new(Reason::Invalid, format!("{text:?} is not an address")))?;
-        let call = Call::new(Method::GET, uri.clone());
-        let answer = self.send(&call, &uri, None, true).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            self.challenged(None, answer.headers()).await?;
-            // COMPAT: Go's `Get "…":` stands before what went wrong.
-            let named = |failure: Failure| Failure {
-                text: format!("Get \"{text}\": {failure}"),
-                ..failure
-            };
-            self.authorization(true).await.map_err(named)?;
-            self.call(call).await.map_err(named)?;
-        } else if !answer.status().is_success() {
-            return Err(self.wire.refusal(answer).await);
-        }
-        match &*self.access.lock().await {
-            Access::Token(_, Some(token)) => Ok(token.refresh.clone()),
-            _ => Ok(None),
-        }
-    }
 }

@@ -25,7 +25,7 @@ const CHUNK: u64 = 128 << 20;
 /// Blobs up to here go in one request.
 const WHOLE: u64 = 8 << 20;
 // LIMIT: pieces between the thread that reads and the connection, and their size.
-pub(super) const PIECES: usize = 4;
+const PIECES: usize = 4;
 pub(super) const PIECE: usize = 256 * 1024;
 // LIMIT: how often one upload may be taken up again, whatever the progress.
 const MAX_RESUMES: u32 = 200;

@@ -220,7 +220,11 @@ fn read(reader: &mut impl BufRead, shelf: &Shelf) -> Option<Asked> {
             drop(shelf.asked.wait_timeout_while(log, Duration::from_secs(30), given_up).unwrap());
             return None;
         }
-        while let Some(piece) = chunk(reader)? {
+        loop {
+            let piece = chunk(reader)?;
+            if piece.is_empty() {
+                break;
+            }
             body.extend_from_slice(&piece);
         }
     } else {
@@ -237,13 +241,13 @@ fn read(reader: &mut impl BufRead, shelf: &Shelf) -> Option<Asked> {
 }
 
 /// Reads one chunk of a body of unknown length: nothing at its end.
-fn chunk(reader: &mut impl BufRead) -> Option<Option<Vec<u8>>> {
+fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut piece = vec![0; usize::from_str_radix(line.trim_end(), 16).ok()?];
     reader.read_exact(&mut piece).ok()?;
     reader.read_line(&mut line).ok()?;
-    Some(Some(piece).filter(|piece| !piece.is_empty()))
+    Some(piece)
 }
 
 fn write(mut stream: TcpStream, asked: &Asked, answer: &Answer) {
