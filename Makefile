@@ -8,8 +8,8 @@ TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
 # A daemon of its own, a real program in a container, nothing left behind. Offline once the dependencies are fetched.
 demo: needs-rust
-	$(CARGO) build --release --package rorqual
-	demo/run target/$(TARGET)/release/rorqual
+	$(CARGO) build --profile demo --package rorqual
+	demo/run target/$(TARGET)/demo/rorqual
 
 # All tests, as root, after installing what they need.
 test: needs-rust needs-test

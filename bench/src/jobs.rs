@@ -302,18 +302,32 @@ impl Bench<'_> {
             self.ours(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server"]).output()?;
         let address = String::from_utf8_lossy(&address.stdout).trim().to_owned();
         let host = self.host.daemon_pid().ok_or("the daemon does not run")?;
-        let published = network::passes(host, server, "127.0.0.1", 15201)?;
-        let relayed = network::passes(host, server, "::1", 15201)?;
-        let between = network::passes(client, server, &address, 5201)?;
-        let plain = network::Plain::new()?.passes()?;
+        let plain = network::Plain::new()?;
+        let way = |from: u32, address: &str, port: u16| network::Way {
+            from,
+            to: server,
+            address: address.to_owned(),
+            port,
+        };
+        let ways = [
+            way(host, "127.0.0.1", 15201),
+            way(host, "::1", 15201),
+            way(client, &address, 5201),
+            plain.way(),
+        ];
+        let figures = network::passes(&ways)?;
         for name in ["server", "client"] {
             once(self.ours(&["rm", "-f", name]))?;
         }
-        let note = "median of 5 streams of 3 s";
-        self.row("host to published port", "rorqual", published, "Gbit/s", note);
-        self.row("host to published port at ::1, relayed", "rorqual", relayed, "Gbit/s", note);
-        self.row("container to container", "rorqual", between, "Gbit/s", note);
-        self.row("container to container", "veth and bridge", plain, "Gbit/s", note);
+        let what = [
+            ("host to published port", "rorqual"),
+            ("host to published port at ::1, relayed", "rorqual"),
+            ("container to container", "rorqual"),
+            ("container to container", "veth and bridge"),
+        ];
+        for ((job, who), figure) in what.into_iter().zip(figures) {
+            self.row(job, who, figure, "Gbit/s", "median of 5 streams of 3 s, in turn");
+        }
         Ok(())
     }
 

@@ -49,28 +49,72 @@ fn inside(pid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Measures how much passes from one namespace to a server in another, in Gbit/s: the median of some runs.
-pub(crate) fn passes(from: u32, to: u32, address: &str, port: u16) -> TestResult<f64> {
-    let mut server = inside(to, "iperf3");
-    let mut server = server.args(["-s", "-p", "5201"]).stdout(Stdio::null()).spawn()?;
-    let stream = || -> TestResult<f64> {
-        let mut client = inside(from, "iperf3");
-        client.args(["-J", "-t", STREAM, "-c", address, "-p", &port.to_string()]);
-        let report: serde_json::Value = serde_json::from_str(&output(client)?)?;
-        let bits = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0);
-        Ok(bits / 1e9)
+/// A way for bytes: from one namespace to a server in another.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) address: String,
+    pub(crate) port: u16,
+}
+
+impl Way {
+    fn client(&self, args: &[&str]) -> Command {
+        let mut client = inside(self.from, "iperf3");
+        client.args(args).args(["-c", &self.address, "-p", &self.port.to_string()]);
+        client
+    }
+
+    /// Gbit/s of one stream.
+    fn stream(&self) -> TestResult<f64> {
+        let report = output(self.client(&["-J", "-t", STREAM]))?;
+        let report: serde_json::Value = serde_json::from_str(&report)?;
+        let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
+        Ok(bits.ok_or("iperf3 reports no bits")? / 1e9)
+    }
+}
+
+/// A server of iperf3 in a namespace, until it is dropped.
+struct Server(std::process::Child);
+
+impl Server {
+    fn start(way: &Way) -> TestResult<Self> {
+        let mut server = inside(way.to, "iperf3");
+        let server = server.args(["-s", "-p", "5201"]).stdout(Stdio::null()).spawn()?;
+        let server = Self(server);
+        let mut refused = String::new();
+        // A probe that is given both a time and an amount is refused by iperf3 itself.
+        let ready = eventually("the server listens", || {
+            let tried = once(way.client(&["-n", "1K"]));
+            tried.map_err(|error| refused = error.to_string()).ok()
+        });
+        ready.map_err(|error| format!("{error}: {refused}"))?;
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Measures how much passes by each way, in Gbit/s: medians of streams in turn, since the machine drifts.
+pub(crate) fn passes(ways: &[Way]) -> TestResult<Vec<f64>> {
+    let mut figures = vec![Vec::new(); ways.len()];
+    for _ in 0..RUNS {
+        for (way, figures) in ways.iter().zip(&mut figures) {
+            let _server = Server::start(way)?;
+            figures.push(way.stream()?);
+        }
+    }
+    let median = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
     };
-    let ready = eventually("the server listens", || {
-        let mut probe = inside(from, "iperf3");
-        probe.args(["-t", "1", "-n", "1K", "-c", address, "-p", &port.to_string()]);
-        once(probe).ok()
-    });
-    let measured = ready.and_then(|_| (0..RUNS).map(|_| stream()).collect::<TestResult<Vec<_>>>());
-    server.kill()?;
-    server.wait()?;
-    let mut measured = measured?;
-    measured.sort_by(f64::total_cmp);
-    Ok(measured[measured.len() / 2])
+    Ok(figures.into_iter().map(median).collect())
 }
 
 /// Two namespaces on a bridge and nothing else, to compare with.
@@ -110,9 +154,9 @@ impl Plain {
         self.holders[place].id()
     }
 
-    /// Gbit/s between the two.
-    pub(crate) fn passes(&self) -> TestResult<f64> {
-        passes(self.pid(1), self.pid(2), "10.9.0.2", 5201)
+    /// The way between the two.
+    pub(crate) fn way(&self) -> Way {
+        Way { from: self.pid(1), to: self.pid(2), address: "10.9.0.2".to_owned(), port: 5201 }
     }
 }
 

@@ -24,6 +24,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 /// LIMIT: what travels unread on one stream; larger windows only help where the way is long.
 const WINDOW: u32 = 1 << 20;
+/// LIMIT: what travels unread on a connection. As h2 lets small frames wait only up to half of this, counting each as 256
+/// bytes, it is large enough for a stream's window full of entries of a tree.
+const CONNECTION_WINDOW: u32 = 16 * WINDOW;
 /// LIMIT: calls at a time on one connection.
 const STREAMS: u32 = 256;
 /// How long a silent peer is believed to be there.
@@ -47,7 +50,7 @@ pub(crate) async fn serve(io: impl Duplex, services: impl Services) -> Result<()
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(4 * WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_PATIENCE)
@@ -75,7 +78,7 @@ impl Caller {
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_PATIENCE)
             .keep_alive_while_idle(true)

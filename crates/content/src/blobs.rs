@@ -16,7 +16,7 @@ use rorqual_store::blocking;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::reach::{self, Reached};
-use crate::{Blobs, Error, Ingest, Lease};
+use crate::{Blobs, Error, Ingest, Lease, ReadAt};
 
 /// The blobs below one data root; clones share it.
 #[derive(Clone)]
@@ -167,9 +167,9 @@ impl Write for LocalIngest {
 
 impl LocalIngest {
     /// Computes the digest with the function that `expected` names.
-    fn digest(&self, expected: Option<&Digest>) -> Result<Digest, Error> {
+    fn digest_like(&self, expected: Option<&Digest>) -> Result<Digest, Error> {
         if expected.is_none_or(|digest| digest.algorithm() == Algorithm::Sha256) {
-            return Ok(Digest::sha256(self.hasher.clone().finalize().into()));
+            return Ok(self.digest());
         }
         let mut hasher = Sha512::new();
         let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
@@ -266,9 +266,26 @@ impl Write for HashWriter<'_> {
     }
 }
 
+struct LocalBytes(File);
+
+impl ReadAt for LocalBytes {
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, into, at)
+    }
+}
+
 impl Ingest for LocalIngest {
+    fn reader(&self) -> Result<Arc<dyn ReadAt>, Error> {
+        let file = File::open(&self.path).map_err(failed("open", &self.path))?;
+        Ok(Arc::new(LocalBytes(file)))
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::sha256(self.hasher.clone().finalize().into())
+    }
+
     fn commit(mut self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), Error> {
-        let found = self.digest(expected)?;
+        let found = self.digest_like(expected)?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Error::WrongDigest { expected: expected.clone(), found });
         }

@@ -9,7 +9,7 @@ use rorqual_core::{DiffId, Digest, ImageId, Reference, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::reach::{self, Reached};
-use crate::{Blobs, Descriptor, Error, ImageRecord, Images, Ingest, Lease, name};
+use crate::{Blobs, Descriptor, Error, ImageRecord, Images, Ingest, Lease, ReadAt, name};
 
 type Table = Arc<Mutex<BTreeMap<Digest, Arc<[u8]>>>>;
 
@@ -43,21 +43,35 @@ impl FakeBlobs {
     }
 }
 
+#[derive(Clone, Default)]
+struct FakeBytes(Arc<Mutex<Vec<u8>>>);
+
+impl ReadAt for FakeBytes {
+    fn read_at(&self, into: &mut [u8], at: u64) -> std::io::Result<usize> {
+        let bytes = lock(&self.0);
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        let len = into.len().min(bytes.len() - from);
+        into[..len].copy_from_slice(&bytes[from..from + len]);
+        Ok(len)
+    }
+}
+
 struct FakeIngest {
     store: FakeBlobs,
-    bytes: Vec<u8>,
+    bytes: FakeBytes,
     limit: u64,
 }
 
 impl Write for FakeIngest {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        if (self.bytes.len() + buf.len()) as u64 > self.limit {
+        let mut bytes = lock(&self.bytes.0);
+        if (bytes.len() + buf.len()) as u64 > self.limit {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::FileTooLarge,
                 "blob beyond its limit",
             ));
         }
-        self.bytes.extend_from_slice(buf);
+        bytes.extend_from_slice(buf);
         Ok(buf.len())
     }
 
@@ -67,13 +81,24 @@ impl Write for FakeIngest {
 }
 
 impl Ingest for FakeIngest {
+    fn reader(&self) -> Result<Arc<dyn ReadAt>, Error> {
+        Ok(Arc::new(self.bytes.clone()))
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::sha256(Sha256::digest(&*lock(&self.bytes.0)).into())
+    }
+
     fn commit(self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), Error> {
-        let found = Digest::sha256(Sha256::digest(&self.bytes).into());
+        let found = self.digest();
         match expected {
             Some(expected) if *expected != found => {
                 Err(Error::WrongDigest { expected: expected.clone(), found })
             }
-            _ => Ok((self.store.put(&self.bytes), self.bytes.len() as u64)),
+            _ => {
+                let bytes = lock(&self.bytes.0);
+                Ok((self.store.put(&bytes), bytes.len() as u64))
+            }
         }
     }
 }
@@ -85,7 +110,7 @@ impl Lease for FakeLease {}
 #[async_trait]
 impl Blobs for FakeBlobs {
     fn ingest(&self, limit: u64) -> Result<Box<dyn Ingest>, Error> {
-        Ok(Box::new(FakeIngest { store: self.clone(), bytes: Vec::new(), limit }))
+        Ok(Box::new(FakeIngest { store: self.clone(), bytes: FakeBytes::default(), limit }))
     }
 
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {

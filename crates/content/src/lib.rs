@@ -22,4 +22,4 @@ pub use image::{
 };
 pub use images::ImageStore;
 pub use reach::MAX_DOCUMENT;
-pub use store::{Blobs, Ingest, Lease};
+pub use store::{Blobs, Ingest, Lease, ReadAt};

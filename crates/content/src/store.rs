@@ -11,8 +11,18 @@ use crate::Error;
 /// Keeps new blobs from being collected until a record refers to them; dropping it ends that.
 pub trait Lease: Send + Sync {}
 
+/// Bytes that are read at any place, also while more are written behind them.
+pub trait ReadAt: Send + Sync {
+    /// Reads what is there from `at` on, at most what fits; nothing at the end.
+    fn read_at(&self, into: &mut [u8], at: u64) -> std::io::Result<usize>;
+}
+
 /// An unfinished blob. Dropping it without a commit discards the bytes.
 pub trait Ingest: Write + Send {
+    /// Opens the bytes for reading while they are written; a commit does not end it. Nobody has verified them.
+    fn reader(&self) -> Result<Arc<dyn ReadAt>, Error>;
+    /// Returns the digest of the bytes so far.
+    fn digest(&self) -> Digest;
     /// Makes the bytes visible under their digest; fails and discards them when `expected` is another. Idempotent: a blob
     /// that is there already stays.
     fn commit(self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), Error>;

@@ -37,7 +37,16 @@ pub async fn blobs_are_their_digests(blobs: &dyn Blobs) {
     assert!(matches!(blobs.read(&digest, 4), Err(Error::WrongSize(_))));
 
     let mut ingest = blobs.ingest(10).unwrap();
-    ingest.write_all(b"other").unwrap();
+    ingest.write_all(b"oth").unwrap();
+    let reader = ingest.reader().unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!(reader.read_at(&mut bytes, 1).unwrap(), 2);
+    ingest.write_all(b"er").unwrap();
+    assert_eq!(reader.read_at(&mut bytes, 3).unwrap(), 2);
+    assert_eq!(&bytes[..2], b"er");
+    assert_eq!(reader.read_at(&mut bytes, 5).unwrap(), 0);
+    assert_eq!(reader.read_at(&mut bytes, 50).unwrap(), 0);
+    assert_ne!(ingest.digest(), digest);
     assert!(matches!(ingest.commit(Some(&digest)), Err(Error::WrongDigest { .. })));
     let mut ingest = blobs.ingest(3).unwrap();
     assert!(ingest.write_all(b"too long").is_err());

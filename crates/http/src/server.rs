@@ -17,7 +17,7 @@ use crate::body::{Body, RequestBody};
 use crate::connection;
 use crate::file::FileAnswer;
 use crate::listen::{Bound, Socket};
-use crate::transport::{RawStream, Transport};
+use crate::transport::{RawStream, Transport, sealed};
 
 /// A future that can be kept and sent.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -263,7 +263,7 @@ async fn handshake(
     stream: tokio::net::TcpStream,
     timeout: Duration,
 ) -> std::io::Result<Transport> {
-    let stream = tokio::time::timeout(timeout, acceptor.accept(stream)).await??;
+    let stream = tokio::time::timeout(timeout, acceptor.accept(sealed(stream))).await??;
     Ok(Transport::Tls(Box::new(stream)))
 }
 

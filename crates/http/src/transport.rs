@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -47,10 +47,18 @@ impl Peer {
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<[Vec<u8>]>);
 
+// LIMIT: sealed bytes that one look at the socket takes; rustls by itself asks for 4 KiB at a time, a fourth of a record.
+const SEALED: usize = 64 << 10;
+
 pub(crate) enum Transport {
     Unix(UnixStream),
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+}
+
+/// Lets a TLS connection take what has come with few calls.
+pub(crate) fn sealed(stream: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(SEALED, stream)
 }
 
 /// A connection as raw bytes in both directions. Shutting down writing leaves reading open (on TLS: `close_notify`).
@@ -72,7 +80,9 @@ impl RawStream {
                 Some(Peer::Local { user: known.uid(), group: known.gid() })
             }
             Transport::Tcp(stream) => stream.peer_addr().ok().map(Peer::Network),
-            Transport::Tls(stream) => stream.get_ref().0.peer_addr().ok().map(Peer::Network),
+            Transport::Tls(stream) => {
+                stream.get_ref().0.get_ref().peer_addr().ok().map(Peer::Network)
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::cidr::Cidr;
 use crate::design::EndpointOptions;
 use crate::{
-    Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest, PublishedPort,
-    SandboxKind, Subnet, SubnetRequest,
+    AddressDriver, Attach, Endpoint, EndpointRequest, Error, NetworkRecord, NetworkRequest,
+    PublishedPort, SandboxKind, Subnet, SubnetRequest,
 };
 
 /// A container's share of the networks; written to disk so that the next daemon can take over.
@@ -269,8 +269,10 @@ impl Book {
             range: subnet.range.clone(),
             gateway: subnet.gateway.as_ref().map(text).unwrap_or_default(),
             auxiliary: subnet.auxiliary.iter().map(|(name, ip)| (name.clone(), text(ip))).collect(),
+            pool: String::new(),
         });
         request.subnets = subnets.collect();
+        request.ipam.clone_from(&config.ipam);
         request.options.clone_from(&config.options);
         request.labels.clone_from(&config.labels);
         (request.ipv4, request.ipv6) = (config.ipv4, config.ipv6);
@@ -386,7 +388,9 @@ pub(crate) fn bridge_record(
             gateway: Some(IpAddr::V4(subnet.1)),
             auxiliary: BTreeMap::new(),
             configured: false,
+            pool: String::new(),
         }],
+        ipam: AddressDriver::default(),
         options,
         labels: BTreeMap::new(),
         ipv4: true,
@@ -411,6 +415,7 @@ pub(crate) fn plain_record(
         driver: driver.to_owned(),
         created,
         subnets: Vec::new(),
+        ipam: AddressDriver::default(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
         ipv4: true,

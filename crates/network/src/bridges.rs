@@ -3,6 +3,7 @@
 //! The order of an attachment: decide and reserve (address, ports) under one short lock, note it on disk, then tell the
 //! kernel. Whatever fails takes everything back. What is on disk is enough for the next daemon to take over.
 
+mod addresses;
 mod attach;
 mod attend;
 mod holding;
@@ -14,11 +15,12 @@ mod recover;
 mod relays;
 mod remote;
 mod resolve;
+mod steady;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rorqual_core::{ContainerId, NetworkId};
@@ -49,6 +51,8 @@ struct State {
     ports: PortTable<holding::Held>,
     /// Bridges by network.
     bridges: BTreeMap<NetworkId, Arc<BridgeNetwork>>,
+    /// How many are just joining or leaving a network.
+    joining: BTreeMap<NetworkId, usize>,
 }
 
 /// A bridge's fixed facts, and its pools.
@@ -70,6 +74,8 @@ struct BridgeNetwork {
     pool: Option<WarmPool>,
     /// The plugin that makes the links.
     remote: Option<remote::Driver>,
+    /// The plugin that gives addresses away.
+    ipam: Option<Arc<remote::Addresses>>,
 }
 
 #[derive(Debug)]
@@ -79,9 +85,11 @@ struct Inner {
     records: Records,
     /// The default bridge.
     bridge: Option<Arc<BridgeNetwork>>,
-    /// Read while somebody joins networks, written while networks come and go.
-    shape: RwLock<()>,
+    /// Held while a network comes or goes; never while a plugin is asked.
+    changing: Mutex<()>,
     state: Mutex<State>,
+    /// Somebody has joined or left a network.
+    joined: Condvar,
     route: Mutex<Socket>,
     /// Links of containers that were there at the start, until all who were there have been adopted.
     found_links: Mutex<Option<BTreeSet<String>>>,
@@ -133,6 +141,7 @@ impl Bridges {
             book: Book { networks, attached },
             ports: PortTable::default(),
             bridges: BTreeMap::new(),
+            joining: BTreeMap::new(),
         };
         let default = state.book.find("bridge").ok().map(|record| record.id);
         let bridge = made
@@ -175,8 +184,9 @@ impl Bridges {
             tag,
             records,
             bridge,
-            shape: RwLock::new(()),
+            changing: Mutex::new(()),
             state: Mutex::new(state),
+            joined: Condvar::new(),
             route: Mutex::new(route),
             found_links: Mutex::new(Some(found_links)),
             firewall,
@@ -188,6 +198,7 @@ impl Bridges {
         });
         attend::start(&inner)?;
         inner.relay_again();
+        remote::replay(&inner)?;
         Ok(Self(inner))
     }
 
@@ -266,6 +277,7 @@ fn start_default(
         publish_on: options.publish_on,
         pool: Some(pool),
         remote: None,
+        ipam: None,
     })
 }
 

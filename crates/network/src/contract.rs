@@ -88,6 +88,9 @@ pub struct Subnet {
     pub auxiliary: BTreeMap<String, IpAddr>,
     /// The user chose it, and may choose addresses in it.
     pub configured: bool,
+    /// What the plugin that gives its addresses away calls it; empty without one.
+    #[serde(default)]
+    pub pool: String,
 }
 
 impl Subnet {
@@ -122,6 +125,8 @@ pub struct NetworkRequest {
     pub attachable: bool,
     /// Subnets; for a family without one, a free one is chosen.
     pub subnets: Vec<SubnetRequest>,
+    /// Who gives addresses away.
+    pub ipam: AddressDriver,
     /// Driver options.
     pub options: BTreeMap<String, String>,
     /// Labels.
@@ -130,6 +135,23 @@ pub struct NetworkRequest {
     pub config_only: bool,
     /// The configuration it is made from; empty: none.
     pub config_from: String,
+}
+
+/// Who gives the addresses of a network away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressDriver {
+    /// A plugin's name; empty or `default`: this crate.
+    pub name: String,
+    /// Options of it. Those of this crate are kept and shown, and mean nothing.
+    // COMPAT: dockerd does so.
+    pub options: BTreeMap<String, String>,
+}
+
+impl AddressDriver {
+    /// Tells whether a plugin gives them away.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.name.as_str(), "" | "default")
+    }
 }
 
 /// A subnet as the user describes it; empty texts leave the choice open.
@@ -143,6 +165,8 @@ pub struct SubnetRequest {
     pub gateway: String,
     /// Addresses that are never given out, by what they are for.
     pub auxiliary: BTreeMap<String, String>,
+    /// What the plugin that gives its addresses away calls it.
+    pub pool: String,
 }
 
 /// A network as `inspect` shows it.
@@ -159,6 +183,9 @@ pub struct NetworkRecord {
     pub created: Timestamp,
     /// Subnets; those of a bridge at most one of each family.
     pub subnets: Vec<Subnet>,
+    /// Who gives addresses away.
+    #[serde(default)]
+    pub ipam: AddressDriver,
     /// Driver options as shown.
     pub options: BTreeMap<String, String>,
     /// Labels.

@@ -57,6 +57,7 @@ pub(crate) fn network(
         internal,
         attachable,
         subnets,
+        ipam,
         options,
         labels,
         config_only,
@@ -70,7 +71,8 @@ pub(crate) fn network(
     }
     let ipv4 = switch(&options, options::ENABLE_IPV4)?.unwrap_or(ipv4);
     let ipv6 = switch(&options, options::ENABLE_IPV6)?.unwrap_or(ipv6);
-    if labels.len() > MOST_ENTRIES || options.len() > MOST_ENTRIES {
+    let counts = [labels.len(), options.len(), ipam.options.len()];
+    if counts.into_iter().any(|count| count > MOST_ENTRIES) {
         return Err(Error::InvalidArgument(format!(
             "a network has at most {MOST_ENTRIES} labels and as many options"
         )));
@@ -91,6 +93,7 @@ pub(crate) fn network(
         driver: driver.to_owned(),
         created,
         subnets,
+        ipam,
         options,
         labels,
         ipv4,
@@ -247,12 +250,13 @@ fn chosen(subnet: Cidr) -> Subnet {
         gateway: Some(subnet.second()),
         auxiliary: BTreeMap::new(),
         configured: false,
+        pool: String::new(),
     }
 }
 
 /// Keeps a subnet of a configuration as it is described.
 fn kept(request: SubnetRequest) -> Result<Subnet, Error> {
-    let SubnetRequest { subnet, range, gateway, auxiliary } = request;
+    let SubnetRequest { subnet, range, gateway, auxiliary, pool: _ } = request;
     let invalid = |what: &str| config_error(format_args!("invalid address {what}"));
     subnet
         .parse::<Cidr>()
@@ -261,11 +265,11 @@ fn kept(request: SubnetRequest) -> Result<Subnet, Error> {
     let gateway = if gateway.is_empty() { None } else { Some(parse(&gateway)?) };
     let auxiliary = auxiliary.into_iter().map(|(name, text)| Ok((name, parse(&text)?)));
     let auxiliary = auxiliary.collect::<Result<_, Error>>()?;
-    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true })
+    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true, pool: String::new() })
 }
 
 fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet, Error> {
-    let SubnetRequest { subnet: text, range, gateway, auxiliary } = request;
+    let SubnetRequest { subnet: text, range, gateway, auxiliary, pool } = request;
     if text.is_empty() {
         return Err(config_error(format_args!(
             "a range, a gateway or a reserved address needs a subnet"
@@ -314,7 +318,7 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
         .into_iter()
         .map(|(name, text)| Ok((name, inside("auxiliary address", &text)?)))
         .collect::<Result<_, Error>>()?;
-    Ok(Subnet { subnet: text, range, gateway: Some(gateway), auxiliary, configured: true })
+    Ok(Subnet { subnet: text, range, gateway: Some(gateway), auxiliary, configured: true, pool })
 }
 
 #[cfg(test)]

@@ -177,6 +177,9 @@ impl State {
 
     fn create(&mut self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
         self.book.check_name(&request.name)?;
+        if request.ipam.is_remote() && !request.config_only {
+            return Err(Error::NoSuchDriver(request.ipam.name));
+        }
         let request = self.book.configured(request)?;
         self.drawn += 1;
         let drawn = self.drawn;

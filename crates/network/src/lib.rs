@@ -30,9 +30,9 @@ pub use bridge::{BridgeOptions, DefaultBridge, Relay, Traffic};
 pub use bridges::{Bridges, NetworkPlugins};
 pub use cidr::{Cidr, Cidr4, Cidr6, InvalidCidr};
 pub use contract::{
-    Attach, Endpoint, EndpointRequest, Error, HostFiles, NamespaceOwner, NetworkRecord,
-    NetworkRequest, Networks, PortProtocol, PublishedPort, Sandbox, SandboxKind, Subnet,
-    SubnetRequest, UserNamespace,
+    AddressDriver, Attach, Endpoint, EndpointRequest, Error, HostFiles, NamespaceOwner,
+    NetworkRecord, NetworkRequest, Networks, PortProtocol, PublishedPort, Sandbox, SandboxKind,
+    Subnet, SubnetRequest, UserNamespace,
 };
 pub use dns::{ROLE as RESOLVER_ROLE, main as resolver_main};
 pub use files::HostSide;

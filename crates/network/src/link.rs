@@ -90,6 +90,22 @@ pub(crate) fn io_error(error: NetlinkError) -> io::Error {
     io::Error::new(error.source.kind(), error)
 }
 
+/// Finds out why the kernel refused.
+pub(crate) fn refusal(error: &io::Error) -> Option<Errno> {
+    let by_kernel = error.get_ref().and_then(|inner| inner.downcast_ref::<NetlinkError>());
+    let code = by_kernel.map_or(error.raw_os_error(), |refused| refused.source.raw_os_error());
+    code.map(Errno::from_raw_os_error)
+}
+
+/// Says why a bridge takes no more containers.
+pub(crate) fn bridge_is_full() -> Error {
+    Error::Conflict(
+        "the network is full: a Linux bridge has 1023 ports, and each running container takes one; stop containers or \
+         use a second network"
+            .to_owned(),
+    )
+}
+
 /// Adds a request to bring a link up.
 pub(crate) fn put_up(batch: &mut Batch, link: LinkRef<'_>) {
     net::change_link(batch, link, &Change { up: Some(true), ..Change::default() });
@@ -110,10 +126,11 @@ pub(crate) fn join(
         }
         Ok(wired)
     });
-    joined.map_err(|source| match (source.raw_os_error(), plan.kind) {
-        (Some(code), LinkKind::Stacked(kind, _)) if code == Errno::OPNOTSUPP.raw_os_error() => {
+    joined.map_err(|source| match (refusal(&source), plan.kind) {
+        (Some(Errno::OPNOTSUPP), LinkKind::Stacked(kind, _)) => {
             Error::Unsupported(format!("the kernel has no {} links", kind.name()))
         }
+        (Some(Errno::XFULL), _) => bridge_is_full(),
         _ => Error::Os {
             action: format!("add interface {} to a container", slot.interface),
             source: source.into(),

@@ -12,10 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rorqual_sys::net::{self, Batch, Change, LinkRef, Protocol, Route, Socket};
+use rustix::io::Errno;
 
 use crate::bridge::failed;
 use crate::ipam::mac_of;
-use crate::link::{INSIDE, Plan, Slot, io_error, put_up, wait_for_bridge, wire};
+use crate::link::{
+    INSIDE, Plan, Slot, bridge_is_full, io_error, put_up, refusal, wait_for_bridge, wire,
+};
 use crate::owned::Owned;
 use crate::{Error, NamespaceOwner};
 
@@ -63,6 +66,9 @@ pub(crate) fn lonely(owner: &NamespaceOwner) -> Result<Owned, Error> {
 }
 
 pub(crate) fn cannot_make(source: io::Error) -> Error {
+    if refusal(&source) == Some(Errno::XFULL) {
+        return bridge_is_full();
+    }
     Error::Os { action: "make a network namespace".to_owned(), source: source.into() }
 }
 

@@ -17,7 +17,7 @@ use rorqual_sys::path::{Dir, Follow, Root};
 use rorqual_sys::xattr;
 use rustix::fs::{FileType, Stat};
 
-use crate::compare::{self, Difference};
+use crate::compare::{self, Closeness, Difference};
 use crate::edit::{self, Editor, Sources};
 use crate::layer::io_failed;
 use crate::listing::RootListing;
@@ -141,7 +141,8 @@ impl Overlay {
         let lower = plan.lower.iter().map(|path| Root::open(path));
         let lower = lower.collect::<io::Result<Vec<_>>>().map_err(failed())?;
         let root = Root::open(&upper).map_err(failed())?;
-        let differences = compare::differences(&root, &lower).map_err(failed())?;
+        let differences = compare::differences(&root, &lower, Closeness::Content);
+        let differences = differences.map_err(failed())?;
         tidy(&root, &differences).map_err(failed())?;
         let tar = commit::pack(root, differences).map_err(failed())?;
         let info = self.adopt(&upper, tar)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rorqual_sys::path::Root;
 
-use crate::compare::{self, Difference};
+use crate::compare::{self, Closeness, Difference};
 use crate::feed::{self, Feed};
 use crate::pack::Packer;
 use crate::{ChangeKind, whiteout};
@@ -15,7 +15,7 @@ use crate::{ChangeKind, whiteout};
 /// Compares, and streams the tar. The same changes make the same bytes.
 pub(crate) fn tar(upper: &Path, layers: &[Root]) -> io::Result<Feed> {
     let upper = Root::open(upper)?;
-    let differences = compare::differences(&upper, layers)?;
+    let differences = compare::differences(&upper, layers, Closeness::Content)?;
     pack(upper, differences)
 }
 

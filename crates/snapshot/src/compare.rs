@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use rorqual_sys::path::{Dir, Root};
 use rorqual_sys::xattr;
 use rustix::fs::{FileType, Stat};
 
-use crate::{Change, ChangeKind, whiteout};
+use crate::{Change, ChangeKind, pack, whiteout};
 
 /// A difference, with what is there now.
 #[derive(Clone, Debug)]
@@ -36,14 +37,27 @@ struct Output {
     pending: Vec<Pending>,
 }
 
+/// How closely entries are compared that are there on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closeness {
+    /// COMPAT: by what dockerd's list of changes goes by: kind, owner, permissions, size and time.
+    Metadata,
+    /// Also by content, targets of links and attributes: programs that write a file anew may give it the old one's time.
+    Content,
+}
+
 /// Compares a writable directory with the layers (top first) below it; sorted by path, parents included.
-pub(crate) fn differences(upper: &Root, layers: &[Root]) -> io::Result<Vec<Difference>> {
+pub(crate) fn differences(
+    upper: &Root,
+    layers: &[Root],
+    closeness: Closeness,
+) -> io::Result<Vec<Difference>> {
     let mut output = Output::default();
     let all = (0..layers.len()).collect();
     let hidden = whiteout::is_opaque(upper.dir())?;
     output.pending.push(Pending { path: Vec::new(), lower: all, hidden });
     while let Some(directory) = output.pending.pop() {
-        Comparison::open(upper, layers, directory)?.run(&mut output)?;
+        Comparison::open((upper, layers), directory, closeness)?.run(&mut output)?;
     }
     Ok(with_parents(output.found))
 }
@@ -51,7 +65,7 @@ pub(crate) fn differences(upper: &Root, layers: &[Root]) -> io::Result<Vec<Diffe
 /// Lists differences as Docker shows them.
 pub(crate) fn changes(upper: &Root, layers: &[Root]) -> io::Result<Vec<Change>> {
     let shown = |path: &[u8]| format!("/{}", String::from_utf8_lossy(path));
-    let list = differences(upper, layers)?.into_iter();
+    let list = differences(upper, layers, Closeness::Metadata)?.into_iter();
     Ok(list.map(|found| Change { path: shown(&found.path), kind: found.kind }).collect())
 }
 
@@ -77,6 +91,7 @@ fn with_parents(mut found: Vec<Difference>) -> Vec<Difference> {
 struct Comparison {
     path: Vec<u8>,
     hidden: bool,
+    closeness: Closeness,
     upper: Dir,
     lower: Vec<(usize, Dir)>,
 }
@@ -95,12 +110,16 @@ fn is_dir(stat: &Stat) -> bool {
 }
 
 impl Comparison {
-    fn open(upper: &Root, layers: &[Root], pending: Pending) -> io::Result<Self> {
+    fn open(
+        (upper, layers): (&Root, &[Root]),
+        pending: Pending,
+        closeness: Closeness,
+    ) -> io::Result<Self> {
         let path = Path::new(OsStr::from_bytes(&pending.path));
         let lower = pending.lower.iter().map(|at| Ok((*at, layers[*at].open_dir(path)?)));
         let lower = lower.collect::<io::Result<Vec<_>>>()?;
         let upper = upper.open_dir(path)?;
-        Ok(Self { upper, lower, hidden: pending.hidden, path: pending.path })
+        Ok(Self { upper, lower, closeness, hidden: pending.hidden, path: pending.path })
     }
 
     fn run(&self, output: &mut Output) -> io::Result<()> {
@@ -182,23 +201,25 @@ impl Comparison {
         Ok(found)
     }
 
-    /// COMPAT: what dockerd compares. Content is not: writing it changes size or time.
     fn differs(&self, name: &OsStr, now: &Stat, below: &Below) -> io::Result<bool> {
         let old = &below.stat;
         let attributes = now.st_mode != old.st_mode
             || now.st_uid != old.st_uid
             || now.st_gid != old.st_gid
             || now.st_rdev != old.st_rdev;
-        if attributes || is_dir(now) {
+        if attributes || is_dir(now) && self.closeness == Closeness::Metadata {
             return Ok(attributes);
         }
         let time = (now.st_mtime, now.st_mtime_nsec) != (old.st_mtime, old.st_mtime_nsec);
-        if time || now.st_size != old.st_size {
+        if !is_dir(now) && (time || now.st_size != old.st_size) {
             return Ok(true);
         }
         let Some((_, dir)) = self.lower.iter().find(|(at, _)| *at == below.owner) else {
             return Ok(true);
         };
+        if self.closeness == Closeness::Content {
+            return differs_inside((&self.upper, now), (dir, old), name);
+        }
         let capability =
             |dir: &Dir| xattr::get(dir.handle(name)?, OsStr::new("security.capability"));
         Ok(capability(&self.upper)? != capability(dir)?)
@@ -218,3 +239,47 @@ impl Comparison {
         Ok(())
     }
 }
+
+/// Compares what two entries of one kind and size hold.
+fn differs_inside(
+    (upper, now): (&Dir, &Stat),
+    (lower, old): (&Dir, &Stat),
+    name: &OsStr,
+) -> io::Result<bool> {
+    match FileType::from_raw_mode(now.st_mode) {
+        FileType::RegularFile => {
+            let (now, old) = (upper.open_file(name)?, lower.open_file(name)?);
+            Ok(pack::attributes(&now)? != pack::attributes(&old)? || !is_same(now, old)?)
+        }
+        FileType::Directory => {
+            Ok(pack::attributes(upper.child(name)?)? != pack::attributes(lower.child(name)?)?)
+        }
+        FileType::Symlink => Ok(upper.read_link(name)? != lower.read_link(name)?),
+        // Who it is says all that there is to it.
+        _ => Ok(now.st_rdev != old.st_rdev),
+    }
+}
+
+/// Tells whether two files of one size hold the same bytes.
+fn is_same(one: File, other: File) -> io::Result<bool> {
+    let (mut one, mut other) = (buffered(one), buffered(other));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let count = left.len().min(right.len());
+        if count == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+        one.consume(count);
+        other.consume(count);
+    }
+}
+
+fn buffered(file: File) -> BufReader<File> {
+    BufReader::with_capacity(128 * 1024, file)
+}
+
+#[cfg(test)]
+mod tests;

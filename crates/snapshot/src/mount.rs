@@ -16,6 +16,9 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
+use crate::Error;
+use crate::layer::{io_failed, unique};
+
 /// Options of every overlay we make or plan: copies are whole and renames never refer below, so that a writable directory
 /// can be read without the kernel's help.
 pub(crate) const OPTIONS: [&str; 3] = ["index=off", "metacopy=off", "redirect_dir=off"];
@@ -27,6 +30,25 @@ pub(crate) fn view(lower: &[PathBuf], upper: Option<&UpperPlan>) -> io::Result<O
         Err(Errno::INVAL | Errno::NOSYS) => in_namespace(lower, upper),
         result => Ok(result?),
     }
+}
+
+/// Fails where writable layers cannot lie beside `dir`, in which it is tried: in a container's own root for instance, which
+/// is an overlay itself. Blocking.
+pub(crate) fn check_writable(lower: &Path, dir: &Path) -> Result<(), Error> {
+    let probe = dir.join(unique("probe-"));
+    let plan = UpperPlan { upper: probe.join("upper"), work: probe.join("work") };
+    for made in [&probe, &plan.upper, &plan.work] {
+        std::fs::create_dir(made).map_err(io_failed(format!("make {}", made.display())))?;
+    }
+    let tried = view(&[lower.to_owned()], Some(&plan)).map(drop);
+    std::fs::remove_dir_all(&probe).map_err(io_failed(format!("remove {}", probe.display())))?;
+    tried.map_err(|error| {
+        Error::Unsupported(format!(
+            "containers cannot be kept in {}: its file system takes no writable layers of overlays ({error}); choose a \
+             directory on another one, within a container a volume (for instance ext4, xfs with ftype=1, btrfs or tmpfs)",
+            dir.parent().unwrap_or(dir).display()
+        ))
+    })
 }
 
 fn detached(lower: &[PathBuf], upper: Option<&UpperPlan>) -> rustix::io::Result<OwnedFd> {

@@ -73,6 +73,7 @@ impl Overlay {
         spread(&containers);
         sweep(&layers, &trash).map_err(io_failed("sweep unfinished layers"))?;
         let base = base::ensure(&layers).map_err(io_failed("make the base layer"))?;
+        mount::check_writable(&base, &trash)?;
         let sweeper = sweeper(trash.clone()).map_err(io_failed("start a thread"))?;
         let syncer = Dir::open(&layers).map_err(io_failed("open the layers"))?;
         let inner = Inner {

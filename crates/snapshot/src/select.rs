@@ -201,6 +201,28 @@ pub(crate) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Follows the links of a path inside the tree; the last one only if `follow`. `None` when a part is missing.
 pub fn resolve(listing: &dyn Listing, path: &[u8], follow: bool) -> io::Result<Option<Vec<u8>>> {
+    walk(listing, path, follow, Missing::Ends)
+}
+
+/// Follows the links of a path inside the tree, also the last one; names that are missing stay in the path, so that a
+/// link to nowhere leads to the place that it names.
+pub(crate) fn landing(listing: &dyn Listing, path: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(walk(listing, path, true, Missing::Kept)?.unwrap_or_default())
+}
+
+/// What a missing part of a path means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Ends,
+    Kept,
+}
+
+fn walk(
+    listing: &dyn Listing,
+    path: &[u8],
+    follow: bool,
+    missing: Missing,
+) -> io::Result<Option<Vec<u8>>> {
     let mut done: Vec<Vec<u8>> = Vec::new();
     let mut todo: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
     let mut links = 0;
@@ -216,10 +238,11 @@ pub fn resolve(listing: &dyn Listing, path: &[u8], follow: bool) -> io::Result<O
         if todo.is_empty() && !follow {
             break;
         }
-        let Some(node) = listing.find(&join(&done))? else { return Ok(None) };
-        if node.kind() != FileType::Symlink {
-            continue;
-        }
+        let node = match listing.find(&join(&done))? {
+            Some(node) if node.kind() == FileType::Symlink => node,
+            None if missing == Missing::Ends => return Ok(None),
+            _ => continue,
+        };
         links += 1;
         if links > MAX_LINKS {
             return Err(rustix::io::Errno::LOOP.into());

@@ -18,7 +18,7 @@ use tokio::sync::RwLock;
 
 use crate::pins::Pins;
 use crate::record::{Stores, other};
-use crate::registry::{Content, Failure, Reason, Registries, Sent, Session};
+use crate::registry::{Content, Failure, Progressed, Reason, Registries, Sending, Sent, Session};
 use crate::{Error, Progress, ProgressSink, PushRequest, Pushed};
 
 pub(crate) use packed::Packed;
@@ -142,7 +142,7 @@ impl Pusher<'_> {
         part: &Part,
         survey: &Survey,
     ) -> Result<Descriptor, Error> {
-        let blob = if part.pack {
+        let (blob, begun) = if part.pack {
             let layer = DiffId(part.blob.digest.clone());
             for known in self.forms(survey, &layer) {
                 if session.has_blob(&known.digest).await? {
@@ -152,30 +152,53 @@ impl Pusher<'_> {
                 }
             }
             self.tell_of(part, "Waiting");
-            self.packed.pack(self.stores, &layer, survey.form(&layer)).await?
+            self.pack(session, part, survey.form(&layer)).await?
         } else {
-            part.blob.clone()
+            (part.blob.clone(), Progressed::Not)
         };
-        let (id, total, progress) = (part.id.clone(), blob.size, Arc::clone(&self.progress));
+        let (pushing, total) = (self.pushing(part), blob.size);
         let content = Content {
             blob: &blob,
             source: source::open(self.stores, &blob),
             mounts: survey.mounts.get(&blob.digest).map_or(&[], Vec::as_slice),
-            progress: Arc::new(move |current| {
-                let status = "Pushing".to_owned();
-                if id.is_empty() {
-                    return;
-                }
-                progress(Progress { id: id.clone(), status, current, total });
-            }),
+            progress: Arc::new(move |current| pushing(current, total)),
         };
-        let status = match session.upload(&content).await? {
+        let sent = match begun {
+            Progressed::Done(sent) => sent,
+            Progressed::Open(upload) => session.resume(upload, &content).await?,
+            Progressed::Not => session.upload(&content).await?,
+        };
+        let status = match sent {
             Sent::Exists => "Layer already exists".to_owned(),
             Sent::Mounted(from) => format!("Mounted from {from}"),
             Sent::Uploaded => "Pushed".to_owned(),
         };
         self.tell_of(part, &status);
         Ok(blob)
+    }
+
+    /// Packs a plain layer and sends it meanwhile, if it is large.
+    async fn pack(
+        &self,
+        session: &Session,
+        part: &Part,
+        form: Option<&Descriptor>,
+    ) -> Result<(Descriptor, Progressed), Error> {
+        let (layer, growing) = (DiffId(part.blob.digest.clone()), Arc::default());
+        let pushing = self.pushing(part);
+        let packing = self.packed.pack_growing(self.stores, &layer, form, &growing);
+        let sending = async { Ok(session.send_growing(&growing, &pushing).await?) };
+        futures_util::future::try_join(packing, sending).await
+    }
+
+    /// Makes what tells how much of a blob is sent.
+    fn pushing(&self, part: &Part) -> Sending {
+        let (id, progress) = (part.id.clone(), Arc::clone(&self.progress));
+        Arc::new(move |current, total| {
+            if !id.is_empty() {
+                progress(Progress { id: id.clone(), status: "Pushing".to_owned(), current, total });
+            }
+        })
     }
 
     /// Lists the packed forms of a layer that are known: what it was packed to before, and what came packed.

@@ -7,6 +7,7 @@ mod challenge;
 mod connect;
 mod endpoint;
 mod failure;
+mod growing;
 mod options;
 mod redirect;
 mod remote;
@@ -25,6 +26,7 @@ use rorqual_core::Repository;
 use crate::{Error, RegistryAuth};
 
 pub(crate) use failure::{Failure, Reason};
+pub(crate) use growing::{Growing, Progressed, Sending};
 pub use options::{Proxies, RegistryOptions, RegistryRule};
 pub use remote::{RemoteAnswer, RemoteError, RemoteFile};
 pub(crate) use session::{Document, Session, Stream};

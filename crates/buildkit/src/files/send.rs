@@ -12,8 +12,6 @@ use crate::wire::{Packet, PacketType};
 
 /// LIMIT: bytes of one packet of content, below what old clients take in one message.
 const PIECE: usize = 1 << 20;
-/// LIMIT: files that wait for their turn.
-const QUEUE: usize = 128;
 /// Files sent at a time, so that small ones do not wait for large ones.
 const WORKERS: usize = 4;
 
@@ -40,7 +38,9 @@ pub(crate) async fn serve_tree(
     outgoing: Outgoing,
 ) -> Result<(), Error> {
     let announced = Announced::default();
-    let (asked, queue) = mpsc::channel::<(u32, String)>(QUEUE);
+    // Requests are taken at once, whatever is being sent: HTTP/2 ends a connection on which too many small frames lie
+    // unread. LIMIT: each file is asked for once, so no more wait than were announced.
+    let (asked, queue) = mpsc::unbounded_channel::<(u32, String)>();
     let queue = Arc::new(tokio::sync::Mutex::new(queue));
     let mut work = tokio::task::JoinSet::new();
     {
@@ -61,7 +61,7 @@ pub(crate) async fn serve_tree(
             packet = incoming.recv() => match packet {
                 Some(packet) => match asked_for(&packet, &announced) {
                     Ok(Some(file)) => {
-                        if asked.send(file).await.is_err() {
+                        if asked.send(file).is_err() {
                             break Err(Error::Cancelled);
                         }
                     }
@@ -130,7 +130,7 @@ fn put(outgoing: &Outgoing, packet: Packet) -> Result<(), Error> {
 
 async fn send_files(
     tree: Arc<dyn SourceTree>,
-    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<(u32, String)>>>,
+    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(u32, String)>>>,
     outgoing: Outgoing,
 ) -> Result<(), Error> {
     loop {
@@ -161,3 +161,6 @@ fn send_file(tree: &dyn SourceTree, id: u32, path: &str, outgoing: &Outgoing) ->
     }
     put(outgoing, Packet { r#type, id, ..Packet::default() })
 }
+
+#[cfg(test)]
+mod tests;

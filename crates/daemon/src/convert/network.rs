@@ -11,7 +11,8 @@ use rorqual_api::network::{
 use rorqual_engine::NetworkView;
 use rorqual_engine::spec::NetworkMode;
 use rorqual_network::{
-    Endpoint, EndpointRequest, NetworkRequest, PortProtocol, PublishedPort, SubnetRequest,
+    AddressDriver, Endpoint, EndpointRequest, NetworkRequest, PortProtocol, PublishedPort,
+    SubnetRequest,
 };
 
 use crate::convert::non_empty;
@@ -283,15 +284,10 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         return Err(unsupported(format!("networks of scope {scope} are not supported: use local")));
     }
     let Ipam { driver: ipam_driver, options: ipam_options, config } = ipam.unwrap_or_default();
-    if !matches!(ipam_driver.as_str(), "" | "default") {
-        return Err(BadRequest::NotFound(format!("plugin {ipam_driver:?} not found")));
-    }
-    if ipam_options.is_some_and(|options| !options.is_empty()) {
-        return Err(unsupported("options of the IPAM driver are not supported yet"));
-    }
     let subnet = |config: IpamConfig| {
         let IpamConfig { subnet, ip_range, gateway, aux_address } = config;
-        SubnetRequest { subnet, range: ip_range, gateway, auxiliary: aux_address }
+        let pool = String::new();
+        SubnetRequest { subnet, range: ip_range, gateway, auxiliary: aux_address, pool }
     };
     let described = config.unwrap_or_default().into_iter().map(subnet).filter(|subnet| {
         // Clients send an empty one for "any".
@@ -305,6 +301,7 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
         internal,
         attachable,
         subnets: described.collect(),
+        ipam: AddressDriver { name: ipam_driver, options: ipam_options.unwrap_or_default() },
         options: options.unwrap_or_default(),
         labels: labels.unwrap_or_default(),
         config_only,
@@ -380,9 +377,12 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
         enable_ipv4: record.ipv4,
         enable_ipv6: record.ipv6,
         ipam: Ipam {
-            driver: "default".to_owned(),
+            driver: match record.ipam.name.as_str() {
+                "" => "default".to_owned(),
+                name => name.to_owned(),
+            },
             // COMPAT: an empty object for networks that users make.
-            options: (!record.is_predefined()).then(BTreeMap::new),
+            options: (!record.is_predefined()).then(|| record.ipam.options.clone()),
             config: (!record.subnets.is_empty()).then(|| config.collect()),
         },
         internal: record.internal,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::PoisonError;
 
 use rorqual_core::ContainerId;
 use rorqual_sys::net;
 
 use super::holding::{self, Families};
+use super::steady::Steady;
 use super::{BridgeNetwork, Inner, State, join, lock};
 use crate::book::Attached;
 use crate::design::EndpointOptions;
@@ -25,11 +25,13 @@ use crate::{
     SandboxKind,
 };
 
+/// The networks that a container joins, with what is asked of each.
+type Planned<'a> = Vec<(NetworkRecord, &'a EndpointRequest)>;
+
 impl Inner {
     /// Attaches a container, or leaves everything as it was.
     pub(super) fn attach(&self, attach: &Attach) -> Result<Sandbox, Error> {
-        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        let plan = self.reserve(attach)?;
+        let (plan, _steady) = self.reserve(attach)?;
         self.realise(attach, &plan).inspect_err(|_| {
             if let Err(error) = self.detach(&attach.container) {
                 let error = rorqual_core::full_message(&error);
@@ -39,10 +41,7 @@ impl Inner {
     }
 
     /// Checks the request and takes its ports, all or none.
-    fn reserve<'a>(
-        &self,
-        attach: &'a Attach,
-    ) -> Result<Vec<(NetworkRecord, &'a EndpointRequest)>, Error> {
+    fn reserve<'a>(&self, attach: &'a Attach) -> Result<(Planned<'a>, Steady<'_>), Error> {
         let mut state = lock(&self.state);
         let plan = state.book.plan(attach)?;
         // COMPAT: nothing is published without a way out, nor without a bridge.
@@ -70,7 +69,8 @@ impl Inner {
             remote: BTreeMap::new(),
         };
         state.book.attached.insert(attach.container, attached);
-        Ok(plan)
+        let steady = self.keep(&mut state, plan.iter().map(|(network, _)| network.id));
+        Ok((plan, steady))
     }
 
     fn reserve_ports(

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rorqual_core::{ContainerId, NetworkId};
 use rorqual_sys::net;
 
 use super::holding::Families;
 use super::relays::Relaying;
+use super::remote::Given;
 use super::{BridgeNetwork, Inner, lock};
 use crate::book::{Attached, gateway_endpoint};
 use crate::design::{EndpointOptions, Stacked};
 use crate::files;
 use crate::firewall::{Published, Target};
-use crate::ipam::{Pools, mac_of, mac_text, parse_mac};
+use crate::ipam::{mac_of, mac_text, parse_mac};
 use crate::link::{self, Family, LinkKind, Slot};
 use crate::names::random;
 use crate::ports::runs;
@@ -179,12 +180,6 @@ fn slot(
     Ok(Slot { interface, mac, ipv4, ipv6, link_local, settings })
 }
 
-/// Gives an endpoint's addresses back.
-pub(super) fn free(addresses: &Mutex<Pools>, endpoint: &Endpoint) {
-    let (ipv4, ipv6) = (endpoint.ipv4, endpoint.ipv6);
-    lock(addresses).give_back(ipv4.map(|(ip, _)| ip), ipv6.map(|(ip, _)| ip));
-}
-
 impl Inner {
     /// Finds the bridge of a network.
     pub(super) fn bridge_of(&self, network: &NetworkRecord) -> Result<Arc<BridgeNetwork>, Error> {
@@ -209,18 +204,22 @@ impl Inner {
             let which = (network, request);
             return self.join_remote(container, namespace, which, (&bridge, driver));
         }
-        let take = || lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6);
-        let (ipv4, ipv6) = match take() {
-            // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_)) if self.janitor.flush() => take()?,
-            other => other?,
+        let Given { ipv4, ipv6, mac } = bridge.take_addresses(request, &self.janitor)?;
+        let give_back = || bridge.source().give_back(ipv4, ipv6);
+        let request = &EndpointRequest {
+            mac: mac.map(mac_text).or_else(|| request.mac.clone()),
+            ..request.clone()
         };
-        let give_back = || lock(&bridge.plan.addresses).give_back(ipv4, ipv6);
         let placed = placed(network, (ipv4, ipv6)).inspect_err(|_| give_back())?;
         let known = lock(&self.state).book.attached(container).map(|known| known.endpoints.clone());
         let slot = known.and_then(|known| slot(&bridge, request, &known, placed));
         let slot = slot.inspect_err(|_| give_back())?;
-        let wired = link::join(&bridge.plan, &self.route, namespace, &slot);
+        let wire = || link::join(&bridge.plan, &self.route, namespace, &slot);
+        let wired = match wire() {
+            // A full bridge may only have ports left that belong to ended containers.
+            Err(Error::Conflict(_)) if self.janitor.flush() => wire(),
+            other => other,
+        };
         let wired = wired.inspect_err(|_| give_back())?;
         let endpoint = Endpoint {
             network: network.id,
@@ -255,12 +254,12 @@ impl Inner {
             return Ok(());
         }
         drop(state);
-        let addresses = Arc::clone(&bridge.plan.addresses);
+        let source = bridge.source();
         if link.is_empty() {
             link::unplug(namespace, &endpoint.interface)?;
-            free(&addresses, &endpoint);
+            source.free(&endpoint);
         } else {
-            self.janitor.remove(link, move || free(&addresses, &endpoint));
+            self.janitor.remove(link, move || source.free(&endpoint));
         }
         Err(Error::Conflict(format!("container {} was detached", container.short())))
     }
@@ -312,11 +311,12 @@ impl Inner {
         pid: i32,
         request: &EndpointRequest,
     ) -> Result<Vec<Endpoint>, Error> {
-        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        let (network, before) = {
-            let state = lock(&self.state);
+        let (network, before, _steady) = {
+            let mut state = lock(&self.state);
             let network = state.book.plan_connection(container, request)?;
-            (network, state.book.attached(container)?.endpoints.clone())
+            let before = state.book.attached(container)?.endpoints.clone();
+            let steady = self.keep(&mut state, [network.id].into_iter());
+            (network, before, steady)
         };
         let namespace = Self::running_namespace(container, pid)?;
         self.join(container, namespace.as_fd(), &network, request)?;
@@ -335,9 +335,8 @@ impl Inner {
         pid: i32,
         network: &NetworkId,
     ) -> Result<Vec<Endpoint>, Error> {
-        let _steady = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        {
-            let state = lock(&self.state);
+        let _steady = {
+            let mut state = lock(&self.state);
             let known = state.book.networks.iter().find(|known| known.id == *network);
             let name = known.map(|known| known.name.clone());
             let name = name.ok_or_else(|| Error::NoSuchNetwork(network.to_string()))?;
@@ -348,7 +347,8 @@ impl Inner {
                     "container {container} is not connected to network {name}"
                 )));
             }
-        }
+            self.keep(&mut state, [*network].into_iter())
+        };
         let namespace = Self::running_namespace(container, pid)?;
         self.leave(container, namespace.as_fd(), network)
     }
@@ -376,9 +376,9 @@ impl Inner {
         if let Some(remote) = &remote {
             self.leave_remote(Some(namespace), &endpoint, remote);
         }
-        let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
+        let source = bridge.map(|bridge| bridge.source());
         let interface = endpoint.interface.clone();
-        let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
+        let then = move || source.iter().for_each(|source| source.free(&endpoint));
         match link {
             // ORDER: gone before anybody is told so.
             Some(link) if !link.is_empty() => {
@@ -401,8 +401,8 @@ impl Inner {
         let mut links = attached.links.into_iter();
         for endpoint in attached.endpoints {
             let bridge = bridges.get(&endpoint.network);
-            let addresses = bridge.map(|bridge| Arc::clone(&bridge.plan.addresses));
-            let then = move || addresses.iter().for_each(|addresses| free(addresses, &endpoint));
+            let source = bridge.map(|bridge| bridge.source());
+            let then = move || source.iter().for_each(|source| source.free(&endpoint));
             match links.next() {
                 Some(link) if !link.is_empty() => self.janitor.remove(link, then),
                 // Without an end on the host, the link goes with its namespace.

@@ -1,11 +1,12 @@
 //! Making and removing networks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rorqual_core::NetworkId;
 use rorqual_sys::net::Socket;
 
-use super::{BridgeNetwork, Inner, lock, parents, policies, records, remote};
+use super::remote::{Addresses, Lease};
+use super::{BridgeNetwork, Inner, State, lock, parents, policies, records, remote};
 use crate::bridge::{self, BridgeOptions};
 use crate::design::{self, Stacked, Surroundings};
 use crate::firewall::{BridgePolicy, Router};
@@ -13,8 +14,19 @@ use crate::link::{LinkKind, Plan};
 use crate::names::{Tag, random};
 use crate::{Error, NetworkRecord, NetworkRequest};
 
-/// Sets a network's bridge up, or takes over the one that is there.
+/// Sets a network up, or takes over what is there of it.
 pub(super) fn start_network(
+    record: &NetworkRecord,
+    options: &BridgeOptions,
+    tag: &Tag,
+    route: &mut Socket,
+) -> Result<(BridgeNetwork, Router), Error> {
+    let ipam = Addresses::of(record, options)?.map(Arc::new);
+    let (network, router) = start_links(record, options, tag, route)?;
+    Ok((BridgeNetwork { ipam, ..network }, router))
+}
+
+fn start_links(
     record: &NetworkRecord,
     options: &BridgeOptions,
     tag: &Tag,
@@ -67,6 +79,7 @@ pub(super) fn start_network(
         publish_on: design::publish_on(&record.options)?.or(options.publish_on),
         pool: None,
         remote: None,
+        ipam: None,
     };
     Ok((network, router))
 }
@@ -74,16 +87,32 @@ pub(super) fn start_network(
 impl Inner {
     /// Makes a network.
     pub(super) fn create(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
-        let is_remote = remote::is_remote(&request.driver) && !request.config_only;
-        if is_remote {
+        let mut request = {
+            let state = lock(&self.state);
+            state.book.check_name(&request.name)?;
+            state.book.configured(request)?
+        };
+        if remote::is_remote(&request.driver) && !request.config_only {
             remote::check(&self.options, &request.driver)?;
         }
-        let changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        let lease = Lease::get(&self.options, &mut request)?;
+        let made = self.create_with(request);
+        if made.is_err()
+            && let Some(lease) = lease
+        {
+            lease.give_back();
+        }
+        made
+    }
+
+    /// Makes a network whose subnets a plugin has given away, where one does.
+    fn create_with(&self, request: NetworkRequest) -> Result<NetworkRecord, Error> {
+        let is_remote = remote::is_remote(&request.driver) && !request.config_only;
+        let changing = lock(&self.changing);
         let routes = bridge::host_routes(&mut lock(&self.route))?;
         let record = {
             let state = lock(&self.state);
             state.book.check_name(&request.name)?;
-            let request = state.book.configured(request)?;
             let pools = &self.options.pools;
             let plugins = self.options.plugins.is_some();
             let around = Surroundings { pools, networks: state.book.subnets(), routes, plugins };
@@ -102,7 +131,8 @@ impl Inner {
             self.make(&record)
         };
         made.inspect_err(|_| {
-            if let Err(error) = self.unmake(&record) {
+            let policies = self.forget(&record);
+            if let Err(error) = self.unmake(&record, policies) {
                 let error = rorqual_core::full_message(&error);
                 tracing::warn!(error, network = record.name, "not taken back whole");
             }
@@ -148,17 +178,17 @@ impl Inner {
             .map_or(Ok(()), |firewall| lock(firewall).set_bridges(policies, router))
     }
 
-    /// Takes a network away; goes on after a failure, and returns the first.
-    fn unmake(&self, record: &NetworkRecord) -> Result<(), Error> {
-        let policies = {
-            let mut state = lock(&self.state);
-            state.bridges.remove(&record.id);
-            state.book.networks.retain(|network| network.id != record.id);
-            policies(&state)
-        };
+    /// Has nobody find a network any more; returns what the firewall does without it.
+    fn forget(&self, record: &NetworkRecord) -> Vec<BridgePolicy> {
+        forget(&mut lock(&self.state), record)
+    }
+
+    /// Takes a network away that nobody finds any more; goes on after a failure, and returns the first.
+    fn unmake(&self, record: &NetworkRecord, policies: Vec<BridgePolicy>) -> Result<(), Error> {
+        let is_remote = remote::is_remote(&record.driver);
         let gone = if record.config_only {
             Ok(())
-        } else if remote::is_remote(&record.driver) {
+        } else if is_remote {
             self.unmake_remote(record)
         } else if Stacked::of(record)?.is_some() {
             let others = lock(&self.state).book.networks.clone();
@@ -166,10 +196,9 @@ impl Inner {
         } else {
             bridge::take_down(&bridge::interface_of(record), &self.tag, &mut lock(&self.route))
         };
-        // ORDER: the rules go when nothing can arrive any more.
-        let open = self
-            .firewall
-            .as_ref()
+        // ORDER: the rules go when nothing can arrive any more. A plugin's network has none.
+        let firewall = self.firewall.as_ref().filter(|_| !is_remote);
+        let open = firewall
             .map_or(Ok(()), |firewall| lock(firewall).set_bridges(policies, Router::AsItWas));
         // ORDER: the record goes last, so that the next daemon can try again.
         gone.and(open).and_then(|()| self.records.remove_network(&record.id))
@@ -177,8 +206,40 @@ impl Inner {
 
     /// Removes a network that nobody uses.
     pub(super) fn remove(&self, network: &NetworkId) -> Result<(), Error> {
-        let _changing = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        let record = lock(&self.state).book.check_removal(network)?.clone();
-        self.unmake(&record)
+        let (record, ipam, policies, changing) = loop {
+            self.wait_for_joiners(network);
+            let changing = lock(&self.changing);
+            let mut state = lock(&self.state);
+            if state.joining.contains_key(network) {
+                continue;
+            }
+            let record = state.book.check_removal(network)?.clone();
+            let ipam = state.bridges.get(network).and_then(|bridge| bridge.ipam.clone());
+            // ORDER: nobody can join from here on.
+            let policies = forget(&mut state, &record);
+            drop(state);
+            break (record, ipam, policies, changing);
+        };
+        let gone = if remote::is_remote(&record.driver) {
+            // ORDER: nobody else waits for a plugin.
+            drop(changing);
+            self.unmake(&record, policies)
+        } else {
+            let gone = self.unmake(&record, policies);
+            drop(changing);
+            gone
+        };
+        if let Some(ipam) = ipam {
+            // ORDER: addresses are given back when links have gone, and pools after them.
+            self.janitor.flush();
+            ipam.end(&record);
+        }
+        gone
     }
+}
+
+fn forget(state: &mut State, record: &NetworkRecord) -> Vec<BridgePolicy> {
+    state.bridges.remove(&record.id);
+    state.book.networks.retain(|network| network.id != record.id);
+    policies(state)
 }

@@ -102,6 +102,7 @@ pub(super) fn start_network(
         publish_on: None,
         pool: None,
         remote: None,
+        ipam: None,
     })
 }
 

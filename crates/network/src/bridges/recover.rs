@@ -143,7 +143,7 @@ impl Inner {
             let bridges = state.bridges.clone();
             for endpoint in &gone {
                 if let Some(bridge) = bridges.get(&endpoint.network) {
-                    join::free(&bridge.plan.addresses, endpoint);
+                    bridge.source().free(endpoint);
                 }
             }
             if let Some(known) = state.book.attached.get_mut(container) {

@@ -131,7 +131,7 @@ impl Inner {
     /// Lists the relayed ports of all containers for a relay that takes another one's place.
     pub(super) fn relayed_ports(&self) -> Vec<(Relayed, Vec<OwnedFd>)> {
         let mut state = lock(&self.state);
-        let State { book, ports, bridges } = &mut *state;
+        let State { book, ports, bridges, joining: _ } = &mut *state;
         let mut all = Vec::new();
         for (container, attached) in &book.attached {
             let families = self.families(bridges, &attached.endpoints);

@@ -2,7 +2,9 @@
 //!
 //! COMPAT: Docker's protocol for network drivers of one host. There is no cluster, so nothing is discovered.
 
+mod call;
 mod driver;
+mod ipam;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -19,8 +21,9 @@ use crate::link::{self, LinkKind, Plan, Slot};
 use crate::names::{Tag, random};
 use crate::{Attach, Endpoint, EndpointRequest, Error, NetworkRecord};
 
+pub use call::NetworkPlugins;
 pub(super) use driver::Driver;
-pub use driver::NetworkPlugins;
+pub(super) use ipam::{Addresses, Given, Lease};
 
 use driver::{Joined, Wanted};
 
@@ -63,6 +66,34 @@ pub(super) fn start_network(
         publish_on: None,
         pool: None,
         remote: Some(Driver::new(options, &record.driver)?),
+        ipam: None,
+    })
+}
+
+/// Tells plugins that keep nothing themselves what they gave away; on a thread, as they may not be there yet.
+pub(super) fn replay(inner: &Arc<Inner>) -> Result<(), Error> {
+    let all = {
+        let state = lock(&inner.state);
+        let with = |record: &NetworkRecord| {
+            let ipam = Arc::clone(state.bridges.get(&record.id)?.ipam.as_ref()?);
+            let endpoints = state.book.endpoints(&record.id).unwrap_or_default();
+            let endpoints = endpoints.into_iter().map(|(_, _, endpoint)| endpoint);
+            Some((record.clone(), ipam, endpoints.collect::<Vec<_>>()))
+        };
+        state.book.networks.iter().filter_map(with).collect::<Vec<_>>()
+    };
+    if all.is_empty() {
+        return Ok(());
+    }
+    let work = move || {
+        for (record, ipam, endpoints) in all {
+            ipam.replay(&record, &endpoints);
+        }
+    };
+    let started = std::thread::Builder::new().name("net-replay".to_owned()).spawn(work);
+    started.map(drop).map_err(|source| Error::Os {
+        action: "start talking to address plugins".to_owned(),
+        source: source.into(),
     })
 }
 
@@ -77,7 +108,8 @@ fn told(what: &str, network: &NetworkId, result: Result<(), Error>) {
 impl Inner {
     /// Has a plugin make a network that is recorded already. Waits for the plugin, and holds no lock meanwhile.
     pub(super) fn make_remote(&self, record: &NetworkRecord) -> Result<(), Error> {
-        let network = start_network(record, &self.options, &self.tag)?;
+        let (network, _) =
+            super::manage::start_network(record, &self.options, &self.tag, &mut lock(&self.route))?;
         if let Some(driver) = &network.remote {
             driver.create_network(record)?;
         }
@@ -98,10 +130,14 @@ impl Inner {
         (network, request): (&NetworkRecord, &EndpointRequest),
         (bridge, driver): (&BridgeNetwork, &Driver),
     ) -> Result<(), Error> {
-        let (ipv4, ipv6) = lock(&bridge.plan.addresses).take(request.ipv4, request.ipv6)?;
+        let Given { ipv4, ipv6, mac } = bridge.take_addresses(request, &self.janitor)?;
         let placed = super::join::placed(network, (ipv4, ipv6));
         let super::join::Placed { ipv4, ipv6, .. } =
-            placed.inspect_err(|_| lock(&bridge.plan.addresses).give_back(ipv4, ipv6))?;
+            placed.inspect_err(|_| bridge.source().give_back(ipv4, ipv6))?;
+        let request = &EndpointRequest {
+            mac: mac.map(mac_text).or_else(|| request.mac.clone()),
+            ..request.clone()
+        };
         let id = random::<32>().map(|byte| format!("{byte:02x}")).concat();
         let mut endpoint = Endpoint {
             network: network.id,
@@ -120,7 +156,7 @@ impl Inner {
         };
         let place = (container, namespace);
         let wired = self.wire_remote(place, request, (bridge, driver), &mut endpoint);
-        let source = wired.inspect_err(|_| super::join::free(&bridge.plan.addresses, &endpoint))?;
+        let source = wired.inspect_err(|_| bridge.source().free(&endpoint))?;
         let (network, id) = (endpoint.network, endpoint.id.clone());
         // Nothing is noted of a container that has ended meanwhile.
         self.note(container, namespace, (endpoint, String::new()), bridge)

@@ -1,11 +1,14 @@
 //! The real networks, in namespaces standing for the host and a neighbour of it. Need root.
 
+mod addresses;
+mod capacity;
 mod host;
 mod modes;
 mod names;
 mod recovery;
 mod relayed;
 mod remote;
+mod resolver;
 mod speed;
 mod traffic;
 

@@ -96,6 +96,7 @@ fn ranges_gateways_and_reserved_addresses_lie_in_their_subnet() {
             range: range.to_owned(),
             gateway: gateway.to_owned(),
             auxiliary,
+            pool: String::new(),
         };
         design(NetworkRequest { subnets: vec![subnet], ..request() }, &[], &[])
     };

@@ -7,15 +7,14 @@ use super::message;
 
 /// LIMIT: answers kept, of all containers together.
 const MOST: usize = 2048;
+/// LIMIT: answers kept for one container, so that one that asks for everything leaves room for others.
+const MOST_EACH: usize = 256;
 /// LIMIT: a larger answer is not worth its place.
 const LARGEST: usize = 4096;
 /// LIMIT: a zone that says its answers are true for longer is asked again all the same.
 const LONGEST: u32 = 3600;
 /// LIMIT: the same for answers that there is nothing.
 const LONGEST_NOTHING: u32 = 300;
-
-/// Who asked, and all of the query but its number.
-type Key = (String, Vec<u8>);
 
 #[derive(Debug)]
 struct Kept {
@@ -25,17 +24,38 @@ struct Kept {
     until: Instant,
 }
 
+/// What was answered to one container, by all of the query but its number.
+#[derive(Debug, Default)]
+struct Own {
+    kept: HashMap<Vec<u8>, Kept>,
+    order: VecDeque<Vec<u8>>,
+}
+
+impl Own {
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.order.pop_front() {
+            self.kept.remove(&oldest);
+        }
+    }
+}
+
 /// The cache.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    kept: HashMap<Key, Kept>,
-    order: VecDeque<Key>,
+    containers: HashMap<String, Own>,
+    count: usize,
 }
 
-fn key(container: &str, query: &[u8]) -> Key {
-    let mut rest = query.get(2..).unwrap_or_default().to_vec();
-    rest.make_ascii_lowercase();
-    (container.to_owned(), rest)
+fn key(query: &[u8], question_end: usize) -> Vec<u8> {
+    let mut key = query.to_vec();
+    if let Some(number) = key.get_mut(..2) {
+        number.fill(0);
+    }
+    // Names are the same in upper and lower case; types are not, nor is what follows.
+    if let Some(name) = key.get_mut(12..question_end.saturating_sub(4)) {
+        name.make_ascii_lowercase();
+    }
+    key
 }
 
 impl Cache {
@@ -47,7 +67,8 @@ impl Cache {
         question_end: usize,
     ) -> Option<Vec<u8>> {
         let now = Instant::now();
-        let kept = self.kept.get(&key(container, query)).filter(|kept| kept.until > now)?;
+        let own = self.containers.get(container)?;
+        let kept = own.kept.get(&key(query, question_end)).filter(|kept| kept.until > now)?;
         let mut answer = kept.answer.clone();
         answer.get_mut(..2)?.copy_from_slice(query.get(..2)?);
         answer.get_mut(12..question_end)?.copy_from_slice(query.get(12..question_end)?);
@@ -61,7 +82,12 @@ impl Cache {
     }
 
     /// Keeps an answer if it may be kept.
-    pub(super) fn put(&mut self, container: &str, query: &[u8], answer: &[u8]) {
+    pub(super) fn put(
+        &mut self,
+        container: &str,
+        (query, question_end): (&[u8], usize),
+        answer: &[u8],
+    ) {
         let longest = match message::code(answer) {
             0 => LONGEST,
             3 => LONGEST_NOTHING,
@@ -75,23 +101,40 @@ impl Cache {
         if places.is_empty() || seconds == 0 {
             return;
         }
-        if self.order.len() >= MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.kept.remove(&oldest);
-        }
         let since = Instant::now();
         let until = since + Duration::from_secs(u64::from(seconds.min(longest)));
-        let key = key(container, query);
         let kept = Kept { answer: answer.to_vec(), places, since, until };
-        if self.kept.insert(key.clone(), kept).is_none() {
-            self.order.push_back(key);
+        let own = self.containers.entry(container.to_owned()).or_default();
+        let before = own.kept.len();
+        let key = key(query, question_end);
+        if own.kept.insert(key.clone(), kept).is_none() {
+            own.order.push_back(key);
+        }
+        if own.kept.len() > MOST_EACH {
+            own.drop_oldest();
+        }
+        self.count = self.count + own.kept.len() - before;
+        if self.count > MOST {
+            self.make_room();
+        }
+    }
+
+    /// Forgets the oldest answer of who has most.
+    fn make_room(&mut self) {
+        let largest = self.containers.values_mut().max_by_key(|own| own.kept.len());
+        if let Some(own) = largest {
+            own.drop_oldest();
+            self.count -= 1;
         }
     }
 
     /// Forgets what a container asked.
     pub(super) fn forget(&mut self, container: &str) {
-        self.kept.retain(|(owner, _), _| owner != container);
-        self.order.retain(|(owner, _)| owner != container);
+        if let Some(own) = self.containers.remove(container) {
+            self.count -= own.kept.len();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,10 @@ pub(super) const AAAA: u16 = 28;
 const OPT: u16 = 41;
 const ANY: u16 = 255;
 const IN: u16 = 1;
+/// DO
+const SIGNED: u16 = 0x8000;
+/// The upper bits of BADVERS.
+const BAD_VERSION: u8 = 1;
 
 /// LIMIT: what a client without EDNS takes over UDP.
 const PLAIN_UDP: usize = 512;
@@ -22,6 +26,8 @@ pub(super) const LARGEST_UDP: usize = 4096;
 const MOST_LABELS: usize = 128;
 /// LIMIT: answers hold no more addresses than this; the rest gets its turn by rotation.
 const MOST_ANSWERS: usize = 64;
+/// Bytes of what the resolver says of itself.
+const OPT_LENGTH: usize = 11;
 // COMPAT: the time Docker gives its answers.
 const TIME_TO_LIVE: u32 = 600;
 
@@ -54,14 +60,29 @@ pub(super) struct Query {
     recursion: bool,
     /// End of the question within the message.
     question_end: usize,
-    /// The client's bound on answers over UDP, where it speaks EDNS.
-    edns: Option<u16>,
+    /// What the client says by EDNS, where it speaks that.
+    edns: Option<Edns>,
+}
+
+/// What a client says of itself (RFC 6891, 3225).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edns {
+    /// Its bound on answers over UDP.
+    size: u16,
+    version: u8,
+    /// It understands signatures.
+    signed: bool,
 }
 
 impl Query {
     /// Bytes that an answer over UDP may have.
     pub(super) fn room(&self) -> usize {
-        self.edns.map_or(PLAIN_UDP, |size| usize::from(size).clamp(PLAIN_UDP, LARGEST_UDP))
+        self.edns.map_or(PLAIN_UDP, |edns| usize::from(edns.size).clamp(PLAIN_UDP, LARGEST_UDP))
+    }
+
+    /// Tells whether the client speaks a version of EDNS that nobody here does.
+    pub(super) fn is_too_new(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.version > 0)
     }
 
     /// Tells whether all types of records are asked for.
@@ -147,7 +168,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Query, Unusable> {
         let one_question = u16_at(bytes, 4)? == 1 && u16_at(bytes, 6)? == 0;
         let (name, end) = question_name(bytes, 12).filter(|_| one_question)?;
         let (kind, class) = (u16_at(bytes, end)?, u16_at(bytes, end + 2)?);
-        let edns = edns_size(bytes, end + 4)?;
+        let edns = edns_of(bytes, end + 4)?;
         Some(Query {
             id,
             name,
@@ -163,13 +184,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Query, Unusable> {
 
 /// Looks for EDNS among what follows the question.
 #[expect(clippy::option_option, reason = "the outer one says that the message makes no sense")]
-fn edns_size(bytes: &[u8], mut at: usize) -> Option<Option<u16>> {
+fn edns_of(bytes: &[u8], mut at: usize) -> Option<Option<Edns>> {
     let records = u32::from(u16_at(bytes, 8)?) + u32::from(u16_at(bytes, 10)?);
     for _ in 0..records {
         let end = skip_name(bytes, at)?;
-        let (kind, class) = (u16_at(bytes, end)?, u16_at(bytes, end + 2)?);
+        let (kind, size) = (u16_at(bytes, end)?, u16_at(bytes, end + 2)?);
         if kind == OPT {
-            return Some(Some(class));
+            let (version, flags) = (*bytes.get(end + 5)?, u16_at(bytes, end + 6)?);
+            return Some(Some(Edns { size, version, signed: flags & SIGNED != 0 }));
         }
         at = end + 10 + usize::from(u16_at(bytes, end + 8)?);
     }
@@ -195,7 +217,7 @@ pub(super) fn answer(
 ) -> Vec<u8> {
     let mut out = header(message, query.recursion, code);
     out.extend(message.get(12..query.question_end).unwrap_or_default());
-    let reserved = if query.edns.is_some() { 11 } else { 0 };
+    let reserved = if query.edns.is_some() { OPT_LENGTH } else { 0 };
     let mut count = 0_u16;
     for record in records.iter().take(MOST_ANSWERS) {
         let before = out.len();
@@ -210,13 +232,30 @@ pub(super) fn answer(
     }
     out[4..6].copy_from_slice(&1_u16.to_be_bytes());
     out[6..8].copy_from_slice(&count.to_be_bytes());
-    if query.edns.is_some() {
-        out[10..12].copy_from_slice(&1_u16.to_be_bytes());
-        out.push(0);
-        out.extend(OPT.to_be_bytes());
-        out.extend((LARGEST_UDP as u16).to_be_bytes());
-        out.extend([0; 6]);
-    }
+    put_edns(&mut out, query);
+    out
+}
+
+/// Adds what the resolver says of itself, where the client has.
+fn put_edns(out: &mut Vec<u8>, query: &Query) {
+    let Some(edns) = query.edns else { return };
+    out[10..12].copy_from_slice(&1_u16.to_be_bytes());
+    out.push(0);
+    out.extend(OPT.to_be_bytes());
+    out.extend((LARGEST_UDP as u16).to_be_bytes());
+    out.extend([if edns.version > 0 { BAD_VERSION } else { 0 }, 0]);
+    out.extend(if edns.signed { SIGNED } else { 0 }.to_be_bytes());
+    out.extend([0; 2]);
+}
+
+/// Makes an answer that has no room into one that tells the client to ask over TCP.
+pub(super) fn cut_short(answer: &[u8], message: &[u8], query: &Query) -> Vec<u8> {
+    let mut out = answer.get(..12).unwrap_or_default().to_vec();
+    // TC
+    out[2] |= 0x02;
+    out[6..12].fill(0);
+    out.extend(message.get(12..query.question_end).unwrap_or_default());
+    put_edns(&mut out, query);
     out
 }
 

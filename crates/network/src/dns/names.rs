@@ -158,7 +158,9 @@ impl Names {
                 return Found::Records(vec![Data::Name(full)]);
             }
         }
-        // What is inside is nobody else's business.
+        // What is inside of this or another network is nobody else's business.
+        let known = |zone: &Zone| zone.reverse.contains_key(&address);
+        let inside = inside || self.networks.values().any(known);
         if inside { Found::Nothing } else { Found::Unknown }
     }
 }

@@ -1,6 +1,6 @@
 //! Uploads: begun by one request, grown by others, ended by the one that brings the digest. They survive a restart.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,18 +22,55 @@ pub(crate) struct Session {
     algorithm: Option<String>,
 }
 
-/// The uploads that this process knows to be open, to bound their number.
+/// The uploads that this process knows to be open, to bound their number; false for those whose session is not written yet.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashSet<String>>);
+pub(crate) struct Sessions(Mutex<HashMap<String, bool>>);
 
 impl Sessions {
-    fn with<T>(&self, work: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, bool>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns how many there are.
     pub(crate) fn count(&self) -> usize {
         self.with(|open| open.len())
+    }
+
+    /// Notes one that begins; false when there are `most`.
+    fn begin(&self, id: &str, most: usize) -> bool {
+        self.with(|open| {
+            let is_room = open.len() < most;
+            if is_room {
+                open.insert(id.to_owned(), false);
+            }
+            is_room
+        })
+    }
+
+    /// Its session is written; whoever looks at the storage from now on sees it.
+    fn begun(&self, id: &str) {
+        self.with(|open| {
+            if let Some(written) = open.get_mut(id) {
+                *written = true;
+            }
+        });
+    }
+
+    fn end(&self, id: &str) {
+        self.with(|open| open.remove(id));
+    }
+
+    /// Lists those whose sessions are written.
+    fn written(&self) -> HashSet<String> {
+        let written = |open: &mut HashMap<String, bool>| {
+            open.iter().filter(|(_, written)| **written).map(|(id, _)| id.clone()).collect()
+        };
+        self.with(written)
+    }
+
+    /// Forgets those that another process ended: written before the storage was looked at, and not `found` there.
+    fn forget_lost(&self, before: &HashSet<String>, found: &[String]) {
+        self.with(|open| open.retain(|id, _| !before.contains(id) || found.contains(id)));
     }
 }
 
@@ -55,13 +92,7 @@ impl Repositories {
     ) -> Result<String> {
         let most = self.config.limits.uploads;
         let id = new_id()?;
-        let is_room = self.sessions.with(|open| {
-            open.len() < most && {
-                open.insert(id.clone());
-                true
-            }
-        });
-        if !is_room {
+        if !self.sessions.begin(&id, most) {
             let message = format!("{most} uploads are under way, the limit of this registry");
             return Err(Error::TooMany { message, retry_after: Duration::from_secs(10) });
         }
@@ -73,9 +104,10 @@ impl Repositories {
         let kept =
             self.storage.put(&key::session(&id), encode(&session), Durability::Volatile).await;
         if let Err(error) = kept {
-            self.sessions.with(|open| open.remove(&id));
+            self.sessions.end(&id);
             return Err(error);
         }
+        self.sessions.begun(&id);
         Ok(id)
     }
 
@@ -149,7 +181,7 @@ impl Repositories {
     }
 
     async fn end_upload(&self, upload: &str) -> Result<()> {
-        self.sessions.with(|open| open.remove(upload));
+        self.sessions.end(upload);
         self.storage.discard(upload).await?;
         self.storage.delete(&key::session(upload)).await
     }
@@ -157,9 +189,10 @@ impl Repositories {
     /// Gives up uploads that nobody has added to for long; returns how many.
     pub(crate) async fn expire_uploads(&self, dry_run: bool) -> Result<usize> {
         let mut expired = 0;
+        // ORDER: what is written after this may be missing in what is found.
+        let before = self.sessions.written();
         let found = self.storage.folders(key::UPLOADS).await?;
-        // Sessions that another process ended need no place here any more.
-        self.sessions.with(|open| open.retain(|upload| found.contains(upload)));
+        self.sessions.forget_lost(&before, &found);
         for upload in found {
             let folder = format!("{}/{upload}", key::UPLOADS);
             let entries = crate::storage::list_all(&*self.storage, &folder).await?;
@@ -177,3 +210,6 @@ impl Repositories {
         Ok(expired)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! The operator's own symbolic links are followed (blobs may live on another disk, then `tmp` must too); nothing from a
 //! request becomes a path without passing [`crate::name`].
 
-use std::collections::HashMap;
+mod upload;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -15,15 +16,13 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use rorqual_core::{Algorithm, Digest};
+use rorqual_core::Digest;
 use rorqual_store::blocking;
 use rustix::io::Errno;
 
-use super::{
-    Content, Durability, Entry, Hasher, Meta, Object, Pieces, Storage, Swapped, too_large,
-};
-use crate::error::{Code, Error, Result};
+use super::{Content, Durability, Entry, Meta, Object, Pieces, Storage, Swapped};
+use crate::error::{Error, Result};
+use upload::Standings;
 
 /// The storage below one directory; clones share it.
 #[derive(Clone)]
@@ -34,19 +33,9 @@ struct Inner {
     /// Tells our unfinished files from those of other processes.
     token: u64,
     serial: AtomicU64,
-    standings: Arc<Mutex<HashMap<String, Standing>>>,
+    standings: Standings,
 }
 
-/// Where an upload of this process stands.
-enum Standing {
-    /// A request writes to it.
-    Busy,
-    /// Nobody does; its bytes so far, hashed.
-    At(u64, Hasher),
-}
-
-// LIMIT: what is gathered before it is handed to a blocking thread; as much again is being written meanwhile.
-const BATCH: usize = 256 << 10;
 // LIMIT: blobs up to this size are read at once, because opening costs more than reading.
 const SMALL: u64 = 64 << 10;
 // LIMIT: no write takes this long; a file in `tmp` that is older was left by a crash.
@@ -187,24 +176,6 @@ impl Disk {
         }
         self.write(key, bytes, Durability::Volatile).map(|()| Swapped::Done)
     }
-
-    /// Takes an upload for one request.
-    fn claim(&self, upload: &str) -> Result<Claim> {
-        let path = self.upload_path(upload).join("data");
-        let size =
-            found(fs::metadata(&path)).map_err(failed("stat", &path))?.map_or(0, |m| m.len());
-        let standings = Arc::clone(&self.0.standings);
-        let hasher = match lock(&standings).insert(upload.to_owned(), Standing::Busy) {
-            Some(Standing::Busy) => {
-                let text = "another request writes to this upload";
-                return Err(Error::refused(Code::BlobUploadInvalid, text));
-            }
-            Some(Standing::At(at, hasher)) if at == size => Some(hasher),
-            // It was begun by another process, or before a restart.
-            _ => (size == 0).then(|| Hasher::new(Algorithm::Sha256)),
-        };
-        Ok(Claim { standings, upload: upload.to_owned(), path, at: size, hasher })
-    }
 }
 
 /// Removes what a crash left in `tmp`; younger files may be another process's.
@@ -226,89 +197,6 @@ fn sweep_folders(uploads: &Path) -> Result<()> {
         fs::remove_dir(entry.path()).ok();
     }
     Ok(())
-}
-
-/// An upload that one request owns.
-struct Claim {
-    standings: Arc<Mutex<HashMap<String, Standing>>>,
-    upload: String,
-    path: PathBuf,
-    at: u64,
-    /// `None`: the bytes so far were not seen by this process and are read again at the end.
-    hasher: Option<Hasher>,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let upload = std::mem::take(&mut self.upload);
-        match self.hasher.take() {
-            Some(hasher) => {
-                lock(&self.standings).insert(upload, Standing::At(self.at, hasher));
-            }
-            None => {
-                lock(&self.standings).remove(&upload);
-            }
-        }
-    }
-}
-
-impl Claim {
-    fn open(self) -> io::Result<Writing> {
-        make_parents(&self.path, false)?;
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-        Ok(Writing { claim: self, file })
-    }
-
-    /// Forgets the upload for good.
-    fn forget(mut self) {
-        self.hasher = None;
-        if let Some(folder) = self.path.parent() {
-            fs::remove_dir_all(folder).ok();
-        }
-    }
-
-    fn digest(&mut self, algorithm: Algorithm) -> io::Result<Hasher> {
-        if let Some(hasher) = self.hasher.take().filter(|known| known.algorithm() == algorithm) {
-            return Ok(hasher);
-        }
-        let mut hasher = Hasher::new(algorithm);
-        let Some(mut file) = found(File::open(&self.path))? else { return Ok(hasher) };
-        let mut piece = vec![0; BATCH];
-        loop {
-            match file.read(&mut piece)? {
-                0 => return Ok(hasher),
-                count => hasher.update(&piece[..count]),
-            }
-        }
-    }
-}
-
-/// An upload that grows.
-struct Writing {
-    claim: Claim,
-    file: File,
-}
-
-impl Writing {
-    /// Adds pieces; what a failure left behind the last good one is cut off.
-    fn write(mut self, pieces: Vec<Bytes>) -> Result<Self> {
-        for piece in pieces {
-            if let Err(error) = self.file.write_all_at(&piece, self.claim.at) {
-                self.file.set_len(self.claim.at).ok();
-                return Err(failed("write", &self.claim.path)(error));
-            }
-            self.claim.at += piece.len() as u64;
-            if let Some(hasher) = &mut self.claim.hasher {
-                hasher.update(&piece);
-            }
-        }
-        Ok(self)
-    }
-}
-
-async fn joined<T>(handle: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    handle.await.map_err(|error| Error::Storage { action: "write".into(), source: error.into() })?
 }
 
 #[async_trait]
@@ -411,49 +299,8 @@ impl Storage for Disk {
         .await
     }
 
-    async fn append(
-        &self,
-        upload: &str,
-        offset: u64,
-        mut pieces: Pieces,
-        limit: u64,
-    ) -> Result<u64> {
-        let name = upload.to_owned();
-        let writing = self
-            .run(move |disk| {
-                let claim = disk.claim(&name)?;
-                if claim.at != offset {
-                    let text = format!("the upload stands at {}, not at {offset}", claim.at);
-                    return Err(Error::refused(Code::BlobUploadRange, text));
-                }
-                let path = claim.path.clone();
-                claim.open().map_err(failed("open", &path))
-            })
-            .await?;
-        let (mut total, mut batch, mut held) = (offset, Vec::new(), 0);
-        let mut turn = tokio::task::spawn_blocking(move || Ok(writing));
-        let broken = loop {
-            match pieces.next().await {
-                Some(Ok(piece)) => {
-                    total += piece.len() as u64;
-                    if total > limit {
-                        break Some(too_large(limit));
-                    }
-                    held += piece.len();
-                    batch.push(piece);
-                }
-                Some(Err(error)) => break Some(Error::Body(error)),
-                None => break None,
-            }
-            if held >= BATCH {
-                let (writing, full) = (joined(turn).await?, std::mem::take(&mut batch));
-                turn = tokio::task::spawn_blocking(move || writing.write(full));
-                held = 0;
-            }
-        };
-        let writing = joined(turn).await?;
-        let writing = joined(tokio::task::spawn_blocking(move || writing.write(batch))).await?;
-        broken.map_or(Ok(writing.claim.at), Err)
+    async fn append(&self, upload: &str, offset: u64, pieces: Pieces, limit: u64) -> Result<u64> {
+        upload::append(self, upload, offset, pieces, limit).await
     }
 
     async fn length(&self, upload: &str) -> Result<u64> {
@@ -467,33 +314,7 @@ impl Storage for Disk {
 
     async fn commit(&self, upload: &str, digest: &Digest, key: &str) -> Result<u64> {
         let (upload, expected, key) = (upload.to_owned(), digest.clone(), key.to_owned());
-        self.run(move |disk| {
-            let mut claim = disk.claim(&upload)?;
-            let path = claim.path.clone();
-            let hasher = claim.digest(expected.algorithm()).map_err(failed("read", &path))?;
-            let found = hasher.finish()?;
-            if found != expected {
-                claim.forget();
-                return Err(Error::WrongDigest { expected, found });
-            }
-            let (target, size) = (disk.path(&key), claim.at);
-            let finish = || {
-                if target.exists() {
-                    return Ok(());
-                }
-                // An upload of no bytes at all has no file yet.
-                make_parents(&path, false)?;
-                let mut options = OpenOptions::new();
-                let file = options.write(true).create(true).truncate(false).open(&path)?;
-                // ORDER: the bytes are on disk before a name leads to them.
-                file.sync_data()?;
-                publish(&path, &target, true)
-            };
-            finish().map_err(failed("publish", &target))?;
-            claim.forget();
-            Ok(size)
-        })
-        .await
+        self.run(move |disk| disk.claim(&upload)?.commit(expected, &disk.path(&key))).await
     }
 
     async fn discard(&self, upload: &str) -> Result<()> {

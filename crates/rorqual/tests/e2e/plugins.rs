@@ -150,6 +150,54 @@ fn a_plugin_that_fails_or_is_away_is_told() -> TestResult {
 }
 
 #[test]
+fn a_plugin_gives_addresses_away() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("keeper.sock");
+    let plugin = FakePlugin::serve(&socket, |method, question| match method {
+        "Plugin.Activate" => (200, json!({ "Implements": ["IpamDriver"] })),
+        "IpamDriver.GetDefaultAddressSpaces" => {
+            (200, json!({ "LocalDefaultAddressSpace": "here" }))
+        }
+        "IpamDriver.RequestPool" => (200, json!({ "PoolID": "p", "Pool": "10.44.0.0/24" })),
+        "IpamDriver.RequestAddress" => {
+            let gateway = question["Options"]["RequestAddressType"].is_string();
+            (200, json!({ "Address": if gateway { "10.44.0.1/24" } else { "10.44.0.77/24" } }))
+        }
+        "IpamDriver.ReleaseAddress" | "IpamDriver.ReleasePool" => (200, json!({})),
+        _ => (404, json!({})),
+    })?;
+    scenario_with(options(&socket), |host| {
+        host.docker(["network", "create", "--ipam-driver", "nosuch", "far"])?
+            .exits_with(1)?
+            .complains("plugin \"nosuch\" not found")?;
+        let create =
+            ["network", "create", "--ipam-driver", "keeper", "--ipam-opt", "zone=a", "far"];
+        host.docker(create)?.ok()?;
+        let shown = "{{.IPAM.Driver}} {{.IPAM.Options.zone}} {{(index .IPAM.Config 0).Subnet}}";
+        host.docker(["network", "inspect", "-f", shown, "far"])?.prints("keeper a 10.44.0.0/24")?;
+        let run = ["run", "-d", "--name", "web", "--network", "far", "busybox", "sleep", "1000"];
+        host.docker(run)?.ok()?;
+        // A next daemon goes on with what there is.
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        let address = "{{.NetworkSettings.Networks.far.IPAddress}}";
+        host.docker(["inspect", "-f", address, "web"])?.prints("10.44.0.77")?;
+        host.cli(["exec", "web", "ping", "-c", "1", "10.44.0.1"])?.ok()?;
+        host.docker(["rm", "-f", "web"])?.ok()?;
+        host.docker(["network", "rm", "far"])?.ok()?;
+        let given_back = |address: &str| {
+            let calls = plugin.calls();
+            calls.iter().any(|(method, question)| {
+                method == "IpamDriver.ReleaseAddress" && question["Address"] == address
+            })
+        };
+        assert!(given_back("10.44.0.77") && given_back("10.44.0.1"), "{:?}", plugin.calls());
+        assert_eq!(plugin.methods().last().map(String::as_str), Some("IpamDriver.ReleasePool"));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_plugin_makes_networks() -> TestResult {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("keeper.sock");

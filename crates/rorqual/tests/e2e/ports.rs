@@ -236,6 +236,24 @@ fn the_hosts_own_input_policy_is_respected_where_that_is_asked_for() -> TestResu
 }
 
 #[test]
+fn the_rules_stay_while_no_daemon_runs() -> TestResult {
+    scenario(|host| {
+        let neighbour = Neighbour::new(host)?;
+        serve(host, &["--name", "web", "-p", "8080:80", "-p", "127.0.0.1:8081:80"], "web")?;
+        eventually("it is served", || neighbour.fetch(host, HOST, 8080))?;
+        let address = inspect(host, "web", "{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
+        host.kill_daemon()?;
+        assert_eq!(neighbour.fetch(host, HOST, 8080).as_deref(), Some("web"));
+        assert_eq!(on_host(host, "127.0.0.1", 8081).as_deref(), Some("web"));
+        assert_eq!(neighbour.fetch(host, HOST, 8081), None, "it is for the host alone");
+        assert_eq!(neighbour.fetch(host, &address, 80), None, "nobody comes past the host");
+        host.start_daemon()?;
+        assert_eq!(neighbour.fetch(host, HOST, 8080).as_deref(), Some("web"));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_flush_of_the_hosts_rules_during_traffic_opens_nothing() -> TestResult {
     scenario(|host| {
         let neighbour = Neighbour::new(host)?;

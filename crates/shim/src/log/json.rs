@@ -91,7 +91,8 @@ fn escape_text(out: &mut Vec<u8>, text: &str) {
                 plain = at + 3;
             }
             _ => {
-                let _ = write!(out, "\\u{byte:04x}");
+                let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
             }
         }
     }

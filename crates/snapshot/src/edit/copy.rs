@@ -167,6 +167,8 @@ impl<'a> Copying<'a> {
             if self.editor.exists(&to)?.is_some() {
                 continue;
             }
+            let to = text(&select::landing(&RootListing(self.editor.root), to.as_bytes())?);
+            self.make_parents(&format!("/{to}"))?;
             let stat = self.source.stat(at(&from), rorqual_sys::path::Follow::Yes)?;
             let (dir, name) = self.editor.root.parent(at(&to))?;
             dir.mkdir(name, 0o700)?;
@@ -177,9 +179,10 @@ impl<'a> Copying<'a> {
     }
 
     fn put(&mut self, pick: &Pick, directory: bool, target: &str) -> io::Result<()> {
-        // COMPAT: a link that the target itself is, is followed.
-        let resolved = select::resolve(&RootListing(self.editor.root), target.as_bytes(), true)?;
-        let target = resolved.map_or_else(|| target.to_owned(), |path| text(&path));
+        // COMPAT: a link that the target itself is, is followed, also to where nothing is yet.
+        let landing = select::landing(&RootListing(self.editor.root), target.as_bytes())?;
+        let target = text(&landing);
+        self.make_parents(&format!("/{target}"))?;
         if directory {
             let from = self.source.open_dir(Path::new(OsStr::from_bytes(&pick.path)))?;
             return self.top(&from, &pick.name, &target);

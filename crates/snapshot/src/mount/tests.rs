@@ -30,3 +30,21 @@ fn views_are_attached_nowhere_and_outlive_their_namespace() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(temp.path().to_str().unwrap()));
 }
+
+#[test]
+fn what_cannot_hold_writable_layers_is_refused_at_once() {
+    let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| temp.path().join(name));
+    for dir in [&lower, &upper, &work] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    check_writable(&lower, &upper).unwrap();
+    let view = view(&[lower.clone()], Some(&UpperPlan { upper: upper.clone(), work })).unwrap();
+    let root = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
+    let trash = root.join("trash");
+    std::fs::create_dir(&trash).unwrap();
+    let refused = check_writable(&lower, &trash).unwrap_err().to_string();
+    let expected = format!("containers cannot be kept in {}: ", root.display());
+    assert!(refused.starts_with(&expected), "{refused}");
+    assert!(upper.join("trash").read_dir().unwrap().next().is_none(), "the probe is left");
+}

@@ -164,3 +164,34 @@ fn a_digest_is_of_what_is_there_and_of_nothing_else() {
     let differ = before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| a.0.clone());
     assert_eq!(differ.collect::<Vec<_>>(), ["d/b"]);
 }
+
+#[test]
+fn a_link_to_nowhere_leads_to_the_place_that_it_names() {
+    let tree = Memory::new(&[
+        ("up", "-> missing"),
+        ("deep", "-> /no/such/../place"),
+        ("out", "-> ../../../etc/outside"),
+        ("first", "-> second"),
+        ("second", "-> third"),
+        ("around", "-> around"),
+        ("file", "x"),
+    ]);
+    let landing = |path: &str| landing(&tree, path.as_bytes()).map(|path| text(&path));
+    let text = [
+        ("up", "missing"),
+        ("up/below", "missing/below"),
+        ("deep", "no/place"),
+        ("out", "etc/outside"),
+        ("first", "third"),
+        ("file", "file"),
+        ("new/name", "new/name"),
+    ];
+    for (path, wanted) in text {
+        assert_eq!(landing(path).unwrap(), wanted, "{path}");
+    }
+    assert!(landing("around").is_err());
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

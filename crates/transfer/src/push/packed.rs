@@ -13,6 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::Error;
 use crate::push::source;
 use crate::record::{self, Stores};
+use crate::registry::Growing;
 
 // LIMIT: packed forms that are remembered.
 const MAX_PACKED: usize = 10_000;
@@ -84,6 +85,29 @@ impl Packed {
         layer: &DiffId,
         other: Option<&Descriptor>,
     ) -> Result<Descriptor, Error> {
+        self.pack_growing(stores, layer, other, &Arc::default()).await
+    }
+
+    /// The same for somebody who uses the blob while it grows; one that is there already does not.
+    pub(crate) async fn pack_growing(
+        &self,
+        stores: &Stores,
+        layer: &DiffId,
+        other: Option<&Descriptor>,
+        growing: &Arc<Growing>,
+    ) -> Result<Descriptor, Error> {
+        let packed = self.pack_steps(stores, layer, other, growing).await;
+        growing.end(None);
+        packed
+    }
+
+    async fn pack_steps(
+        &self,
+        stores: &Stores,
+        layer: &DiffId,
+        other: Option<&Descriptor>,
+        growing: &Arc<Growing>,
+    ) -> Result<Descriptor, Error> {
         self.read(stores).await?;
         // Whoever has the turn before may pack the same.
         let _turn = self.turn.acquire().await.map_err(record::other("wait for a turn"))?;
@@ -96,10 +120,7 @@ impl Packed {
         }
         let packed = match packed {
             Some(packed) => packed,
-            None => {
-                let (digest, size) = source::pack(stores, layer).await?;
-                Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)
-            }
+            None => source::pack(stores, layer, growing).await?,
         };
         self.put(&*stores.images, layer, &packed).await;
         Ok(packed)

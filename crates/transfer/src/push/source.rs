@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rorqual_content::{Descriptor, Ingest};
+use rorqual_content::{Descriptor, Ingest, media_type};
 use rorqual_core::{DiffId, Digest};
 use rorqual_snapshot::Snapshotter;
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::Error;
 use crate::gzip::Gzip;
 use crate::record::{Stores, other};
-use crate::registry::Source;
+use crate::registry::{Growing, Source};
 
 /// LIMIT: one packed layer.
 const MAX_PACKED: u64 = 1 << 40;
@@ -96,7 +96,30 @@ impl Read for Piped {
     }
 }
 
-type Packer = Arc<Mutex<Gzip<Box<dyn Ingest>>>>;
+/// A packed layer on its way to the disk; whoever sends it meanwhile is told of each piece.
+struct Told {
+    ingest: Box<dyn Ingest>,
+    growing: Arc<Growing>,
+    /// Gone when nobody waits for it any more.
+    wanted: Weak<()>,
+}
+
+impl Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.wanted.strong_count() == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let len = self.ingest.write(bytes)?;
+        self.growing.grow(len as u64);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Packer = Arc<Mutex<Gzip<Told>>>;
 
 /// The end that the layer is written to; the other end is kept to finish it.
 struct Shared(Packer);
@@ -112,16 +135,29 @@ impl Write for Shared {
 }
 
 /// Packs a layer into a blob.
-pub(super) async fn pack(stores: &Stores, diff: &DiffId) -> Result<(Digest, u64), Error> {
+pub(super) async fn pack(
+    stores: &Stores,
+    diff: &DiffId,
+    growing: &Arc<Growing>,
+) -> Result<Descriptor, Error> {
     let ingest = stores.blobs.ingest(MAX_PACKED)?;
-    let packer: Packer = Arc::new(Mutex::new(Gzip::new(ingest).map_err(other("pack a layer"))?));
+    growing.begin(ingest.reader()?);
+    let here = Arc::new(());
+    let told = Told { ingest, growing: Arc::clone(growing), wanted: Arc::downgrade(&here) };
+    let packer: Packer = Arc::new(Mutex::new(Gzip::new(told).map_err(other("pack a layer"))?));
     stores.snapshots.layer_tar(diff, Box::new(Shared(Arc::clone(&packer)))).await?;
-    let finish = move || -> Result<(Digest, u64), Error> {
+    let finish = move || -> Result<Descriptor, Error> {
         let packer = Arc::into_inner(packer).ok_or("it is still being written");
         let packer = packer.map_err(other("pack a layer"))?;
         let packer = packer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let ingest = packer.finish().map_err(other("pack a layer"))?;
-        Ok(ingest.commit(None)?)
+        let Told { ingest, growing, .. } = packer.finish().map_err(other("pack a layer"))?;
+        let describe = |digest, size| Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
+        // Who sends it need not wait for the disk.
+        growing.end(Some(describe(ingest.digest(), growing.written())));
+        let (digest, size) = ingest.commit(None)?;
+        Ok(describe(digest, size))
     };
-    tokio::task::spawn_blocking(finish).await.map_err(other("pack a layer"))?
+    let packed = tokio::task::spawn_blocking(finish).await.map_err(other("pack a layer"))?;
+    drop(here);
+    packed
 }

@@ -14,7 +14,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -25,6 +25,8 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 const MAX_PROXY_HEAD: usize = 16 << 10;
 // LIMIT: addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
+// LIMIT: sealed bytes that one look at the socket takes; rustls by itself asks for 4 KiB at a time, a fourth of a record.
+const SEALED: usize = 64 << 10;
 
 /// Which addresses may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +188,7 @@ async fn handshake(
 ) -> io::Result<Box<dyn Duplex>> {
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|error| invalid(&error.to_string()))?;
+    let stream = BufReader::with_capacity(SEALED, stream);
     let connecting = TlsConnector::from(config).connect(name, stream);
     let failed = |text: String| io::Error::other(TlsFailure(text));
     match tokio::time::timeout(HANDSHAKE, connecting).await {

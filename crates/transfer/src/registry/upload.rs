@@ -25,8 +25,8 @@ const CHUNK: u64 = 128 << 20;
 /// Blobs up to here go in one request.
 const WHOLE: u64 = 8 << 20;
 // LIMIT: pieces between the thread that reads and the connection, and their size.
-const PIECES: usize = 4;
-const PIECE: usize = 256 * 1024;
+pub(super) const PIECES: usize = 4;
+pub(super) const PIECE: usize = 256 * 1024;
 // LIMIT: how often one upload may be taken up again, whatever the progress.
 const MAX_RESUMES: u32 = 200;
 // LIMIT: repositories that a blob is asked for before it is sent.
@@ -62,8 +62,8 @@ pub(crate) struct Content<'c> {
 }
 
 /// An upload under way.
-struct Upload {
-    location: Uri,
+pub(crate) struct Upload {
+    pub(super) location: Uri,
     sent: u64,
     chunk: u64,
 }
@@ -84,10 +84,30 @@ impl Session {
         if self.has_blob(&content.blob.digest).await? {
             return Ok(Sent::Exists);
         }
-        let (mut upload, mounted) = self.begin(content).await?;
-        if let Some(from) = mounted {
-            return Ok(Sent::Mounted(from));
+        let (upload, mounted) = self.begin(content).await?;
+        match mounted {
+            Some(from) => Ok(Sent::Mounted(from)),
+            None => self.bring(upload, content).await,
         }
+    }
+
+    /// Takes up an upload that broke off.
+    pub(crate) async fn resume(
+        &self,
+        mut upload: Upload,
+        content: &Content<'_>,
+    ) -> Result<Sent, Failure> {
+        // The answer to its end may be what was lost.
+        if self.has_blob(&content.blob.digest).await? {
+            return Ok(Sent::Uploaded);
+        }
+        if !self.ask(&mut upload, content.blob.size).await {
+            upload = self.open_upload().await?;
+        }
+        self.bring(upload, content).await
+    }
+
+    async fn bring(&self, mut upload: Upload, content: &Content<'_>) -> Result<Sent, Failure> {
         let (mut tries, mut resumes) = (0, 0);
         loop {
             let before = upload.sent;
@@ -104,8 +124,11 @@ impl Session {
             }
             self.pause(tries, &failure).await;
             if lost || !self.ask(&mut upload, content.blob.size).await {
-                // The registry has forgotten it: from the beginning.
-                (upload, _) = self.begin(&content.unmounted()).await?;
+                // The registry has forgotten it, or only the answer to its end was lost.
+                if self.has_blob(&content.blob.digest).await.unwrap_or(false) {
+                    return Ok(Sent::Uploaded);
+                }
+                upload = self.open_upload().await?;
             }
         }
     }
@@ -128,9 +151,14 @@ impl Session {
                 Err(_) => {}
             }
         }
+        Ok((self.open_upload().await?, None))
+    }
+
+    /// Opens an upload.
+    pub(super) async fn open_upload(&self) -> Result<Upload, Failure> {
         let uri = self.uri("blobs/uploads/")?;
         let answer = self.call(self.empty(Method::POST, uri)).await?;
-        Ok((self.opened(&answer)?, None))
+        self.opened(&answer)
     }
 
     #[expect(clippy::unused_self, reason = "requests belong to a session")]
@@ -145,7 +173,7 @@ impl Session {
         Ok(Upload { location, sent: 0, chunk: CHUNK.max(least) })
     }
 
-    fn location(&self, answer: &Response<Incoming>) -> Result<Uri, Failure> {
+    pub(super) fn location(&self, answer: &Response<Incoming>) -> Result<Uri, Failure> {
         let untrusted = |text: &str| Failure::new(Reason::Untrusted, text);
         let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let text =
@@ -207,20 +235,8 @@ impl Session {
     }
 }
 
-impl Content<'_> {
-    /// The same, without another try to mount it.
-    fn unmounted(&self) -> Content<'_> {
-        Content {
-            blob: self.blob,
-            source: Arc::clone(&self.source),
-            mounts: &[],
-            progress: Arc::clone(&self.progress),
-        }
-    }
-}
-
 /// Address that ends an upload; what the registry put into it stays.
-fn finished(location: &Uri, digest: &Digest) -> Result<Uri, Failure> {
+pub(super) fn finished(location: &Uri, digest: &Digest) -> Result<Uri, Failure> {
     let sign = if location.query().is_some() { '&' } else { '?' };
     let digest = utf8_percent_encode(&digest.to_string(), NON_ALPHANUMERIC).to_string();
     let text = format!("{location}{sign}digest={digest}");

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use rorqual_core::{Digest, Reference};
 use serde_json::{Value, json};
@@ -71,8 +72,11 @@ pub(crate) struct Shelf {
     pub(crate) blobs: Mutex<HashMap<String, Vec<u8>>>,
     /// By tag and by digest: media type and bytes.
     pub(crate) manifests: Mutex<HashMap<String, (String, Vec<u8>)>>,
-    uploads: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) uploads: Mutex<HashMap<String, Vec<u8>>>,
     pub(crate) log: Mutex<Vec<Asked>>,
+    asked: Condvar,
+    /// Bodies of unknown length are not read to their end until an upload is given up.
+    pub(crate) stalls: AtomicBool,
 }
 
 /// The registry.
@@ -208,14 +212,38 @@ fn read(reader: &mut impl BufRead, shelf: &Shelf) -> Option<Asked> {
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let mut body = Vec::new();
+    if headers.contains_key("transfer-encoding") {
+        if shelf.stalls.load(Ordering::Relaxed) {
+            let given_up = |log: &mut Vec<Asked>| log.iter().all(|asked| asked.method != "DELETE");
+            let log = shelf.log.lock().unwrap();
+            drop(shelf.asked.wait_timeout_while(log, Duration::from_secs(30), given_up).unwrap());
+            return None;
+        }
+        while let Some(piece) = chunk(reader)? {
+            body.extend_from_slice(&piece);
+        }
+    } else {
+        let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        body.resize(length, 0);
+        reader.read_exact(&mut body).ok()?;
+    }
     let mut log = shelf.log.lock().unwrap();
     let nth = log.iter().filter(|other| other.method == method && other.path == path).count();
     let asked = Asked { method, path, headers, body, nth };
     log.push(asked.clone());
+    shelf.asked.notify_all();
     Some(asked)
+}
+
+/// Reads one chunk of a body of unknown length: nothing at its end.
+fn chunk(reader: &mut impl BufRead) -> Option<Option<Vec<u8>>> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut piece = vec![0; usize::from_str_radix(line.trim_end(), 16).ok()?];
+    reader.read_exact(&mut piece).ok()?;
+    reader.read_line(&mut line).ok()?;
+    Some(Some(piece).filter(|piece| !piece.is_empty()))
 }
 
 fn write(mut stream: TcpStream, asked: &Asked, answer: &Answer) {
@@ -293,6 +321,10 @@ pub(crate) fn honest(asked: &Asked, shelf: &Shelf) -> Answer {
             shelf.blobs.lock().unwrap().insert(wanted, bytes);
             Answer::status(201)
         }
+        ("DELETE", _, true) => match shelf.uploads.lock().unwrap().remove(&last) {
+            Some(_) => Answer::status(204),
+            None => Answer::status(404),
+        },
         ("GET", _, true) => match shelf.uploads.lock().unwrap().get(&last) {
             Some(upload) => Answer::status(204)
                 .with("Location", path)

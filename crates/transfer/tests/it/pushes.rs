@@ -10,7 +10,9 @@ use rorqual_transfer::{
 };
 use serde_json::{Value, json};
 
-use crate::hostile::{Answer, INDEX, Registry, architecture, digest, honest, noise, unknown};
+use crate::hostile::{
+    Answer, Asked, INDEX, Registry, architecture, digest, honest, noise, unknown,
+};
 use crate::world::{World, tar};
 
 fn options() -> RegistryOptions {
@@ -229,4 +231,94 @@ async fn layers_that_came_packed_go_on_in_images_made_of_them() {
     let blob = came["layers"][0]["digest"].as_str().unwrap();
     let again = sent(&from).into_iter().filter(|line| line.contains(blob)).count();
     assert_eq!(again, 0, "where it came from, it is not sent: {:?}", sent(&from));
+}
+
+/// Whether a request's length was not known when it was made.
+fn is_streamed(asked: &Asked) -> bool {
+    asked.method == "PATCH" && asked.headers.contains_key("transfer-encoding")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_layers_are_sent_while_they_are_packed() {
+    let registry = Registry::start();
+    let here = world().await;
+    let image = made_of(&here, "made:1", &[&noise(9_000_000), &noise(50_000)]).await;
+    push(&here, &image, registry.name("made:1")).await.unwrap();
+    let streamed = registry.log().into_iter().filter(is_streamed).collect::<Vec<_>>();
+    assert_eq!(streamed.len(), 1, "{:?}", registry.lines());
+    assert!(streamed[0].body.len() > 9_000_000, "all of it in one request");
+    let other = world().await;
+    assert_eq!(pull(&other, registry.name("made:1")).await, image);
+    assert!(registry.shelf.uploads.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_breaks_while_it_is_packed_is_taken_up() {
+    // A registry that keeps nothing of what came, one that takes no bodies of unknown length, one that loses the answer to the end.
+    for broken in ["cut", "411", "lost"] {
+        let registry = Registry::start();
+        let here = world().await;
+        let image = made_of(&here, "made:1", &[&noise(9_000_000)]).await;
+        registry.rule(move |asked, shelf| {
+            let answer = honest(asked, shelf);
+            let ends = asked.method == "PUT" && asked.path.contains("/uploads/");
+            Some(match broken {
+                "cut" if is_streamed(asked) => {
+                    shelf.uploads.lock().unwrap().values_mut().for_each(|all| all.truncate(7));
+                    Answer { cut: Some(0), length: Some(10), ..Answer::status(500) }
+                }
+                "411" if is_streamed(asked) => {
+                    shelf.uploads.lock().unwrap().clear();
+                    Answer::status(411)
+                }
+                "lost" if ends && asked.nth == 0 => Answer::status(502),
+                _ => answer,
+            })
+        });
+        push(&here, &image, registry.name("made:1")).await.unwrap();
+        assert!(registry.log().iter().any(is_streamed), "{broken}");
+        let other = world().await;
+        assert_eq!(pull(&other, registry.name("made:1")).await, image, "{broken}");
+        let ingest = here.temp.path().join("content/ingest");
+        assert!(std::fs::read_dir(ingest).unwrap().next().is_none(), "{broken}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_turns_out_to_be_there_is_not_sent_to_its_end() {
+    let registry = Registry::start();
+    let layer = noise(9_000_000);
+    let (here, there) = (world().await, world().await);
+    let image = made_of(&here, "made:1", &[&layer]).await;
+    let pushed = push(&here, &image, registry.name("made:1")).await.unwrap();
+    // This registry takes no more, and the other daemon knows nothing of what the first sent.
+    registry.shelf.stalls.store(true, std::sync::atomic::Ordering::Relaxed);
+    let same = made_of(&there, "made:1", &[&layer]).await;
+    assert_eq!(push(&there, &same, registry.name("made:1")).await.unwrap(), pushed);
+    assert!(registry.shelf.uploads.lock().unwrap().is_empty(), "{:?}", registry.lines());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_packs_for_a_push_that_is_given_up() {
+    let registry = Registry::start();
+    let here = world().await;
+    let image = made_of(&here, "made:1", &[&noise(30_000_000)]).await;
+    registry.shelf.stalls.store(true, std::sync::atomic::Ordering::Relaxed);
+    let pushing = push(&here, &image, registry.name("made:1"));
+    let opened = async {
+        while !registry.log().iter().any(|asked| asked.method == "POST") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = pushing => panic!("the registry takes nothing"),
+        () = opened => {}
+    }
+    let ingest = here.temp.path().join("content/ingest");
+    let empty = async {
+        while std::fs::read_dir(&ingest).unwrap().next().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), empty).await.expect("it is swept");
 }

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
 
 use rorqual_core::NetworkId;
-use rorqual_plugin::{Error as PluginError, Plugins};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tokio::runtime::Handle;
 
+use super::call::Caller;
 use crate::bridge::{BridgeOptions, check_name};
 use crate::ipam::parse_mac;
 use crate::link::StaticRoute;
@@ -19,32 +15,13 @@ use crate::ports::protocol_number;
 use crate::{Cidr, Endpoint, Error, NetworkRecord, PublishedPort};
 
 const SUBSYSTEM: &str = "NetworkDriver";
-/// LIMIT: a plugin that takes longer fails the container.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// LIMIT: routes of one link.
 const MOST_ROUTES: usize = 1024;
 const GENERIC: &str = "com.docker.network.generic";
 
-/// The plugins of this host, and what their calls run on.
-#[derive(Clone, Debug)]
-pub struct NetworkPlugins {
-    plugins: Arc<Plugins>,
-    runtime: Handle,
-}
-
-impl NetworkPlugins {
-    /// Makes them of a table of plugins; calls run on this runtime, and wait on threads that may block.
-    pub const fn new(plugins: Arc<Plugins>, runtime: Handle) -> Self {
-        Self { plugins, runtime }
-    }
-}
-
 /// A plugin as the driver of networks.
 #[derive(Clone, Debug)]
-pub(in crate::bridges) struct Driver {
-    plugins: NetworkPlugins,
-    name: String,
-}
+pub(in crate::bridges) struct Driver(Caller);
 
 /// What is asked of a new endpoint beside its addresses.
 pub(super) struct Wanted<'a> {
@@ -123,51 +100,19 @@ struct RouteAnswer {
 impl Driver {
     /// Names a plugin, without asking whether it is there.
     pub(super) fn new(options: &BridgeOptions, name: &str) -> Result<Self, Error> {
-        let plugins = options.plugins.clone();
-        let plugins = plugins.ok_or_else(|| Error::NoSuchDriver(name.to_owned()))?;
-        Ok(Self { plugins, name: name.to_owned() })
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "networks are made on threads that may block, and only plugins are asked by way of the runtime"
-    )]
-    fn ask<A: DeserializeOwned>(&self, method: &str, question: &Value) -> Result<A, PluginError> {
-        self.plugins.runtime.block_on(async {
-            let plugin = self.plugins.plugins.get(&self.name, SUBSYSTEM).await?;
-            plugin.call(&format!("{SUBSYSTEM}.{method}"), question, PATIENCE).await
-        })
-    }
-
-    fn call<A: DeserializeOwned>(&self, method: &str, question: &Value) -> Result<A, Error> {
-        self.ask(method, question).map_err(|error| match error {
-            PluginError::NotFound(name) => Error::NoSuchDriver(name),
-            // COMPAT: dockerd's words for what a plugin says.
-            PluginError::Refused { status: None, message, .. } => {
-                Error::Plugin(format!("remote: {message}"))
-            }
-            other => Error::Plugin(rorqual_core::full_message(&other)),
-        })
-    }
-
-    fn tell(&self, method: &str, question: &Value) -> Result<(), Error> {
-        self.call::<Value>(method, question).map(drop)
-    }
-
-    fn wrong(&self, what: &str) -> Error {
-        Error::Plugin(format!("network plugin {:?} {what}", self.name))
+        Caller::new(options, name, SUBSYSTEM).map(Self)
     }
 
     /// Finds out whether the plugin is there, and whether it makes networks of one host.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let capabilities: Capabilities = self.call("GetCapabilities", &json!({}))?;
+        let capabilities: Capabilities = self.0.call("GetCapabilities", &json!({}))?;
         match capabilities.scope.to_ascii_lowercase().as_str() {
             "" | "local" => Ok(()),
             "global" => Err(Error::Forbidden(format!(
                 "networks of the plugin {:?} span a cluster, which this daemon is not part of",
-                self.name
+                self.0.name()
             ))),
-            other => Err(self.wrong(&format!("has the unknown scope {other:?}"))),
+            other => Err(self.0.wrong(&format!("has the unknown scope {other:?}"))),
         }
     }
 
@@ -200,11 +145,11 @@ impl Driver {
             "IPv4Data": v4,
             "IPv6Data": v6,
         });
-        self.tell("CreateNetwork", &question)
+        self.0.tell("CreateNetwork", &question)
     }
 
     pub(super) fn delete_network(&self, network: &NetworkId) -> Result<(), Error> {
-        self.tell("DeleteNetwork", &json!({ "NetworkID": network.to_string() }))
+        self.0.tell("DeleteNetwork", &json!({ "NetworkID": network.to_string() }))
     }
 
     /// Makes an endpoint; returns the hardware address, if the plugin has chosen one.
@@ -220,7 +165,7 @@ impl Driver {
         question["Options"] = generic(wanted.options);
         question["Interface"] =
             json!({ "Address": text4, "AddressIPv6": text6, "MacAddress": mac });
-        let made: Made = self.call("CreateEndpoint", &question)?;
+        let made: Made = self.0.call("CreateEndpoint", &question)?;
         let Interface { address, address6, mac_address } = made.interface.unwrap_or_default();
         // Only what was left open is the plugin's to say; addresses are never.
         let refused = !address.is_empty() || !address6.is_empty();
@@ -230,7 +175,7 @@ impl Driver {
             (false, Ok(chosen)) => Ok(chosen),
             (true, _) => {
                 self.delete_endpoint(&endpoint.network, &endpoint.id).ok();
-                Err(self.wrong("chose an address that was not its to choose"))
+                Err(self.0.wrong("chose an address that was not its to choose"))
             }
             (_, Err(error)) => {
                 self.delete_endpoint(&endpoint.network, &endpoint.id).ok();
@@ -250,20 +195,20 @@ impl Driver {
         question["SandboxKey"] = place.into();
         question["Options"] = generic(options);
         let JoinAnswer { interface_name, gateway, gateway6, static_routes } =
-            self.call("Join", &question)?;
+            self.0.call("Join", &question)?;
         let InterfaceName { src_name, dst_name, dst_prefix } = interface_name;
         let given = |text: String| (!text.is_empty()).then_some(text);
         let routes = static_routes.unwrap_or_default();
         if routes.len() > MOST_ROUTES {
-            return Err(self.wrong(&format!("wants more than {MOST_ROUTES} routes")));
+            return Err(self.0.wrong(&format!("wants more than {MOST_ROUTES} routes")));
         }
         for name in [&src_name, &dst_name, &dst_prefix] {
             // A prefix is followed by a number.
             if !name.is_empty() && (name == "lo" || name.len() > 15 || check_name(name).is_err()) {
-                return Err(self.wrong(&format!("names an interface {name:?}")));
+                return Err(self.0.wrong(&format!("names an interface {name:?}")));
             }
         }
-        let source = given(src_name).ok_or_else(|| self.wrong("made no link"))?;
+        let source = given(src_name).ok_or_else(|| self.0.wrong("made no link"))?;
         let routes = routes.into_iter().map(|route| self.route(&route));
         Ok(Joined {
             source,
@@ -280,20 +225,22 @@ impl Driver {
             return Ok(None);
         }
         let read = text.parse().map(Some);
-        read.map_err(|_| self.wrong(&format!("says {text:?} where an address is due")))
+        read.map_err(|_| self.0.wrong(&format!("says {text:?} where an address is due")))
     }
 
     fn route(&self, route: &RouteAnswer) -> Result<StaticRoute, Error> {
         let RouteAnswer { destination, route_type, next_hop } = route;
         let cidr = destination.parse::<Cidr>();
-        let cidr = cidr.map_err(|_| self.wrong(&format!("wants a route to {destination:?}")))?;
+        let cidr = cidr.map_err(|_| self.0.wrong(&format!("wants a route to {destination:?}")))?;
         let by = match route_type {
             0 => self.address(next_hop)?,
             1 => None,
-            other => return Err(self.wrong(&format!("wants a route of the kind {other}"))),
+            other => return Err(self.0.wrong(&format!("wants a route of the kind {other}"))),
         };
         if *route_type == 0 && by.is_none() {
-            return Err(self.wrong(&format!("wants a route to {destination} without a next hop")));
+            return Err(self
+                .0
+                .wrong(&format!("wants a route to {destination} without a next hop")));
         }
         let destination = match cidr.subnet() {
             Cidr::V4(cidr) => (IpAddr::V4(cidr.address), cidr.prefix),
@@ -325,34 +272,24 @@ impl Driver {
             "com.docker.network.endpoint.exposedports": exposed.collect::<Vec<_>>(),
             "com.docker.network.portmap": bindings.collect::<Vec<_>>(),
         });
-        self.optional("ProgramExternalConnectivity", &question)
+        self.0.optional::<Value>("ProgramExternalConnectivity", &question).map(drop)
     }
 
     pub(super) fn revoke(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        self.optional("RevokeExternalConnectivity", &about(endpoint))
-    }
-
-    /// Calls a method that older plugins do not know.
-    fn optional(&self, method: &str, question: &Value) -> Result<(), Error> {
-        match self.ask::<Value>(method, question) {
-            Err(error) if !error.is_unknown_method() => {
-                Err(Error::Plugin(rorqual_core::full_message(&error)))
-            }
-            _ => Ok(()),
-        }
+        self.0.optional::<Value>("RevokeExternalConnectivity", &about(endpoint)).map(drop)
     }
 
     /// Takes an endpoint back, joined or not.
     pub(super) fn leave(&self, network: &NetworkId, endpoint: &str) -> Result<(), Error> {
         let question = json!({ "NetworkID": network.to_string(), "EndpointID": endpoint });
-        let left = self.tell("Leave", &question);
+        let left = self.0.tell("Leave", &question);
         // ORDER: deleted in any case, or the plugin would keep it for ever.
         self.delete_endpoint(network, endpoint).and(left)
     }
 
     fn delete_endpoint(&self, network: &NetworkId, endpoint: &str) -> Result<(), Error> {
         let question = json!({ "NetworkID": network.to_string(), "EndpointID": endpoint });
-        self.tell("DeleteEndpoint", &question)
+        self.0.tell("DeleteEndpoint", &question)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn create(host: &Host, networks: &Bridges, name: &str, internal: bool) {
+pub(super) fn create(host: &Host, networks: &Bridges, name: &str, internal: bool) {
     let request = NetworkRequest {
         name: name.to_owned(),
         ipv4: true,
@@ -27,18 +27,18 @@ fn create(host: &Host, networks: &Bridges, name: &str, internal: bool) {
     host.block_on(networks.create(request)).unwrap();
 }
 
-fn join(host: &Host, networks: &Bridges, mut attach: Attach, network: &str) -> Sandbox {
+pub(super) fn join(host: &Host, networks: &Bridges, mut attach: Attach, network: &str) -> Sandbox {
     let endpoint = EndpointRequest { network: network.to_owned(), ..EndpointRequest::default() };
     attach.kind = SandboxKind::Own(vec![endpoint]);
     host.block_on(networks.attach(attach)).unwrap()
 }
 
-fn inside(sandbox: &Sandbox) -> BorrowedFd<'_> {
+pub(super) fn inside(sandbox: &Sandbox) -> BorrowedFd<'_> {
     sandbox.namespace.as_ref().unwrap().as_fd()
 }
 
 /// Writes a query for an IPv4 address.
-fn query(name: &str) -> Vec<u8> {
+pub(super) fn query(name: &str) -> Vec<u8> {
     let mut out = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         out.push(u8::try_from(label.len()).unwrap());
@@ -48,7 +48,7 @@ fn query(name: &str) -> Vec<u8> {
     out
 }
 
-fn ask_udp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
+pub(super) fn ask_udp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
     let answer = net::run_in_namespace(namespace, || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -62,7 +62,7 @@ fn ask_udp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
     answer.unwrap()
 }
 
-fn ask_tcp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
+pub(super) fn ask_tcp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
     let answer = net::run_in_namespace(namespace, || {
         let mut stream = TcpStream::connect("127.0.0.11:53")?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -77,7 +77,7 @@ fn ask_tcp(namespace: BorrowedFd<'_>, query: &[u8]) -> Vec<u8> {
     answer.unwrap()
 }
 
-fn has(answer: &[u8], address: IpAddr) -> bool {
+pub(super) fn has(answer: &[u8], address: IpAddr) -> bool {
     let IpAddr::V4(address) = address else { return false };
     answer.windows(4).any(|four| four == address.octets())
 }

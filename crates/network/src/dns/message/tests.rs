@@ -93,3 +93,38 @@ proptest! {
         prop_assert!(answer(&message, &read, Code::Ok, &records, read.room()).len() <= read.room());
     }
 }
+
+/// A query whose client understands signatures, of a version of EDNS.
+pub(in crate::dns) fn signed(name: &str, version: u8) -> Vec<u8> {
+    let mut out = query(name, A, true);
+    let at = out.len();
+    out[at - 5] = version;
+    out[at - 4] = 0x80;
+    out
+}
+
+#[test]
+fn what_a_client_says_by_edns_is_answered() {
+    let message = signed("web", 0);
+    let read = parse(&message).unwrap();
+    assert!(!read.is_too_new());
+    let written = answer(&message, &read, Code::Ok, &[], read.room());
+    // No record, and the resolver's own size with the client's flag.
+    assert_eq!(written[written.len() - 11..], [0, 0, 41, 0x10, 0, 0, 0, 0x80, 0, 0, 0]);
+    let message = signed("web", 1);
+    let read = parse(&message).unwrap();
+    assert!(read.is_too_new());
+    let written = answer(&message, &read, Code::Ok, &[], read.room());
+    assert_eq!(written[written.len() - 11..], [0, 0, 41, 0x10, 0, 1, 0, 0x80, 0, 0, 0]);
+}
+
+#[test]
+fn an_answer_without_room_is_cut_to_its_question() {
+    let message = query("web", A, false);
+    let read = parse(&message).unwrap();
+    let records = (0..64).map(|n| Data::Address([10, 0, 0, n].into())).collect::<Vec<_>>();
+    let long = answer(&message, &read, Code::Ok, &records, 4096);
+    let short = super::cut_short(&long, &message, &read);
+    assert!(super::is_truncated(&short) && answers(&short, 0x1234, &message, read.question_end()));
+    assert_eq!((short.len(), &short[6..12]), (read.question_end(), &[0; 6][..]));
+}
