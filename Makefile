@@ -26,12 +26,13 @@ test-guest: needs-rust
 	tests/guest/systemd target/$(TARGET)/release/rorqual
 
 # redis and nginx of Debian under load while the daemon is killed again and again: two minutes, and one for the image,
-# which is downloaded once. PostgreSQL on volumes that travel. Then the scenarios that take too long for every run.
+# which is downloaded once. PostgreSQL on volumes that travel. An image of a million entries. Then the scenarios that take too long for every run.
 test-service: needs-rust
 	tests/install --service
 	$(CARGO) build --release --package rorqual
 	tests/service/run target/$(TARGET)/release/rorqual $(or $(SECONDS),120) $(or $(KILLS),8)
 	tests/service/volumes target/$(TARGET)/release/rorqual
+	tests/service/entries target/$(TARGET)/release/rorqual
 	$(CARGO) test --release --package rorqual --test e2e -- --ignored --nocapture
 
 # The static binary at dist/rorqual, with its short name and the names of Docker's programs beside it; its manual pages and

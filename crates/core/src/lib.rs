@@ -13,6 +13,7 @@ mod name;
 mod platform;
 mod reference;
 pub mod seccomp;
+pub mod selinux;
 mod signal;
 mod time;
 pub mod units;

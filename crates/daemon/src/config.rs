@@ -107,6 +107,8 @@ pub(crate) struct Defaults {
     pub(crate) log_driver: String,
     pub(crate) log_options: std::collections::BTreeMap<String, String>,
     pub(crate) no_new_privileges: bool,
+    /// Whether containers are labelled where the kernel has SELinux.
+    pub(crate) selinux: bool,
     /// `user[:group]` or `default`.
     pub(crate) userns_remap: Option<String>,
     pub(crate) idmap_binds: bool,
@@ -522,6 +524,7 @@ fn defaults(settings: &Settings) -> Result<Defaults, ConfigError> {
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect(),
         no_new_privileges: settings.bool("no-new-privileges", false),
+        selinux: settings.bool("selinux-enabled", false),
         userns_remap: settings.text("userns-remap"),
         idmap_binds: settings.bool("idmap-binds", false),
         seccomp_profile: settings.text("seccomp-profile").unwrap_or_else(|| "builtin".to_owned()),

@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) runtimes: Vec<String>,
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
+    /// Whether containers are labelled by SELinux.
+    pub(crate) selinux: bool,
     /// Users of containers are somebody else on the host.
     pub(crate) remapped: bool,
     /// Binds are id-mapped to who asks, unless they say otherwise.

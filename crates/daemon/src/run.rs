@@ -233,6 +233,7 @@ fn settings(config: &Config, facts: &Facts, insecure: bool) -> Settings {
         runtimes: RUNTIMES.iter().map(|name| (*name).to_owned()).collect(),
         seccomp_profile: config.defaults.seccomp_profile.clone(),
         no_new_privileges: config.defaults.no_new_privileges,
+        selinux: wiring::selinux(config).is_some(),
         remapped: config.defaults.userns_remap.is_some(),
         idmap_binds: config.defaults.idmap_binds,
         warnings,

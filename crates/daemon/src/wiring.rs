@@ -10,7 +10,7 @@ use rorqual_core::idmap::IdMaps;
 use rorqual_core::{BoxError, full_message};
 use rorqual_engine::spec::LogSpec;
 use rorqual_engine::{
-    AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, ShimLogs,
+    AppArmor, CgroupDriver, DiskWeights, Engine, JournalState, Options, Parts, SeLinux, ShimLogs,
 };
 use rorqual_network::{
     BridgeOptions, Bridges, Cidr4, DefaultBridge, NamespaceOwner, NetworkPlugins, Traffic,
@@ -227,6 +227,16 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
         default_profile: lsm::DEFAULT_PROFILE,
         ensure_default: ensure_default_profile,
     });
+    options.selinux = selinux(config);
+    if config.defaults.selinux && options.selinux.is_none() {
+        // COMPAT: dockerd's words, and the reason.
+        let reason = if lsm::selinux::is_enabled() {
+            "its policy has no contexts for containers: install container-selinux"
+        } else {
+            "its kernel does not run SELinux"
+        };
+        tracing::warn!(reason, "could not enable SELinux on the host system");
+    }
     options.log =
         LogSpec { driver: defaults.log_driver.clone(), options: defaults.log_options.clone() };
     options.dns.clone_from(&defaults.dns);
@@ -248,4 +258,15 @@ fn options(config: &Config, facts: &Facts) -> Result<Options, BoxError> {
     };
     options.runtimes = RUNTIMES.iter().map(|name| (*name).to_owned()).collect();
     Ok(options)
+}
+
+/// Returns how containers are labelled; `None` where they are not.
+pub(crate) fn selinux(config: &Config) -> Option<SeLinux> {
+    let contexts = (config.defaults.selinux && lsm::selinux::is_enabled())
+        .then(lsm::selinux::contexts)
+        .flatten()?;
+    Some(SeLinux {
+        contexts,
+        relabel: |path, label, unless_done| Ok(lsm::selinux::relabel(path, label, unless_done)?),
+    })
 }

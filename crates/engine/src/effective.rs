@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rorqual_content::{HealthConfig, ImageConfig};
 use rorqual_core::ContainerId;
+use rorqual_core::selinux::Labels;
 use rorqual_network::PortProtocol;
 
 use crate::error::{Error, Result};
@@ -71,6 +72,7 @@ pub(crate) fn merge(
         volumes,
         shell: process.shell.clone().or_else(|| image.shell.clone()),
         on_build: image.on_build.clone(),
+        labels: Labels::default(),
     })
 }
 

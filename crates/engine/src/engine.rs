@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::execs::Execs;
 use crate::images::{self, ImagesService};
 use crate::index::Index;
+use crate::labels::Levels;
 use crate::networks::NetworksView;
 use crate::ocispec::HostFacts;
 use crate::options::{JournalState, Options, Parts};
@@ -163,6 +164,7 @@ async fn assemble(options: Options, parts: Parts, journal: &JournalState) -> Res
         locks: KeyedLocks::default(),
         execs: std::sync::Mutex::default(),
         tracker: TaskTracker::new(),
+        levels: Levels::default(),
         closing: CancellationToken::new(),
         pruning: tokio::sync::Mutex::default(),
         content: tokio::sync::RwLock::default(),

@@ -139,6 +139,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
         "namespaces": namespaces(input),
         "resources": resources::section(&spec.resources, input.host.cgroup_unified)?,
         "rootfsPropagation": mounts::root_propagation(input.mounts),
+        "mountLabel": label(&input.effective.labels.mount),
     });
     if let Some(maps) = input.users {
         linux["uidMappings"] = mappings(&maps.users);
@@ -210,7 +211,12 @@ fn process(input: &Input<'_>) -> Result<Value> {
         "noNewPrivileges": no_new_privileges(&spec.security.options, input.host.no_new_privileges),
         "oomScoreAdj": spec.process.oom_score_adj.unwrap_or(0),
         "apparmorProfile": input.host.apparmor(spec),
+        "selinuxLabel": label(&effective.labels.process),
     }))
+}
+
+fn label(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 fn console(window: WindowSize) -> Value {
@@ -266,6 +272,7 @@ pub(crate) fn build_exec(
         "oomScoreAdj": spec.process.oom_score_adj.unwrap_or(0),
         // COMPAT: `exec --privileged` keeps the container's profile.
         "apparmorProfile": host.apparmor(spec),
+        "selinuxLabel": label(&effective.labels.process),
     }))
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_content::{Blobs, Images};
 use rorqual_core::BoxError;
 use rorqual_core::idmap::IdMaps;
+use rorqual_core::selinux::Contexts;
 use rorqual_network::Networks;
 use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
@@ -101,6 +102,15 @@ pub struct AppArmor {
     pub ensure_default: fn() -> Result<(), BoxError>,
 }
 
+/// SELinux on a host that has it, and a daemon that is to use it.
+#[derive(Clone, Debug)]
+pub struct SeLinux {
+    /// What the policy has for containers.
+    pub contexts: Contexts,
+    /// Labels a file or a tree; left at that, on demand, where the top has the label. Blocks.
+    pub relabel: fn(&Path, &str, bool) -> Result<(), BoxError>,
+}
+
 /// Which weights of cgroups the kernel knows when it shares disks out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskWeights {
@@ -157,6 +167,8 @@ pub struct Options {
     pub seccomp_profile: Option<String>,
     /// AppArmor; `None` where the host has none, and then profiles have no effect.
     pub apparmor: Option<AppArmor>,
+    /// SELinux; `None` where the host has none or the daemon leaves it alone, and then labels have no effect.
+    pub selinux: Option<SeLinux>,
     /// Names of runtimes that are ours (`rorqual`, `runc`, …); others are refused.
     pub runtimes: Vec<String>,
     /// Capabilities that the kernel and our own process have (`CAP_…`).
@@ -198,6 +210,7 @@ impl Options {
             remap: None,
             seccomp_profile: None,
             apparmor: None,
+            selinux: None,
             runtimes: ["rorqual", "runc", "io.containerd.runc.v2"].map(str::to_owned).to_vec(),
             capabilities: Vec::new(),
             labels: BTreeMap::new(),

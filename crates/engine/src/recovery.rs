@@ -39,6 +39,7 @@ pub(crate) async fn read_records(world: &World) -> Result<()> {
             tracing::error!(container = %definition.id.short(), "no state record, skipped");
             continue;
         };
+        world.levels.note(definition.id, &definition.effective.labels);
         world.index.insert(&Container::new(definition, state));
     }
     Ok(())

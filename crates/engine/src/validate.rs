@@ -35,7 +35,7 @@ pub(crate) fn container(spec: &mut ContainerSpec, options: &Options) -> Result<V
     health(spec.healthcheck.as_ref())?;
     mounts(spec)?;
     network(spec)?;
-    warnings.extend(security(spec, options.apparmor.is_some())?);
+    warnings.extend(security(spec, options)?);
     if spec.auto_remove && spec.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy");
     }
@@ -423,7 +423,7 @@ fn cgroup_parent(spec: &ContainerSpec, options: &Options) -> Result<()> {
 }
 
 /// Checks what protects the host; returns words for the user about what has no effect here.
-fn security(spec: &ContainerSpec, has_apparmor: bool) -> Result<Vec<String>> {
+fn security(spec: &ContainerSpec, options: &Options) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for option in &spec.security.options {
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
@@ -437,11 +437,14 @@ fn security(spec: &ContainerSpec, has_apparmor: bool) -> Result<Vec<String>> {
             ("apparmor" | "systempaths", "unconfined") | ("label", "disable") => {}
             ("apparmor", name) if is_profile_name(name) => {
                 // COMPAT: dockerd starts such a container too, without a word.
-                if !has_apparmor {
+                if options.apparmor.is_none() {
                     warnings.push(format!(
                         "AppArmor is not enabled on this host: profile {name} has no effect"
                     ));
                 }
+            }
+            ("label", label) if options.selinux.is_some() => {
+                rorqual_core::selinux::check_option(label).map_err(Error::Invalid)?;
             }
             // COMPAT: dockerd, unless told to enable SELinux, lets labels pass without effect and without a word.
             ("label", label) if !label.is_empty() => {

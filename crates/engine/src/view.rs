@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rorqual_content::Descriptor;
 use rorqual_core::mount::RootfsPlan;
+use rorqual_core::selinux::Labels;
 use rorqual_core::{
     ContainerId, ContainerName, DiffId, ExecId, ImageId, Platform, Signal, Timestamp, VolumeName,
 };
@@ -90,6 +91,9 @@ pub struct Effective {
     /// What request and image together say of the health check, without defaults.
     #[serde(default)]
     pub health_asked: Option<HealthSpec>,
+    /// SELinux labels; empty where the host has none.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// A health check with all defaults applied.

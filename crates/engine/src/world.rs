@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::events::{EventKind, Events};
 use crate::execs::ExecCell;
 use crate::index::Index;
+use crate::labels::Levels;
 use crate::ocispec::HostFacts;
 use crate::options::{Options, Parts};
 use crate::seccomp::Profiles;
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) events: Events,
     pub(crate) index: Arc<Index>,
     pub(crate) volumes: Arc<VolumeTable>,
+    pub(crate) levels: Levels,
     /// The operation lock of each container.
     pub(crate) locks: KeyedLocks<ContainerId>,
     pub(crate) operations: Operations<Undoing>,

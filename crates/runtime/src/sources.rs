@@ -375,7 +375,7 @@ fn mount_aside(plan: &OverlayPlan) -> io::Result<OwnedFd> {
             options.push([key.as_bytes(), escape(path).as_slice()].concat());
         }
     }
-    options.extend(plan.options.iter().map(|option| option.clone().into_bytes()));
+    options.extend(plan.options.iter().map(|option| quoted(option).into_bytes()));
     let data = options.join(&b","[..]);
     if data.len() > MAX_DATA {
         return Err(io::Error::other("too many layers for this kernel"));
@@ -384,6 +384,14 @@ fn mount_aside(plan: &OverlayPlan) -> io::Result<OwnedFd> {
     let flags = if plan.upper.is_none() { RDONLY } else { 0 };
     mount::mount_classic("overlay", at, "overlay", flags, &data)?;
     mount::clone_tree(at, false)
+}
+
+/// Labels have commas of their own, which security modules keep in quotes.
+fn quoted(option: &str) -> String {
+    match option.split_once('=') {
+        Some(("context", label)) => format!("context=\"{label}\""),
+        _ => option.to_owned(),
+    }
 }
 
 /// Overlay splits its options at commas and lists at colons, unless escaped.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 mod profile;
+pub mod selinux;
 
 pub use profile::{DEFAULT_PROFILE, Features, default_profile};
 
@@ -41,6 +42,10 @@ pub enum Error {
     /// A name that would mean something else to the parser.
     #[error("invalid AppArmor profile name {0:?}")]
     Name(String),
+    /// A directory whose label is the host's.
+    // COMPAT: dockerd's text.
+    #[error("SELinux relabeling of {} is not allowed", .0.display())]
+    Label(std::path::PathBuf),
     /// A file of the kernel.
     #[error("cannot {action}")]
     Io {
@@ -56,7 +61,7 @@ impl rorqual_core::Classify for Error {
         use rorqual_core::ErrorKind;
         match self {
             Self::Disabled(_) | Self::NoParser { .. } => ErrorKind::Unsupported,
-            Self::Name(_) => ErrorKind::InvalidArgument,
+            Self::Name(_) | Self::Label(_) => ErrorKind::InvalidArgument,
             Self::Parser { .. } | Self::Io { .. } => ErrorKind::Internal,
         }
     }

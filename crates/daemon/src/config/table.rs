@@ -227,12 +227,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("rootless", "rootless", Bool, Refused("rootless mode is not built yet")),
     row("runtimes", "add-runtime", Object, Refused("only the built-in runtime can be used")),
     row("seccomp-profile", "seccomp-profile", Text, Works),
-    row(
-        "selinux-enabled",
-        "selinux-enabled",
-        Bool,
-        Refused("labelling by SELinux is not built yet"),
-    ),
+    row("selinux-enabled", "selinux-enabled", Bool, Works),
     row("shutdown-timeout", "shutdown-timeout", Int, Reloads),
     short("storage-driver", "storage-driver", 's', Text, Works),
     row("storage-opts", "storage-opt", List, Refused("the overlay driver has no options")),

@@ -72,8 +72,8 @@ pub(crate) fn inspect_document(view: &ContainerView, shown: &Shown) -> Inspect {
         driver: STORAGE_DRIVER.to_owned(),
         platform: view.platform.os.clone(),
         image_manifest_descriptor: None,
-        mount_label: String::new(),
-        process_label: String::new(),
+        mount_label: view.effective.labels.mount.clone(),
+        process_label: view.effective.labels.process.clone(),
         app_armor_profile: if shown.apparmor {
             view.spec.security.apparmor(DEFAULT_PROFILE).to_owned()
         } else {
@@ -124,6 +124,7 @@ fn config(view: &ContainerView, asked: Config) -> Config {
         shell: _,    // Shown as it was asked for: the image's is used, but not written here.
         on_build: _, // An image's; a container has none.
         health_asked,
+        labels: _,
     } = &*view.effective;
     let set = |paths: &[String]| -> Option<BTreeMap<String, Empty>> {
         (!paths.is_empty()).then(|| paths.iter().map(|path| (path.clone(), Empty {})).collect())

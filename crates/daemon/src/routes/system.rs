@@ -240,6 +240,9 @@ fn security(facts: &Facts, settings: &Settings) -> Vec<String> {
     if facts.has_seccomp {
         options.push(format!("name=seccomp,profile={}", settings.seccomp_profile));
     }
+    if settings.selinux {
+        options.push("name=selinux".to_owned());
+    }
     if settings.remapped {
         options.push("name=userns".to_owned());
     }

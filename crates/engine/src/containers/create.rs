@@ -11,6 +11,7 @@ use super::mounts;
 use crate::container::Container;
 use crate::effective;
 use crate::error::{Error, Result};
+use crate::labels;
 use crate::logs;
 use crate::records::{ContainerRecord, State, StateRecord};
 use crate::request::Created;
@@ -44,6 +45,8 @@ async fn steps(
             name.trim_end().clone_into(&mut effective.hostname);
         }
     }
+    let (labels, level) = labels::choose(world, &spec, id)?;
+    effective.labels = labels;
     let name = reserve_name(world, operation, &spec, id)?;
     spec.name = Some(name.clone());
     let log = logs::target(world, &spec, &id, &image)?;
@@ -80,6 +83,7 @@ async fn steps(
     world.index.insert(&container);
     // The commit point: from here on the container is there.
     operation.keep();
+    level.keep();
     world.container_event(&container, "create", []);
     Ok(Created { id, warnings })
 }

@@ -163,7 +163,8 @@ fn propagation_of(
         }
         Some(other) if holds_root => Err(Error::Invalid(format!(
             // COMPAT: dockerd's text.
-            "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: {data_root:?}, bind mount source: {source:?}, propagation: {:?}",
+            "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: {:?}, bind mount source: {source:?}, propagation: {:?}",
+            data_root.to_string_lossy(),
             other.word()
         ))),
         wanted => Ok(wanted.unwrap_or(Propagation::Rprivate)),

@@ -136,6 +136,7 @@ async fn dispose(world: &Arc<World>, container: &Arc<Container>, volumes: bool) 
     }
     // The commit point: without a record, whatever is left is swept at the next start.
     world.index.remove(&container.id);
+    world.levels.release(&container.id);
     container.live().waiting.clear();
     execs::forget(world, |exec| exec.container.id == container.id);
     if volumes {

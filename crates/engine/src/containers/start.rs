@@ -19,6 +19,7 @@ use crate::container::Container;
 use crate::effective::overlay_env;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
+use crate::labels;
 use crate::ocispec::{self, Input, Net};
 use crate::phase::{Desired, Happening, Phase};
 use crate::records::ContainerRecord;
@@ -126,8 +127,10 @@ async fn steps(
     let attached = async { world.parts.networks.attach(wanted).await.map_err(Error::Attach) };
     let sandbox = in_time("attach the network", attached).await?;
     let definition = mounted(world, operation, definition).await?;
+    labels::relabel(world, &definition, &sandbox.files).await?;
     let rootfs =
         in_time("find the root file system", world.parts.snapshots.rootfs(&container.id)).await?;
+    let rootfs = labels::label_root(rootfs, &definition.effective.labels);
     ensure_profile(world, &definition.spec).await?;
     let capabilities = validate::capabilities(&definition.spec, world.capabilities)?;
     let seccomp = world.profiles.of(&definition.spec, capabilities)?;

@@ -155,3 +155,24 @@ fn processors_and_memory_nodes_must_be_there() {
     let wanted = Resources { cpuset_cpus: Some("99".to_owned()), ..Resources::default() };
     assert!(cpusets(&wanted, &Options::docker_defaults()).is_ok());
 }
+
+#[test]
+fn labels_are_checked_where_they_mean_something() {
+    let policy = "process = \"u:r:t:s0\"\nfile = \"u:o:f:s0\"\n";
+    let contexts = rorqual_core::selinux::Contexts::parse(policy).unwrap();
+    let options = Options {
+        selinux: Some(crate::options::SeLinux { contexts, relabel: |_, _, _| Ok(()) }),
+        ..Options::docker_defaults()
+    };
+    let checked = |option: &str| {
+        let mut spec = ContainerSpec::default();
+        spec.security.options.push(option.to_owned());
+        container(&mut spec, &options).map_err(|error| error.to_string())
+    };
+    for option in ["label=disable", "label:type:x_t", "label=level:s0:c1,c2"] {
+        assert_eq!(checked(option), Ok(Vec::new()), "{option}");
+    }
+    assert!(
+        checked("label=colour:red").unwrap_err().starts_with("bad label option \"colour:red\"")
+    );
+}
