@@ -44,7 +44,15 @@ impl NetworksView {
     /// Lists networks (filters `dangling`, `driver`, `id`, `label`, `name`, `scope`, `type`).
     pub async fn list(&self, filters: Filters) -> Result<Vec<NetworkView>> {
         filters.check_keys(&KEYS)?;
-        let dangling = filters.bool("dangling")?;
+        // COMPAT: dockerd's words, here and below.
+        let dangling = filters.bool("dangling").map_err(|_| {
+            let text = r#"invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")"#;
+            Error::Invalid(text.to_owned())
+        })?;
+        let known = |kind: &&String| !matches!(kind.as_str(), "builtin" | "custom");
+        if let Some(kind) = filters.values("type").iter().find(known) {
+            return Err(Error::Invalid(format!("invalid filter: 'type'='{kind}'")));
+        }
         let mut views = Vec::new();
         for record in self.world.parts.networks.list().await? {
             let label = |key: &str| record.labels.get(key).map(String::as_str);
@@ -180,7 +188,7 @@ fn check_connectable(spec: &NetworkSpec, record: &NetworkRecord) -> Result<()> {
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
         ),
         _ if record.name == "host" => refused(
-            "container cannot be connected to host network - it must run in host network mode from its start",
+            "cannot connect container to host network - container must be created in host network mode",
         ),
         _ if record.name == "none" => refused(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",

@@ -80,6 +80,7 @@ fn bridge() -> NetworkRecord {
         driver: "bridge".to_owned(),
         created: rorqual_core::Timestamp::default(),
         subnets: Vec::new(),
+        unused: Vec::new(),
         ipam: rorqual_network::AddressDriver::default(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),

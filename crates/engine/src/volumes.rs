@@ -40,7 +40,9 @@ pub(crate) async fn record(world: &World, spec: VolumeSpec) -> Result<VolumeReco
         None => None,
     };
     if let Some(known) = known {
-        if asked.is_some_and(|driver| driver != known.driver) {
+        if let Some(driver) = asked.filter(|driver| *driver != known.driver) {
+            // COMPAT: a driver that is not there is told first.
+            table.drivers.find(&driver).await.map_err(table::creating(&name))?;
             // COMPAT: dockerd's text.
             return Err(Error::Conflict(format!(
                 "create {name}: conflict: volume name must be unique"

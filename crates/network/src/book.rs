@@ -158,6 +158,9 @@ impl Book {
     ) -> Result<NetworkRecord, Error> {
         let network = self.find(&request.network)?;
         check_joinable(network)?;
+        // COMPAT: dockerd does not say of which network it is.
+        settings(network, request).map_err(|wrong| Error::InvalidArgument(invalid(&wrong)))?;
+        check_request(network, request)?;
         let attached = self.attached(container)?;
         match &attached.kind {
             // COMPAT: dockerd's words.
@@ -186,7 +189,6 @@ impl Book {
                 attached.name, network.name
             )));
         }
-        check_request(network, request)?;
         Ok(network.clone())
     }
 
@@ -211,7 +213,7 @@ impl Book {
         if record.config_only && self.networks.iter().any(|one| one.config_from == record.name) {
             // COMPAT: dockerd's words.
             return Err(Error::Forbidden(format!(
-                "configuration network {:?} is in use",
+                "error while removing network: configuration network {:?} is in use",
                 record.name
             )));
         }
@@ -259,7 +261,7 @@ impl Book {
         if !request.subnets.is_empty() || !request.options.is_empty() || !request.labels.is_empty()
         {
             return refused(
-                "user-specified configurations are not supported if the network depends on a configuration network"
+                "user specified configurations are not supported if the network depends on a configuration network"
                     .to_owned(),
             );
         }
@@ -306,25 +308,41 @@ fn cannot_mix() -> Error {
     )
 }
 
-fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(), Error> {
-    let invalid = |what: &str| {
-        // COMPAT: dockerd's words.
-        Error::InvalidArgument(format!(
-            "invalid config for network {}: invalid endpoint settings:\n{what}",
-            network.name
-        ))
+/// Says what is wrong with the settings of an endpoint.
+// COMPAT: dockerd's words.
+fn invalid(wrong: &[String]) -> String {
+    let wrong = match wrong {
+        [one] => one.clone(),
+        several => several.iter().map(|one| format!("* {one}")).collect::<Vec<_>>().join("\n"),
     };
-    if network.name == "bridge" {
-        if request.ipv4.is_some() || request.ipv6.is_some() {
-            return Err(invalid(
-                "user specified IP address is supported on user defined networks only",
-            ));
-        }
-        if !request.aliases.is_empty() {
-            return Err(invalid(
-                "network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
+    format!("invalid endpoint settings:\n{wrong}")
+}
+
+/// Checks what is asked of one network.
+pub(crate) fn check_request(
+    network: &NetworkRecord,
+    request: &EndpointRequest,
+) -> Result<(), Error> {
+    settings(network, request).map_err(|wrong| {
+        let (name, wrong) = (&network.name, invalid(&wrong));
+        // COMPAT: dockerd's words.
+        Error::InvalidArgument(format!("invalid config for network {name}: {wrong}"))
+    })?;
+    EndpointOptions::read(&request.options)?;
+    let links = request.links.iter().map(|(_, alias)| alias);
+    request.aliases.iter().chain(links).try_for_each(|alias| check_alias(alias))
+}
+
+/// Lists all that is wrong with the addresses and names that are asked of a network.
+fn settings(network: &NetworkRecord, request: &EndpointRequest) -> Result<(), Vec<String>> {
+    let mut wrong = Vec::new();
+    // COMPAT: dockerd's words and order.
+    let addressed = request.ipv4.is_some() || request.ipv6.is_some();
+    if network.name == "bridge" && addressed {
+        wrong.push("user specified IP address is supported on user defined networks only".into());
+    }
+    if network.name == "bridge" && !request.aliases.is_empty() {
+        wrong.push("network-scoped aliases are only supported for user-defined networks".into());
     }
     let wanted = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
     for address in wanted.into_iter().flatten() {
@@ -334,29 +352,23 @@ fn check_request(network: &NetworkRecord, request: &EndpointRequest) -> Result<(
         let theirs = subnets.into_iter().filter(|(_, cidr)| of_family(*cidr)).collect::<Vec<_>>();
         let holds = |(_, cidr): &&(&Subnet, Cidr)| cidr.contains(address);
         match theirs.iter().find(holds).or(theirs.first()) {
-            Some((subnet, _)) if !subnet.configured => {
-                return Err(invalid(
-                    "user specified IP address is supported only when connecting to networks with user configured subnets",
-                ));
-            }
+            Some((subnet, _)) if !subnet.configured => wrong.push(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+                    .to_owned(),
+            ),
             Some((_, cidr)) if cidr.contains(address) => {}
-            _ => {
-                return Err(invalid(&format!(
-                    "no configured subnet or ip-range contain the IP address {address}"
-                )));
-            }
+            _ => wrong.push(format!(
+                "no configured subnet or ip-range contain the IP address {address}"
+            )),
         }
     }
-    EndpointOptions::read(&request.options)?;
     let on_the_link = |address: &IpAddr| match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    if let Some(address) = request.link_local.iter().find(|address| !on_the_link(address)) {
-        return Err(invalid(&format!("{address} is not a link-local IP address")));
-    }
-    let links = request.links.iter().map(|(_, alias)| alias);
-    request.aliases.iter().chain(links).try_for_each(|alias| check_alias(alias))
+    let others = request.link_local.iter().filter(|address| !on_the_link(address));
+    wrong.extend(others.map(|address| format!("{address} is not a link-local IP address")));
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 /// LIMIT: as long as a DNS name may be.
@@ -389,7 +401,9 @@ pub(crate) fn bridge_record(
             auxiliary: BTreeMap::new(),
             configured: false,
             pool: String::new(),
+            implied: false,
         }],
+        unused: Vec::new(),
         ipam: AddressDriver::default(),
         options,
         labels: BTreeMap::new(),
@@ -415,6 +429,7 @@ pub(crate) fn plain_record(
         driver: driver.to_owned(),
         created,
         subnets: Vec::new(),
+        unused: Vec::new(),
         ipam: AddressDriver::default(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),

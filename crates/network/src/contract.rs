@@ -91,6 +91,10 @@ pub struct Subnet {
     /// What the plugin that gives its addresses away calls it; empty without one.
     #[serde(default)]
     pub pool: String,
+    /// The gateway follows from the subnet that the user chose.
+    // COMPAT: it is not shown then.
+    #[serde(default)]
+    pub implied: bool,
 }
 
 impl Subnet {
@@ -183,6 +187,10 @@ pub struct NetworkRecord {
     pub created: Timestamp,
     /// Subnets; those of a bridge at most one of each family.
     pub subnets: Vec<Subnet>,
+    /// Subnets of a family that is off: kept and shown, and never used.
+    // COMPAT: dockerd takes them.
+    #[serde(default)]
+    pub unused: Vec<Subnet>,
     /// Who gives addresses away.
     #[serde(default)]
     pub ipam: AddressDriver,
@@ -207,6 +215,14 @@ pub struct NetworkRecord {
 }
 
 impl NetworkRecord {
+    /// Checks what a container asks of the network before it is made.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with all that is wrong.
+    pub fn check(&self, request: &EndpointRequest) -> Result<(), Error> {
+        crate::book::check_request(self, request)
+    }
+
     /// Tells whether it is there without anybody having made it.
     pub fn is_predefined(&self) -> bool {
         matches!(self.name.as_str(), "bridge" | "host" | "none")

@@ -80,9 +80,9 @@ pub(crate) fn network(
     if !ipv4 && !ipv6 {
         return Err(Error::InvalidArgument("IPv4 or IPv6 must be enabled".to_owned()));
     }
-    let mut subnets = if config_only {
+    let (mut subnets, unused) = if config_only {
         let kept = subnets.into_iter().map(kept);
-        kept.collect::<Result<_, _>>()?
+        (kept.collect::<Result<_, _>>()?, Vec::new())
     } else {
         choose_subnets(driver, subnets, (ipv4, ipv6), around, random)?
     };
@@ -93,6 +93,7 @@ pub(crate) fn network(
         driver: driver.to_owned(),
         created,
         subnets,
+        unused,
         ipam,
         options,
         labels,
@@ -110,7 +111,7 @@ pub(crate) fn network(
 
 fn check_name(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() {
-        return Err(Error::InvalidArgument("invalid network name: name is empty".to_owned()));
+        return Err(Error::InvalidArgument("invalid name: name is empty".to_owned()));
     }
     // COMPAT: dockerd's words.
     match name {
@@ -185,8 +186,8 @@ fn choose_subnets(
     (ipv4, ipv6): (bool, bool),
     around: &Surroundings<'_>,
     random: impl FnMut() -> [u8; 7],
-) -> Result<Vec<Subnet>, Error> {
-    let (mut v4, mut v6) = (Vec::<Subnet>::new(), Vec::<Subnet>::new());
+) -> Result<(Vec<Subnet>, Vec<Subnet>), Error> {
+    let (mut v4, mut v6, mut unused) = (Vec::<Subnet>::new(), Vec::<Subnet>::new(), Vec::new());
     for request in requests {
         let subnet = described(request, around)?;
         let cidr = subnet.cidr()?;
@@ -195,10 +196,11 @@ fn choose_subnets(
             Cidr::V6(_) => (&mut v6, ipv6, "IPv6"),
         };
         if !on {
-            let subnet = subnet.subnet;
-            return Err(config_error(format_args!(
-                "{family} subnet {subnet} in a network without {family}"
-            )));
+            // LIMIT: as many as are used at most.
+            if unused.len() < MOST_SUBNETS {
+                unused.push(subnet);
+            }
+            continue;
         }
         // COMPAT: dockerd's words, here and below.
         if driver == "bridge" && !place.is_empty() {
@@ -226,7 +228,7 @@ fn choose_subnets(
         let taken = taken().filter_map(only6).collect::<Vec<_>>();
         v6.push(chosen(Cidr::V6(free_subnet6(&taken, random))));
     }
-    Ok(v4.into_iter().chain(v6).collect())
+    Ok((v4.into_iter().chain(v6).collect(), unused))
 }
 
 const fn only4(cidr: Cidr) -> Option<Cidr4> {
@@ -251,6 +253,7 @@ fn chosen(subnet: Cidr) -> Subnet {
         auxiliary: BTreeMap::new(),
         configured: false,
         pool: String::new(),
+        implied: false,
     }
 }
 
@@ -265,7 +268,8 @@ fn kept(request: SubnetRequest) -> Result<Subnet, Error> {
     let gateway = if gateway.is_empty() { None } else { Some(parse(&gateway)?) };
     let auxiliary = auxiliary.into_iter().map(|(name, text)| Ok((name, parse(&text)?)));
     let auxiliary = auxiliary.collect::<Result<_, Error>>()?;
-    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true, pool: String::new() })
+    let pool = String::new();
+    Ok(Subnet { subnet, range, gateway, auxiliary, configured: true, pool, implied: false })
 }
 
 fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet, Error> {
@@ -275,8 +279,13 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
             "a range, a gateway or a reserved address needs a subnet"
         )));
     }
-    let invalid = |error: InvalidCidr| config_error(format_args!("invalid subnet: {error}"));
-    let subnet: Cidr = text.parse().map_err(invalid)?;
+    // COMPAT: dockerd's words, here and below.
+    let read = |what: &str, text: &str| -> Result<Cidr, Error> {
+        text.parse().map_err(|_: InvalidCidr| {
+            config_error(format_args!("invalid {what} {text}: invalid CIDR block notation"))
+        })
+    };
+    let subnet = read("subnet", &text)?;
     if subnet.subnet() != subnet {
         let right = subnet.subnet();
         return Err(config_error(format_args!("invalid subnet {subnet}: it should be {right}")));
@@ -296,7 +305,12 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
         })
     };
     if !range.is_empty() {
-        let parsed: Cidr = range.parse().map_err(invalid)?;
+        let parsed = read("ip-range", &range)?;
+        if parsed.prefix() < subnet.prefix() && parsed.overlaps(subnet) {
+            return Err(config_error(format_args!(
+                "invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"
+            )));
+        }
         if parsed.subnet() != parsed
             || parsed.prefix() < subnet.prefix()
             || !subnet.overlaps(parsed)
@@ -306,6 +320,7 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
             )));
         }
     }
+    let implied = gateway.is_empty();
     let gateway = match gateway.as_str() {
         "" => subnet.second(),
         // Clients may write the gateway with the subnet's prefix.
@@ -318,7 +333,8 @@ fn described(request: SubnetRequest, around: &Surroundings<'_>) -> Result<Subnet
         .into_iter()
         .map(|(name, text)| Ok((name, inside("auxiliary address", &text)?)))
         .collect::<Result<_, Error>>()?;
-    Ok(Subnet { subnet: text, range, gateway: Some(gateway), auxiliary, configured: true, pool })
+    let gateway = Some(gateway);
+    Ok(Subnet { subnet: text, range, gateway, auxiliary, configured: true, pool, implied })
 }
 
 #[cfg(test)]

@@ -253,6 +253,13 @@ fn shown_ip(run: &Run) -> IpAddr {
     run.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
+/// Says why the kernel refused, as Go's library does.
+// COMPAT: dockerd passes its words on.
+fn as_docker(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+}
+
 // COMPAT: clients look for these two texts.
 fn allocated(run: &Run, port: u16) -> Error {
     Error::PortTaken(format!("Bind for {}:{port} failed: port is already allocated", shown_ip(run)))
@@ -264,7 +271,7 @@ fn busy(run: &Run, port: u16, cause: &std::io::Error) -> Error {
         Some(code) if code == rustix::io::Errno::ADDRINUSE.raw_os_error() => {
             "address already in use".to_owned()
         }
-        _ => cause.to_string(),
+        _ => as_docker(cause),
     };
     let protocol = protocol_name(run.protocol);
     Error::PortTaken(format!("failed to bind host port {ip}:{port}/{protocol}: {cause}"))

@@ -95,7 +95,10 @@ async fn networks_are_made_of_configurations(networks: &dyn Networks, directory:
         assert_eq!(error.kind(), kind, "{request:?}: {error}");
     }
     let used = networks.remove(&config.id).await.expect_err("it is used");
-    assert_eq!(used.to_string(), "configuration network \"config\" is in use");
+    assert_eq!(
+        used.to_string(),
+        "error while removing network: configuration network \"config\" is in use"
+    );
     for record in [made, config] {
         networks.remove(&record.id).await.expect("nobody uses it");
     }

@@ -206,6 +206,7 @@ impl VolumeDriver for Local {
             let done = plan.resolve_server().and_then(|()| mounter.mount(&plan, &path));
             done.map_err(|source| {
                 let target = path.display().to_string();
+                let source = as_docker(&source);
                 Error::Mount { mount: plan.words(&target), path: target, source }
             })
         };
@@ -295,6 +296,14 @@ fn tree_size(root: &Path) -> u64 {
         }
     }
     total
+}
+
+/// Says why the kernel refused, as Go's library does.
+// COMPAT: docker's client tells by "no such file or directory" that it ends with 127.
+fn as_docker(error: &std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase();
+    std::io::Error::new(error.kind(), text)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rorqual_api::network::{
 use rorqual_engine::NetworkView;
 use rorqual_engine::spec::NetworkMode;
 use rorqual_network::{
-    AddressDriver, Endpoint, EndpointRequest, NetworkRequest, PortProtocol, PublishedPort,
+    AddressDriver, Endpoint, EndpointRequest, NetworkRequest, PortProtocol, PublishedPort, Subnet,
     SubnetRequest,
 };
 
@@ -273,7 +273,12 @@ pub(crate) fn network_request(request: wire::CreateRequest) -> Result<NetworkReq
             "Ingress network can only be global scope network".to_owned(),
         ));
     }
-    if scope == "swarm" || driver == "overlay" {
+    if scope == "swarm" {
+        return Err(BadRequest::Forbidden(
+            "cannot create a swarm scoped network when swarm is not active".to_owned(),
+        ));
+    }
+    if driver == "overlay" {
         return Err(BadRequest::Unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
              swarm and try again."
@@ -344,10 +349,12 @@ pub(crate) fn endpoint_document(endpoint: &Endpoint) -> EndpointSettings {
 /// Writes a network; lists leave the containers out.
 pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wire::Inspect {
     let NetworkView { record, containers } = view;
-    let config = record.subnets.iter().map(|subnet| IpamConfig {
+    let subnets = || record.subnets.iter().chain(&record.unused);
+    let shown = |subnet: &Subnet| subnet.gateway.filter(|_| !subnet.implied);
+    let config = subnets().map(|subnet| IpamConfig {
         subnet: subnet.subnet.clone(),
         ip_range: subnet.range.clone(),
-        gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        gateway: shown(subnet).map(|gateway| gateway.to_string()).unwrap_or_default(),
         aux_address: subnet
             .auxiliary
             .iter()
@@ -383,7 +390,7 @@ pub(crate) fn network_document(view: &NetworkView, with_containers: bool) -> wir
             },
             // COMPAT: an empty object for networks that users make.
             options: (!record.is_predefined()).then(|| record.ipam.options.clone()),
-            config: (!record.subnets.is_empty()).then(|| config.collect()),
+            config: subnets().next().is_some().then(|| config.collect()),
         },
         internal: record.internal,
         attachable: record.attachable,

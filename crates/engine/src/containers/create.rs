@@ -36,6 +36,7 @@ async fn steps(
     by_id(world, &mut spec)?;
     validate::capabilities(&spec, world.capabilities)?;
     world.profiles.of(&spec, world.capabilities)?;
+    endpoints(world, &spec).await?;
     let image = image(world, &spec).await?;
     let id = ContainerId::from_random(World::random_bits()?);
     let mut effective = effective::merge(&mut spec, &image.document.config, &id)?;
@@ -86,6 +87,16 @@ async fn steps(
     level.keep();
     world.container_event(&container, "create", []);
     Ok(Created { id, warnings })
+}
+
+/// Checks what is asked of networks that are there; the others may come before the start.
+async fn endpoints(world: &World, spec: &ContainerSpec) -> Result<()> {
+    for request in &spec.network.endpoints {
+        if let Ok(network) = world.parts.networks.find(&request.network).await {
+            network.check(request)?;
+        }
+    }
+    Ok(())
 }
 
 /// Names of containers that share a namespace become ids, so that renaming them changes nothing.

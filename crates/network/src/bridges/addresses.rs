@@ -9,7 +9,7 @@ use crate::design::Stacked;
 use crate::ipam::Pools;
 use crate::janitor::Janitor;
 use crate::link::LinkKind;
-use crate::{Endpoint, EndpointRequest, Error};
+use crate::{Endpoint, EndpointRequest, Error, NetworkRecord};
 
 /// The source of addresses.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ impl BridgeNetwork {
     /// Takes the addresses of an endpoint, both families or none; a plugin is waited for.
     pub(super) fn take_addresses(
         &self,
+        network: &NetworkRecord,
         request: &EndpointRequest,
         janitor: &Janitor,
     ) -> Result<Given, Error> {
@@ -43,11 +44,18 @@ impl BridgeNetwork {
             }
             Source::Plugin(plugin) => plugin.take(wanted, request.mac.as_deref(), may_have_mac),
         };
-        match take() {
+        let taken = match take() {
             // The last addresses may only wait for the links of ended containers to go.
             Err(Error::Conflict(_) | Error::Plugin(_)) if janitor.flush() => take(),
             other => other,
-        }
+        };
+        taken.map_err(|error| match error {
+            // COMPAT: dockerd says so which network it is.
+            Error::Conflict(text) if text.starts_with("no available") => {
+                Error::Conflict(format!("{text}: {} ({})", network.name, network.id))
+            }
+            other => other,
+        })
     }
 }
 

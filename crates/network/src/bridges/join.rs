@@ -204,7 +204,7 @@ impl Inner {
             let which = (network, request);
             return self.join_remote(container, namespace, which, (&bridge, driver));
         }
-        let Given { ipv4, ipv6, mac } = bridge.take_addresses(request, &self.janitor)?;
+        let Given { ipv4, ipv6, mac } = bridge.take_addresses(network, request, &self.janitor)?;
         let give_back = || bridge.source().give_back(ipv4, ipv6);
         let request = &EndpointRequest {
             mac: mac.map(mac_text).or_else(|| request.mac.clone()),

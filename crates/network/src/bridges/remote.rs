@@ -130,7 +130,7 @@ impl Inner {
         (network, request): (&NetworkRecord, &EndpointRequest),
         (bridge, driver): (&BridgeNetwork, &Driver),
     ) -> Result<(), Error> {
-        let Given { ipv4, ipv6, mac } = bridge.take_addresses(request, &self.janitor)?;
+        let Given { ipv4, ipv6, mac } = bridge.take_addresses(network, request, &self.janitor)?;
         let placed = super::join::placed(network, (ipv4, ipv6));
         let super::join::Placed { ipv4, ipv6, .. } =
             placed.inspect_err(|_| bridge.source().give_back(ipv4, ipv6))?;

@@ -73,7 +73,7 @@ fn bad_options_are_told_and_leave_nothing() -> TestResult {
         host.cli(["run", "--name", "no", "-v", "bad:/b", "busybox", "true"])?
             .exits_with(125)?
             .complains("failed to mount local volume: mount /nowhere/at/all:")?
-            .complains("No such file or directory")?;
+            .complains("no such file or directory")?;
         host.cli(["volume", "rm", "bad"])?.ok()?;
         Ok(())
     })
