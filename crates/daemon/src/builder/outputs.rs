@@ -2,6 +2,8 @@
 
 mod annotations;
 mod client;
+mod layout;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub(super) type Told = BTreeMap<String, String>;
 
 /// A state with its image config.
 pub(super) struct Made {
+    /// Name of the platform, as the client knows it.
+    id: String,
     pub(super) platform: Platform,
     /// What was asked for.
     pub(super) wanted: Option<rorqual_buildkit::State>,
@@ -98,6 +102,9 @@ pub(super) async fn export(
         let output = Output { all: &all, export, epoch, names, annotations };
         match export.kind.as_str() {
             "moby" | "image" => image(kit, &output, (scope, &mut told)).await?,
+            "docker" | "oci" if layout::is_wanted(export) => {
+                layout::write(kit, &output, (scope, &mut told)).await?;
+            }
             "docker" | "oci" => client::archive(kit, &output, (scope, &mut told)).await?,
             "tar" | "local" => client::files(kit, &output, scope).await?,
             other => return unsupported(format!("exporter {other:?} could not be found")),
@@ -176,7 +183,12 @@ async fn make(kit: &BuildKit, outcome: &Outcome, scope: &Scope) -> Result<All, E
             architecture: document.architecture.clone(),
             variant: document.variant.clone(),
         };
+        let id = match suffix.trim_start_matches('/') {
+            "" => platform.to_string(),
+            id => id.to_owned(),
+        };
         made.push(Made {
+            id,
             platform,
             wanted: wanted.cloned(),
             state,
@@ -268,6 +280,17 @@ pub(super) async fn record(
         drop(held);
         return Ok(Recorded { id, target: None });
     }
+    compose(kit, output, names).await
+}
+
+/// Records what was made as an image with packed layers and documents of its own.
+async fn compose(
+    kit: &BuildKit,
+    output: &Output<'_>,
+    names: Vec<Reference>,
+) -> Result<Recorded, Error> {
+    let Output { all, annotations, .. } = output;
+    let images = &kit.builder.images;
     let (mut components, mut held) = (Vec::new(), Vec::new());
     for made in &all.made {
         let (document, kept) = document(kit, made, output).await?;

@@ -2,6 +2,7 @@
 
 mod build;
 mod build_client;
+mod build_reasons;
 mod build_sources;
 mod build_steps;
 mod build_travel;

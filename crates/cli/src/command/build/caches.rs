@@ -110,6 +110,29 @@ fn export(plan: &mut Plan, entry: CacheEntry) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Lends a directory for an image as an OCI layout.
+pub(super) fn lend_layout(plan: &mut Plan, path: &str, name: &str) -> Result<(), Failure> {
+    let directory = PathBuf::from(path);
+    std::fs::create_dir_all(&directory).map_err(|error| open_failure(path, &error))?;
+    // COMPAT: builders know it by this name, so there is one.
+    if plan.lending.stores.insert("export".to_owned(), directory.clone()).is_some() {
+        return Err(wrong("only one output can have tar=false".to_owned()));
+    }
+    plan.after.layouts.push(Place { directory, name: name.to_owned() });
+    Ok(())
+}
+
+/// Lists in its directory the image that the builder has written there.
+pub(super) fn finish_layouts(places: &[Place], descriptor: Option<&Json>) -> Result<(), Failure> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let Some(descriptor) = descriptor else {
+        return Err(wrong("the builder did not say which image it has written".to_owned()));
+    };
+    list(places, descriptor)
+}
+
 /// Reads the list of what a directory of blobs holds.
 pub(super) fn read(directory: &Path) -> std::io::Result<Json> {
     use std::io::Read as _;
@@ -164,8 +187,12 @@ pub(super) fn finish(places: &[Place], told: &BTreeMap<String, String>) -> Resul
     let Some(manifest) = told.get("cache.manifest") else { return Ok(()) };
     let manifest = serde_json::from_str::<Json>(manifest);
     let manifest = manifest.map_err(|error| wrong(format!("the builder's answer: {error}")))?;
+    list(places, &manifest)
+}
+
+fn list(places: &[Place], manifest: &Json) -> Result<(), Failure> {
     for place in places {
-        record(place, &manifest).map_err(|error| {
+        record(place, manifest).map_err(|error| {
             open_failure(&place.directory.join("index.json").display().to_string(), &error)
         })?;
     }

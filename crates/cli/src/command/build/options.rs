@@ -32,6 +32,8 @@ pub(super) struct After {
     pub(super) question: Option<(String, String)>,
     /// Directories that list the cache that was written to them.
     pub(super) caches: Vec<caches::Place>,
+    /// Directories that list the image that was written to them.
+    pub(super) layouts: Vec<caches::Place>,
 }
 
 impl Plan {

@@ -38,6 +38,8 @@ pub(super) fn finish(
         std::fs::write(path, text).map_err(|error| open_failure(path, &error))?;
     }
     super::caches::finish(&after.caches, told)?;
+    let descriptor = told.get("containerimage.descriptor").and_then(|text| packed(text));
+    super::caches::finish_layouts(&after.layouts, descriptor.as_ref())?;
     screen.warnings(cli.root.on("debug"))?;
     if matches.on("quiet")
         && let Some(id) = id

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rorqual_buildkit::{Export, OutputTarget};
 
-use super::csv;
 use super::options::Plan;
+use super::{caches, csv};
 use crate::failure::Failure;
 use crate::flag::Matches;
 
@@ -101,6 +101,19 @@ fn complete(plan: &mut Plan, export: &mut Export, matches: &Matches) -> Result<(
     let destination = export.attrs.remove("dest");
     let target = match (export.kind.as_str(), destination) {
         ("local", Some(path)) => Some(OutputTarget::Directory(PathBuf::from(path))),
+        ("oci" | "docker", destination)
+            if export.attrs.get("tar").is_some_and(|tar| tar == "false") =>
+        {
+            let Some(path) = destination else {
+                return Err(wrong(format!(
+                    "dest is required for {} output with tar=false",
+                    export.kind
+                )));
+            };
+            let name = export.attrs.get("tag").map_or("latest", String::as_str);
+            caches::lend_layout(plan, &path, name)?;
+            None
+        }
         ("local", None) => return Err(wrong("dest is required for local output".to_owned())),
         ("tar" | "oci" | "docker", Some(path)) => Some(stream(&export.kind, &path)?),
         ("tar" | "oci", None) => Some(stream(&export.kind, "-")?),

@@ -5,11 +5,13 @@ use std::time::SystemTime;
 
 use rorqual_build::{Error, Session as _};
 use rorqual_buildkit::{Export, Scope};
+use rorqual_content::ImageRecord;
 use rorqual_core::{ErrorKind, ImageId, Reference, full_message};
 
 use super::super::attest;
 use super::super::buildkit::BuildKit;
 use super::super::lookup::Task;
+use super::parts::Parts;
 use super::{Output, Told, other, record, tell, unsupported};
 
 /// Feeds an asynchronous receiver from threads that block.
@@ -30,7 +32,7 @@ impl Write for Pipe {
 /// LIMIT: pieces on their way to a client.
 const QUEUE: usize = 8;
 
-fn client(
+pub(super) fn client(
     scope: &Scope,
     export: &Export,
 ) -> Result<std::sync::Arc<rorqual_buildkit::RemoteSession>, Error> {
@@ -48,9 +50,6 @@ pub(super) async fn archive(
 ) -> Result<(), Error> {
     let Output { export, names, .. } = output;
     let format = if export.kind == "oci" { "oci" } else { "docker" };
-    if export.attrs.get("tar").is_some_and(|tar| tar == "false") {
-        return unsupported("tar=false: images are written as one archive by this builder");
-    }
     let session = client(scope, export)?;
     let task = Task::begin(scope, &format!("exporting to {format} image format"));
     let images = &kit.builder.images.images;
@@ -59,17 +58,26 @@ pub(super) async fn archive(
         let recorded = record(kit, output, Vec::new()).await?;
         let id = &recorded.id;
         let saved = save(kit, id, names.clone(), export, &session).await;
-        // The archive is what was wanted: the engine keeps no image of it.
-        match before.iter().find(|image| image.id == *id) {
-            Some(known) => images.put(known.clone()).await,
-            None => images.remove(id).await,
-        }
-        .map_err(other("forget the image of an archive"))?;
+        forget(kit, id, &before).await?;
         saved.map(|()| recorded)
     };
     let recorded = task.end(work.await)?;
     tell(&recorded, names, told);
     Ok(())
+}
+
+/// The archive is what was wanted: the engine keeps no image of it, or the one that it had before.
+pub(super) async fn forget(
+    kit: &BuildKit,
+    id: &ImageId,
+    before: &[ImageRecord],
+) -> Result<(), Error> {
+    let images = &kit.builder.images.images;
+    match before.iter().find(|image| image.id == *id) {
+        Some(known) => images.put(known.clone()).await.map(drop),
+        None => images.remove(id).await.map(drop),
+    }
+    .map_err(other("forget the image of an archive"))
 }
 
 async fn save(
@@ -107,15 +115,56 @@ async fn save(
     sink.finish().await
 }
 
-/// Sends the files of what was made.
-pub(super) async fn files(kit: &BuildKit, output: &Output<'_>, scope: &Scope) -> Result<(), Error> {
-    let Output { export, epoch, .. } = *output;
-    let [made] = output.all.made.as_slice() else {
+type Tar = Box<dyn Read + Send>;
+
+/// Tells whether the files of each platform get a directory of their own.
+fn is_split(output: &Output<'_>) -> Result<bool, Error> {
+    let export = output.export;
+    let is_split = match export.attrs.get("platform-split").map_or("", String::as_str) {
+        "" => output.all.is_indexed,
+        "true" | "1" => true,
+        "false" | "0" => false,
+        other => {
+            return Err(Error::Invalid {
+                message: format!("invalid value {other:?} of platform-split: true or false"),
+                location: None,
+            });
+        }
+    };
+    if !is_split && output.all.made.len() > 1 {
         return unsupported(format!(
-            "the output {:?} takes the files of one platform: build one at a time, or an image",
+            "the output {:?} with platform-split=false takes the files of one platform: those of several would replace each other",
             export.kind
         ));
-    };
+    }
+    Ok(is_split)
+}
+
+/// Opens an archive of the files of what was made.
+async fn packed(kit: &BuildKit, output: &Output<'_>) -> Result<Tar, Error> {
+    let epoch = output.epoch;
+    let mut parts = Vec::new();
+    for made in &output.all.made {
+        let tar: Tar = match &made.state {
+            Some(state) => kit.builder.solver.tar(state, epoch).await?,
+            // Two blocks of nothing end an archive.
+            None => Box::new(std::io::Cursor::new(vec![0; 1024])),
+        };
+        let beside = attest::files(&made.predicates, epoch)?;
+        let tar: Tar = Box::new(std::io::Cursor::new(beside).chain(tar));
+        parts.push((made.id.replace('/', "_"), tar));
+    }
+    if !is_split(output)?
+        && let Some((_, only)) = parts.pop()
+    {
+        return Ok(only);
+    }
+    Ok(Box::new(Parts::new(parts, epoch)))
+}
+
+/// Sends the files of what was made.
+pub(super) async fn files(kit: &BuildKit, output: &Output<'_>, scope: &Scope) -> Result<(), Error> {
+    let export = output.export;
     let name = match export.kind.as_str() {
         "tar" => "sending tarball",
         _ => "copying files",
@@ -131,13 +180,7 @@ pub(super) async fn files(kit: &BuildKit, output: &Output<'_>, scope: &Scope) ->
     let work = async {
         let session = client(scope, export)?;
         let id = export.id.to_string();
-        let tar: Box<dyn Read + Send> = match &made.state {
-            Some(state) => kit.builder.solver.tar(state, epoch).await?,
-            // Two blocks of nothing end an archive.
-            None => Box::new(std::io::Cursor::new(vec![0; 1024])),
-        };
-        let beside = attest::files(&made.predicates, epoch)?;
-        let mut tar: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(beside).chain(tar));
+        let mut tar = packed(kit, output).await?;
         if export.kind == "local" {
             return session.send_tree(&id, tar).await;
         }
