@@ -121,7 +121,6 @@ async fn bad_networks_are_refused(networks: &dyn Networks) {
         (network("bad", "10.124.0.1/24"), ErrorKind::InvalidArgument),
         (network("bad", "10.124.0.0"), ErrorKind::InvalidArgument),
         (network("bad", "10.124.0.0/32"), ErrorKind::InvalidArgument),
-        (network("bad", "fd00:1::/64"), ErrorKind::InvalidArgument),
         (gateway("10.125.0.1"), ErrorKind::InvalidArgument),
         (driver("nothing"), ErrorKind::NotFound),
         (driver("host"), ErrorKind::Forbidden),
@@ -130,6 +129,14 @@ async fn bad_networks_are_refused(networks: &dyn Networks) {
         let error = networks.create(request.clone()).await.expect_err("this cannot be");
         assert_eq!(error.kind(), kind, "{request:?}: {error}");
     }
+    // COMPAT: a subnet of a family that is off is kept, and not used.
+    let off = must_create(networks, network("off", "fd00:1::/64")).await;
+    assert!(!off.ipv6 && off.subnets.iter().all(|subnet| !subnet.subnet.contains(':')));
+    assert_eq!(
+        off.unused.iter().map(|one| one.subnet.as_str()).collect::<Vec<_>>(),
+        ["fd00:1::/64"]
+    );
+    networks.remove(&off.id).await.expect("nobody uses it");
     let bridge = networks.find("bridge").await.expect("it is always there");
     let error = networks.remove(&bridge.id).await.expect_err("it stays");
     assert_eq!(error.to_string(), "bridge is a pre-defined network and cannot be removed");
