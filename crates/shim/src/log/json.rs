@@ -92,7 +92,14 @@ fn escape_text(out: &mut Vec<u8>, text: &str) {
             }
             _ => {
                 let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(byte >> 4),
+                    digit(byte & 15),
+                ]);
             }
         }
     }

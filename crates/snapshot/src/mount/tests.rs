@@ -39,7 +39,8 @@ fn what_cannot_hold_writable_layers_is_refused_at_once() {
         std::fs::create_dir(dir).unwrap();
     }
     check_writable(&lower, &upper).unwrap();
-    let view = view(&[lower.clone()], Some(&UpperPlan { upper: upper.clone(), work })).unwrap();
+    let view = view(std::slice::from_ref(&lower), Some(&UpperPlan { upper: upper.clone(), work }))
+        .unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
     let trash = root.join("trash");
     std::fs::create_dir(&trash).unwrap();
