@@ -217,8 +217,13 @@ fn one_build_makes_images_for_several_platforms() -> TestResult {
         let foreign = dir.path().join("foreign").display().to_string();
         let flags = ["-f", &foreign, "--platform", "linux/s390x"];
         build(host, dir.path(), &flags)?.exits_with(1)?.complains("binfmt_misc")?;
-        let flags = [&platforms[..], &["-o", "x"]].concat();
-        build(host, dir.path(), &flags)?.exits_with(1)?.complains("one platform")?;
+        let files = host.folder().join("files");
+        let output = files.display().to_string();
+        build(host, dir.path(), &[&platforms[..], &["-o", &output]].concat())?.ok()?;
+        for arch in ["amd64", "arm64"] {
+            let written = fs::read_to_string(files.join(format!("linux_{arch}/arch")))?;
+            assert_eq!(written, format!("{arch}\n"));
+        }
         Ok(())
     })
 }
