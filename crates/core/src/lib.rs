@@ -16,6 +16,7 @@ pub mod seccomp;
 pub mod selinux;
 mod signal;
 mod time;
+mod ulimit;
 pub mod units;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, ImageId, InvalidDigest};
@@ -27,3 +28,4 @@ pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use signal::{InvalidSignal, Signal};
 pub use time::{InvalidTime, Timestamp};
+pub use ulimit::{InvalidUlimit, Ulimit};

@@ -17,7 +17,7 @@ pub use mounts::{
     BindOptions, IdMap, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
     VolumeOptions, VolumesFrom,
 };
-pub use resources::{BlkioDevice, DeviceSpec, Resources, Ulimit, WeightDevice};
+pub use resources::{BlkioDevice, DeviceSpec, Resources, WeightDevice};
 
 /// The request as it came, which only the conversion to the wire reads back (for `inspect`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,21 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rorqual_build::{Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepRunner};
-use rorqual_core::{Classify, Platform};
-use rorqual_engine::spec::{NetworkMode, Ulimit};
+use rorqual_core::{Classify, InvalidUlimit, Platform, Ulimit};
+use rorqual_engine::spec::NetworkMode;
 use rorqual_engine::{StepRequest, Steps};
 use tokio_util::sync::CancellationToken;
 
 /// Runs steps by the engine.
 pub(super) struct EngineSteps(pub(super) Steps);
 
-/// Reads `name=soft[:hard]`.
-fn ulimit(text: &str) -> Result<Ulimit, Error> {
-    let invalid = || Error::Invalid { message: format!("invalid ulimit {text:?}"), location: None };
-    let (name, value) = text.split_once('=').ok_or_else(invalid)?;
-    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
-    let number = |text: &str| text.parse::<i64>().map_err(|_| invalid());
-    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+fn ulimit(text: &String) -> Result<Ulimit, Error> {
+    text.parse().map_err(|error: InvalidUlimit| Error::Invalid {
+        message: error.to_string(),
+        location: None,
+    })
 }
 
 fn request(step: Step) -> Result<StepRequest, Error> {
@@ -40,7 +38,7 @@ fn request(step: Step) -> Result<StepRequest, Error> {
         privileged: step.security == ExecSecurity::Insecure,
         extra_hosts: step.extra_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect(),
         shm_size: step.shm_size,
-        ulimits: step.ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?,
+        ulimits: step.ulimits.iter().map(ulimit).collect::<Result<_, _>>()?,
         cgroup_parent: Some(step.cgroup_parent).filter(|parent| !parent.is_empty()),
     })
 }
