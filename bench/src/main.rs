@@ -13,6 +13,7 @@ mod network;
 mod oci;
 mod peers;
 mod report;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

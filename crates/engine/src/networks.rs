@@ -130,6 +130,15 @@ impl NetworksView {
         self.containers().locked(container, work).await
     }
 
+    /// The same for whoever insists. A container that is gone has nothing left here, so there is nothing to force.
+    pub async fn force_disconnect(&self, network: &str, container: &str) -> Result<()> {
+        self.disconnect(network, container).await.map_err(|error| match error {
+            // COMPAT: dockerd looks for an endpoint then, and says so.
+            Error::NoSuchContainer(name) => Error::NotFound(format!("endpoint {name} not found")),
+            error => error,
+        })
+    }
+
     fn containers(&self) -> Containers {
         Containers { world: Arc::clone(&self.world) }
     }

@@ -173,15 +173,8 @@ impl Bridges {
         let mut resolver = resolve::Resolver::new(&options.run_dir, bell.rope());
         let firewall = if options.traffic.firewall {
             // ORDER: nobody can change the table while another socket owns it.
-            if let Err(error) = resolver.let_go_firewall() {
-                let error = rorqual_core::full_message(&error);
-                tracing::warn!(error, "the firewall may still be kept for an earlier daemon");
-            }
-            let mut firewall =
-                Firewall::open(tag.table(), router, relays != relays::Relaying::Off)?;
-            firewall.expect(policies(&state), recover::published(&state, relays));
-            firewall.restore()?;
-            Some(Arc::new(Mutex::new(firewall)))
+            resolver.end_earlier_hold();
+            Some(start_firewall(tag.table(), router, relays, &state)?)
         } else {
             None
         };
@@ -235,6 +228,19 @@ impl Bridges {
     pub fn remove_firewall(&self) -> Result<(), Error> {
         self.0.firewall.as_ref().map_or(Ok(()), |firewall| lock(firewall).remove())
     }
+}
+
+/// Puts the firewall's table in place, with all that is recorded.
+fn start_firewall(
+    table: String,
+    router: Router,
+    relays: relays::Relaying,
+    state: &State,
+) -> Result<Arc<Mutex<Firewall>>, Error> {
+    let mut firewall = Firewall::open(table, router, relays != relays::Relaying::Off)?;
+    firewall.expect(policies(state), recover::published(state, relays));
+    firewall.restore()?;
+    Ok(Arc::new(Mutex::new(firewall)))
 }
 
 fn policies(state: &State) -> Vec<BridgePolicy> {

@@ -47,7 +47,10 @@ async fn run(cli: &Cli, matches: &Matches) -> Outcome {
     if let (true, Some((rows, columns))) = (tty, terminal::size()) {
         wanted.document["HostConfig"]["ConsoleSize"] = json!([rows, columns]);
     }
-    let id = create::new_container(cli, matches, wanted).await.map_err(ours)?;
+    let id = create::new_container(cli, matches, wanted).await.map_err(|failure| {
+        let code = session::start_failure_code(&failure.text);
+        create::as_own_failure(matches, failure, code)
+    })?;
     let client = cli.client()?;
     if detached {
         start(client, matches, &id).await?;

@@ -48,10 +48,12 @@ pub(super) async fn connect(context: Arc<Context>, mut request: ApiRequest) -> R
 
 /// `POST /networks/{id}/disconnect`
 pub(super) async fn disconnect(context: Arc<Context>, mut request: ApiRequest) -> Result {
-    // A container that is gone has nothing left here, so there is nothing to force.
-    let wire::DisconnectRequest { container, force: _ } = request.json(None).await?;
-    let network = request.param("id");
-    context.engine.networks.disconnect(network, &container).await?;
+    let wire::DisconnectRequest { container, force } = request.json(None).await?;
+    let (networks, network) = (&context.engine.networks, request.param("id"));
+    match force {
+        true => networks.force_disconnect(network, &container).await?,
+        false => networks.disconnect(network, &container).await?,
+    }
     empty(StatusCode::OK)
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rorqual_core::{ContainerId, DiffId, VolumeName};
+use rorqual_core::{Classify as _, ContainerId, DiffId, ErrorKind, VolumeName};
 use rorqual_store::{Operation, blocking};
+use rorqual_volume::LOCAL;
 
 use crate::error::{Error, Result};
 use crate::ocispec;
@@ -254,7 +255,7 @@ async fn volume(
     }
     refuse_writing(&record, !read_only)?;
     if !options.no_copy && options.subpath.is_none() && record.snapshot_of.is_none() {
-        fill(world, operation, &record.name, target, (owner, layers)).await?;
+        fill(world, operation, &record, target, (owner, layers)).await?;
     }
     Ok(MountPoint {
         kind: MountPointKind::Volume,
@@ -295,10 +296,20 @@ async fn source(world: &World, record: &VolumeRecord) -> Result<PathBuf> {
 async fn fill(
     world: &World,
     operation: &mut Operation<Undoing>,
-    name: &VolumeName,
+    record: &VolumeRecord,
     target: &str,
     (owner, layers): Owner<'_>,
 ) -> Result<()> {
+    let name = &record.name;
+    let is_mounted = !record.options.is_empty() || record.driver != LOCAL;
+    if is_mounted {
+        // COMPAT: one that cannot be mounted fails the start then, not the making of the container.
+        let view = world.parts.snapshots.view(layers).await?;
+        match view.stat(target).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.map(drop)?,
+        }
+    }
     let _turn = world.volumes.filling(name).await;
     operation.will_need(Undo::UnmountVolume { name: name.clone(), user: owner })?;
     let data = world.volumes.mount(name, owner).await?;

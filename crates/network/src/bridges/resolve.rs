@@ -52,6 +52,14 @@ impl Resolver {
         self.client.let_go_firewall()
     }
 
+    /// Has the socket let go of that an earlier daemon left.
+    pub(super) fn end_earlier_hold(&mut self) {
+        if let Err(error) = self.let_go_firewall() {
+            let error = rorqual_core::full_message(&error);
+            tracing::warn!(error, "the firewall may still be kept for an earlier daemon");
+        }
+    }
+
     /// Tells whether the firewall's socket is kept.
     pub(super) fn holds_firewall(&self) -> bool {
         self.holder.is_some_and(|holder| self.client.is(holder))

@@ -71,9 +71,14 @@ fn bad_options_are_told_and_leave_nothing() -> TestResult {
         let device = ["-o", "type=none", "-o", "device=/nowhere/at/all", "-o", "o=bind"];
         create(&device)?.ok()?;
         host.cli(["run", "--name", "no", "-v", "bad:/b", "busybox", "true"])?
-            .exits_with(125)?
+            .exits_with(127)?
             .complains("failed to mount local volume: mount /nowhere/at/all:")?
             .complains("no such file or directory")?;
+        host.cli(["rm", "no"])?.ok()?;
+        // What the image has at the path would be copied, so that the volume is needed sooner.
+        host.cli(["run", "--name", "no", "-v", "bad:/bin", "busybox", "true"])?
+            .exits_with(127)?
+            .complains("failed to mount local volume: mount /nowhere/at/all:")?;
         host.cli(["volume", "rm", "bad"])?.ok()?;
         Ok(())
     })
@@ -94,8 +99,8 @@ fn a_part_of_a_volume_can_be_mounted_and_links_do_not_lead_out() -> TestResult {
         part("sub/dir", &["cat", "/p/file"])?.prints("part")?;
         part("in", &["cat", "/p/file"])?.prints("part")?;
         // COMPAT: 127 is what clients make of "no such file".
-        part("out", &["true"])?.exits_with(125)?.complains("/out")?;
-        part("missing", &["true"])?.exits_with(125)?.complains("missing")?;
+        part("out", &["true"])?.exits_with(125)?.complains("subpath: out")?;
+        part("missing", &["true"])?.exits_with(127)?.complains("/_data/missing: no such file")?;
         part("../..", &["true"])?
             .exits_with(125)?
             .complains("subpath must be a relative path within the volume")?;

@@ -63,7 +63,8 @@ fn ports_are_kept_once_unless_their_spelling_would_be_lost() {
             true => echoed.clone(),
             false => {
                 assert!(echoed.is_null(), "{echoed}");
-                serde_json::to_value(network::bindings(&spec.network.published)).unwrap()
+                serde_json::to_value(crate::convert::network::bindings(&spec.network.published))
+                    .unwrap()
             }
         };
         assert_eq!(shown, bindings);
