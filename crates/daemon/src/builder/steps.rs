@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 /// Runs steps by the engine.
 pub(super) struct EngineSteps(pub(super) Steps);
 
-fn ulimit(text: &String) -> Result<Ulimit, Error> {
+fn ulimit(text: &str) -> Result<Ulimit, Error> {
     text.parse().map_err(|error: InvalidUlimit| Error::Invalid {
         message: error.to_string(),
         location: None,
@@ -38,7 +38,7 @@ fn request(step: Step) -> Result<StepRequest, Error> {
         privileged: step.security == ExecSecurity::Insecure,
         extra_hosts: step.extra_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect(),
         shm_size: step.shm_size,
-        ulimits: step.ulimits.iter().map(ulimit).collect::<Result<_, _>>()?,
+        ulimits: step.ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?,
         cgroup_parent: Some(step.cgroup_parent).filter(|parent| !parent.is_empty()),
     })
 }
