@@ -6,6 +6,7 @@ use rorqual_api::container::{Config, CreateRequest, HealthConfig};
 use rorqual_engine::spec::{
     ContainerSpec, HealthSpec, HealthTest, ProcessSpec, RequestEcho, StopTimeout,
 };
+use rorqual_network::{PortProtocol, PublishedPort};
 use rorqual_shim::WindowSize;
 
 use crate::convert::host::{self, HostParts};
@@ -15,10 +16,15 @@ use crate::error::{BadRequest, invalid};
 /// Reads a request to create a container.
 #[expect(clippy::too_many_lines, reason = "one line per field, taken apart in one place")]
 pub(crate) fn container_spec(
-    request: CreateRequest,
+    mut request: CreateRequest,
     name: &str,
     platform: &str,
 ) -> Result<ContainerSpec, BadRequest> {
+    if request.config.image.is_empty() {
+        // COMPAT: dockerd's text.
+        return Err(invalid("no command specified"));
+    }
+    let ports = Ports::take(&mut request)?;
     let echo =
         RequestEcho(serde_json::to_value(&request).map_err(|error| invalid(error.to_string()))?);
     let CreateRequest { config, host_config, networking_config } = request;
@@ -29,7 +35,7 @@ pub(crate) fn container_spec(
         attach_stdin,
         attach_stdout,
         attach_stderr,
-        exposed_ports,
+        exposed_ports: _, // Taken above.
         tty,
         open_stdin,
         stdin_once,
@@ -49,10 +55,6 @@ pub(crate) fn container_spec(
         stop_timeout,
         shell,
     } = config;
-    if image.is_empty() {
-        // COMPAT: dockerd's text.
-        return Err(invalid("no command specified"));
-    }
     if hostname.len() > 63 || domainname.len() > 255 {
         return Err(invalid(format!("invalid hostname format: {hostname}")));
     }
@@ -84,7 +86,8 @@ pub(crate) fn container_spec(
         oom_score_adj,
     } = host::parts(host)?;
     storage.anonymous = volumes.unwrap_or_default().into_keys().collect();
-    network.exposed = network::exposed(exposed_ports.into_keys())?;
+    network.exposed = ports.exposed;
+    network.published = ports.published;
     network.hostname = crate::convert::non_empty(hostname);
     network.domainname = domainname;
     if network_disabled {
@@ -136,6 +139,32 @@ pub(crate) fn container_spec(
         runtime,
         echo,
     })
+}
+
+/// The ports of a request, of which there may be tens of thousands.
+struct Ports {
+    exposed: Vec<(u16, PortProtocol)>,
+    published: Vec<PublishedPort>,
+}
+
+impl Ports {
+    /// Takes them out of the request, so that they are kept once: `inspect` writes them from what was read, unless they were
+    /// spelt in another way than we would.
+    fn take(request: &mut CreateRequest) -> Result<Self, BadRequest> {
+        let exposed = std::mem::take(&mut request.config.exposed_ports);
+        let exposed = network::exposed(exposed.into_keys())?;
+        let mut published = Vec::new();
+        let bindings = request.host_config.as_mut().map(|host| &mut host.port_bindings);
+        if let Some(bindings @ Some(_)) = bindings
+            && let Some(asked) = bindings.take()
+        {
+            published = network::published(&asked)?;
+            if published.is_empty() || network::bindings(&published) != asked {
+                *bindings = Some(asked);
+            }
+        }
+        Ok(Self { exposed, published })
+    }
 }
 
 fn signal(text: &str) -> Result<Option<rorqual_core::Signal>, BadRequest> {
