@@ -152,6 +152,11 @@ impl Screen {
         write(&text)
     }
 
+    /// Names the step that failed, with a space in front; nothing when no step did.
+    pub(super) fn failed_step(&self) -> String {
+        self.model.failed().map_or_else(String::new, |vertex| format!(" {}", vertex.name))
+    }
+
     /// Shows the remarks about the Dockerfile, all of each when asked to.
     pub(super) fn warnings(&mut self, is_debug: bool) -> Result<(), Failure> {
         let warnings = std::mem::take(&mut self.model.warnings);
