@@ -246,7 +246,7 @@ async fn build_all(
     plan: &Plan,
     names: &BTreeMap<String, String>,
 ) -> Result<(Screen, BTreeMap<String, Built>), Failure> {
-    let screen = Mutex::new(Screen::new(Mode::choose(matches)?));
+    let screen = Mutex::new(Screen::new(Mode::of_progress(matches)?));
     lock(&screen).begin()?;
     let mut waiting: Vec<(&String, &Target)> = plan.targets.iter().collect();
     let mut built: BTreeMap<String, Built> = BTreeMap::new();

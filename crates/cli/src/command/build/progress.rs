@@ -38,6 +38,11 @@ impl Mode {
         if matches.on("quiet") {
             return Ok(Self::Quiet);
         }
+        Self::of_progress(matches)
+    }
+
+    /// Chooses for a command without `--quiet`.
+    pub(super) fn of_progress(matches: &Matches) -> Result<Self, Failure> {
         let wanted = match (matches.given("progress"), std::env::var("BUILDKIT_PROGRESS")) {
             (false, Ok(wanted)) if !wanted.is_empty() => wanted,
             _ => matches.text("progress").to_owned(),
