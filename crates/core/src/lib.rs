@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock or draws a random number: callers pass those in.
 
 pub mod capability;
+pub mod detach;
 mod digest;
 mod error;
 mod filter;

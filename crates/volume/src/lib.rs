@@ -8,7 +8,6 @@ mod contract;
 mod drivers;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
-mod feed;
 mod local;
 mod options;
 mod part;
@@ -19,7 +18,7 @@ mod tree;
 pub use archive::{ChunkSet, Header, MAX_DIGESTS};
 pub use contract::{Described, Error, VolumeDriver, VolumeOptions};
 pub use drivers::{Drivers, LOCAL};
-pub use feed::Feed;
 pub use local::{Local, Staged};
 pub use part::check_part;
 pub use progress::{CancelGuard, Progress};
+pub use rorqual_sys::feed::Feed;

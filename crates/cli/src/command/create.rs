@@ -9,7 +9,7 @@ mod values;
 
 use std::io::Write as _;
 
-use rorqual_core::{InvalidReference, Reference};
+use rorqual_core::{InvalidReference, Platform, Reference};
 use serde_json::{Value as Json, json};
 
 use super::{image, task};
@@ -65,6 +65,15 @@ fn check_pull(matches: &Matches) -> Result<(), Failure> {
     }
 }
 
+fn check_platform(text: &str) -> Result<(), Failure> {
+    match text.parse::<Platform>() {
+        Err(error) if !text.is_empty() => {
+            Err(Failure::new(format!("error parsing specified platform: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Creates a container, fetching its image first when `--pull` says so; returns its id.
 pub(super) async fn new_container(
     cli: &Cli,
@@ -84,6 +93,7 @@ pub(super) async fn new_container(
         )));
     }
     let platform = matches.text("platform");
+    check_platform(platform)?;
     let quiet = matches.on("quiet");
     if policy == "always" {
         image::pull_for_run(cli, &reference, platform, quiet).await?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rorqual_api::container::{Config, CreateRequest, HealthConfig};
-use rorqual_core::Platform;
 use rorqual_engine::spec::{
     ContainerSpec, HealthSpec, HealthTest, ProcessSpec, RequestEcho, StopTimeout,
 };
@@ -11,7 +10,7 @@ use rorqual_network::{PortProtocol, PublishedPort};
 use rorqual_shim::WindowSize;
 
 use crate::convert::host::{self, HostParts};
-use crate::convert::network;
+use crate::convert::{network, platform as platforms};
 use crate::error::{BadRequest, invalid};
 
 /// Reads a request to create a container.
@@ -124,7 +123,7 @@ pub(crate) fn container_spec(
             ),
         },
         image,
-        platform: parse_platform(platform)?,
+        platform: platforms::words(platform)?,
         process,
         labels: labels.unwrap_or_default(),
         annotations,
@@ -165,38 +164,6 @@ impl Ports {
             }
         }
         Ok(Self { exposed, published })
-    }
-}
-
-/// A platform as newer clients write it.
-#[derive(serde::Deserialize)]
-struct PlatformDocument {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-}
-
-/// Reads a platform, as words or as the document that clients send since API 1.48; empty is `None`.
-pub(crate) fn parse_platform(text: &str) -> Result<Option<Platform>, BadRequest> {
-    let words = if text.starts_with('{') {
-        let document = serde_json::from_str::<PlatformDocument>(text);
-        let PlatformDocument { os, architecture, variant } =
-            document.map_err(|error| invalid(format!("invalid platform: {error}")))?;
-        let parts = [os, architecture, variant];
-        let parts = parts.iter().map(String::as_str).filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join("/")
-    } else {
-        text.to_owned()
-    };
-    match words.as_str() {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|error: rorqual_core::InvalidPlatform| invalid(error.to_string())),
     }
 }
 
