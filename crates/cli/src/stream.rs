@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use bytes::BytesMut;
 use rorqual_client::Connection;
+use rorqual_core::detach::{self, Watch};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::failure::Failure;
@@ -147,9 +148,9 @@ async fn receive(mut reader: ReadHalf<Connection>, session: Session<'_>) -> Resu
 
 async fn send(
     mut writer: WriteHalf<Connection>,
-    detach: Option<&[u8]>,
+    keys: Option<&[u8]>,
 ) -> Result<(Ended, WriteHalf<Connection>), Failure> {
-    let mut keys = detach.map(DetachKeys::new);
+    let mut watch = keys.map(|keys| Watch::new(keys.to_vec()));
     let mut input = standard_input();
     let mut buffer = vec![0; 32 << 10];
     loop {
@@ -160,9 +161,13 @@ async fn send(
             return Ok((Ended::Closed, writer));
         }
         let typed = &buffer[..count];
-        let (bytes, found) = match &mut keys {
-            Some(keys) => keys.filter(typed),
-            None => (typed.to_vec(), false),
+        let mut bytes = Vec::with_capacity(count);
+        let found = match &mut watch {
+            Some(watch) => watch.feed(typed, &mut bytes),
+            None => {
+                bytes.extend_from_slice(typed);
+                false
+            }
         };
         if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
             return Ok((Ended::Closed, writer));
@@ -177,65 +182,9 @@ fn standard_input() -> Box<dyn AsyncRead + Unpin> {
     Box::new(tokio::io::stdin())
 }
 
-/// Finds the keys that detach in what is typed; holds back what may be their start.
-#[derive(Debug)]
-pub(crate) struct DetachKeys<'a> {
-    keys: &'a [u8],
-    matched: usize,
-}
-
-impl<'a> DetachKeys<'a> {
-    /// Looks for `keys`.
-    pub(crate) const fn new(keys: &'a [u8]) -> Self {
-        Self { keys, matched: 0 }
-    }
-
-    /// Returns what to pass on, and whether the keys are complete.
-    pub(crate) fn filter(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
-        let mut out = Vec::with_capacity(typed.len());
-        for byte in typed {
-            if self.keys.get(self.matched) == Some(byte) {
-                self.matched += 1;
-                if self.matched == self.keys.len() {
-                    return (out, true);
-                }
-                continue;
-            }
-            out.extend_from_slice(&self.keys[..self.matched]);
-            self.matched = 0;
-            if self.keys.first() == Some(byte) {
-                self.matched = 1;
-            } else {
-                out.push(*byte);
-            }
-        }
-        (out, false)
-    }
-}
-
 /// Reads `ctrl-p,ctrl-q` or `a,ctrl-[` into bytes.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Failure> {
-    let unknown =
-        |key: &str| Failure::new(format!("invalid detach keys: Unknown character: '{key}'"));
-    let mut keys = Vec::new();
-    for key in text.split(',') {
-        let bytes = key.as_bytes();
-        match (bytes, key.strip_prefix("ctrl-").map(str::as_bytes)) {
-            ([single], _) => keys.push(*single),
-            (_, Some([letter @ b'a'..=b'z'])) => keys.push(letter - b'a' + 1),
-            (_, Some([sign])) => match sign {
-                b'@' => keys.push(0),
-                b'[' => keys.push(27),
-                b'\\' => keys.push(28),
-                b']' => keys.push(29),
-                b'^' => keys.push(30),
-                b'_' => keys.push(31),
-                _ => return Err(unknown(key)),
-            },
-            _ => return Err(unknown(key)),
-        }
-    }
-    Ok(keys)
+    detach::keys(text).map_err(|error| Failure::new(format!("invalid detach keys: {error}")))
 }
 
 #[cfg(test)]

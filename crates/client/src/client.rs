@@ -44,10 +44,17 @@ pub struct Options {
 pub enum Body {
     /// Nothing.
     Empty,
-    /// A JSON document.
-    Json(Value),
+    /// A JSON document, written already.
+    Json(Bytes),
     /// Bytes that come while they are sent, with their media type.
     Stream(Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Unpin>, &'static str),
+}
+
+impl From<Value> for Body {
+    /// Writes the document; null is no body.
+    fn from(document: Value) -> Self {
+        if document.is_null() { Self::Empty } else { Self::Json(document.to_string().into()) }
+    }
 }
 
 /// A request without its version prefix.
@@ -225,9 +232,8 @@ impl Client {
     }
 
     /// `POST` of a JSON document (none when null) for a JSON document.
-    pub async fn post(&self, path: impl Into<String>, body: Value) -> Result<Value> {
-        let body = if body.is_null() { Body::Empty } else { Body::Json(body) };
-        self.send(Request::new(Method::POST, path).with(body)).await?.json().await
+    pub async fn post(&self, path: impl Into<String>, body: impl Into<Body>) -> Result<Value> {
+        self.send(Request::new(Method::POST, path).with(body.into())).await?.json().await
     }
 
     /// `DELETE`
@@ -306,7 +312,7 @@ impl Client {
             Body::Empty => Empty::new().map_err(|never| match never {}).boxed_unsync(),
             Body::Json(document) => {
                 builder = builder.header(CONTENT_TYPE, "application/json");
-                Full::from(document.to_string()).map_err(|never| match never {}).boxed_unsync()
+                Full::from(document).map_err(|never| match never {}).boxed_unsync()
             }
             Body::Stream(stream, media) => {
                 builder = builder.header(CONTENT_TYPE, media);

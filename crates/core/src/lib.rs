@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock or draws a random number: callers pass those in.
 
 pub mod capability;
+pub mod detach;
 mod digest;
 mod error;
 mod filter;
@@ -16,6 +17,7 @@ pub mod seccomp;
 pub mod selinux;
 mod signal;
 mod time;
+mod ulimit;
 pub mod units;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, ImageId, InvalidDigest};
@@ -27,3 +29,4 @@ pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use signal::{InvalidSignal, Signal};
 pub use time::{InvalidTime, Timestamp};
+pub use ulimit::{InvalidUlimit, Ulimit};

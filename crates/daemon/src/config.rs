@@ -9,8 +9,9 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rorqual_core::Ulimit;
 use rorqual_engine::CgroupDriver;
-use rorqual_engine::spec::{IpcMode, Ownership, Ulimit};
+use rorqual_engine::spec::{IpcMode, Ownership};
 use rorqual_http::{Address, TlsFiles};
 use rorqual_network::{Cidr4, Relay, SubnetPool};
 use rorqual_transfer::RegistryOptions;
@@ -558,12 +559,9 @@ fn ulimits(settings: &Settings) -> Result<Vec<Ulimit>, ConfigError> {
             }
         };
         match (soft, hard) {
-            (Some(soft), Some(hard)) if hard == -1 || soft <= hard && soft != -1 => {
-                Ok(Ulimit { name: name.clone(), soft, hard })
-            }
-            _ => Err(bad(format!(
-                "{name}: need soft and hard limits, the soft one not above the hard one"
-            ))),
+            (Some(soft), Some(hard)) => Ulimit::new(name.clone(), soft, hard)
+                .map_err(|error| bad(format!("{name}: {error}"))),
+            _ => Err(bad(format!("{name}: need soft and hard limits"))),
         }
     })
     .collect()

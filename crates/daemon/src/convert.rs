@@ -9,6 +9,7 @@ pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod mounts;
 pub(crate) mod network;
+pub(crate) mod platform;
 pub(crate) mod resources;
 pub(crate) mod state;
 pub(crate) mod stats;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rorqual_core::capability::Capabilities;
 use rorqual_core::idmap::{IdMap, IdMaps, IdRange};
-use rorqual_core::{ContainerId, DiffId, VolumeName};
+use rorqual_core::{ContainerId, DiffId, Ulimit, VolumeName};
 use rorqual_network::HostFiles;
 use rorqual_shim::WindowSize;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::effective::{overlay_env, process_env};
 use crate::error::{Error, Result};
 use crate::options::CgroupDriver;
 use crate::request::ExecSpec;
-use crate::spec::{ContainerSpec, IpcMode, Ownership, Resources, Ulimit};
+use crate::spec::{ContainerSpec, IpcMode, Ownership, Resources};
 use crate::view::{Effective, MountPoint};
 
 /// Whose network namespace a container has.

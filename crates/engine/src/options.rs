@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_content::{Blobs, Images};
-use rorqual_core::BoxError;
 use rorqual_core::idmap::IdMaps;
 use rorqual_core::selinux::Contexts;
+use rorqual_core::{BoxError, Ulimit};
 use rorqual_network::Networks;
 use rorqual_shim::Tasks;
 use rorqual_snapshot::Snapshotter;
@@ -19,7 +19,7 @@ use rorqual_volume::Drivers;
 
 use crate::clock::Clock;
 use crate::logs::LogSource;
-use crate::spec::{ContainerSpec, IpcMode, LogSpec, Ownership, Ulimit};
+use crate::spec::{ContainerSpec, IpcMode, LogSpec, Ownership};
 
 /// Cgroup below which containers' own are made, unless the configuration names another.
 const CGROUP_PARENT: &str = "/rorqual";

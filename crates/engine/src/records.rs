@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) exits: u64,
     pub(crate) files: HostFiles,
     pub(crate) endpoints: Vec<Endpoint>,
+    #[serde(with = "rorqual_network::recorded_ports")]
     pub(crate) ports: Vec<PublishedPort>,
     /// Init's process id while it runs.
     #[serde(skip)]

@@ -17,7 +17,7 @@ pub use mounts::{
     BindOptions, IdMap, MountKind, MountSpec, Propagation, RecursiveReadOnly, TmpfsOptions,
     VolumeOptions, VolumesFrom,
 };
-pub use resources::{BlkioDevice, DeviceSpec, Resources, Ulimit, WeightDevice};
+pub use resources::{BlkioDevice, DeviceSpec, Resources, WeightDevice};
 
 /// The request as it came, which only the conversion to the wire reads back (for `inspect`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -194,10 +194,12 @@ pub struct NetworkSpec {
     /// The container was taken off the network of `mode`, and stays off.
     pub left_mode: bool,
     /// Ports to publish.
+    #[serde(with = "rorqual_network::recorded_ports")]
     pub published: Vec<PublishedPort>,
     /// Publish every exposed port on some host port.
     pub publish_all: bool,
     /// Ports that the program serves; the image's are added.
+    #[serde(with = "rorqual_network::recorded_exposed_ports")]
     pub exposed: Vec<(u16, PortProtocol)>,
     /// Host name; `None`: the short id.
     pub hostname: Option<String>,

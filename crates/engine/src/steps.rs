@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_spec::runtime::{Mount, Spec};
 use rorqual_core::mount::{RootfsPlan, StepMount, StepMountSource};
-use rorqual_core::{ContainerId, ErrorKind, Signal, full_message};
+use rorqual_core::{ContainerId, ErrorKind, Signal, Ulimit, full_message};
 use rorqual_network::{Attach, EndpointRequest, NamespaceOwner, Sandbox, SandboxKind};
 use rorqual_shim::log::LogTarget;
 use rorqual_shim::{Attachment, Error as TaskError, KillReach, Launch, Task, TaskId, WindowSize};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::containers::{connection, ensure_profile, given};
 use crate::error::{Error, Result};
 use crate::ocispec::{self, Input, Net, OWN_IDS};
-use crate::spec::{ContainerSpec, IpcMode, NetworkMode, Ulimit};
+use crate::spec::{ContainerSpec, IpcMode, NetworkMode};
 use crate::validate;
 use crate::view::Effective;
 use crate::world::{World, in_time};

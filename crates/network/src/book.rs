@@ -24,7 +24,7 @@ pub(crate) struct Attached {
     /// Places in networks.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Ports, each with a single host port.
-    #[serde(with = "crate::ports::recorded")]
+    #[serde(with = "crate::ports::attached")]
     pub(crate) ports: Vec<PublishedPort>,
     /// Its own ports that are open to those who address it: protocol, first, last.
     #[serde(default)]

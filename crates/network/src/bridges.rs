@@ -8,6 +8,7 @@ mod attach;
 mod attend;
 mod holding;
 mod join;
+mod keeping;
 mod manage;
 mod parents;
 mod records;
@@ -97,6 +98,7 @@ struct Inner {
     relays: relays::Relaying,
     resolver: Mutex<resolve::Resolver>,
     bell: attend::Bell,
+    kept: keeping::Kept,
     // Ends before the pool and the firewall it uses are dropped.
     _watchman: Option<Watchman>,
     janitor: Janitor,
@@ -167,7 +169,14 @@ impl Bridges {
         let relays = relays::Relaying::new(options.traffic);
         recover::retake_ports(&mut state, relays);
 
+        let bell = attend::Bell::new()?;
+        let mut resolver = resolve::Resolver::new(&options.run_dir, bell.rope());
         let firewall = if options.traffic.firewall {
+            // ORDER: nobody can change the table while another socket owns it.
+            if let Err(error) = resolver.let_go_firewall() {
+                let error = rorqual_core::full_message(&error);
+                tracing::warn!(error, "the firewall may still be kept for an earlier daemon");
+            }
             let mut firewall =
                 Firewall::open(tag.table(), router, relays != relays::Relaying::Off)?;
             firewall.expect(policies(&state), recover::published(&state, relays));
@@ -176,8 +185,6 @@ impl Bridges {
         } else {
             None
         };
-        let bell = attend::Bell::new()?;
-        let resolver = Mutex::new(resolve::Resolver::new(&options.run_dir, bell.rope()));
         let watchman = firewall.as_ref().map(Watchman::start).transpose()?;
         let inner = Arc::new(Inner {
             options,
@@ -191,12 +198,14 @@ impl Bridges {
             found_links: Mutex::new(Some(found_links)),
             firewall,
             relays,
-            resolver,
+            resolver: Mutex::new(resolver),
             bell,
+            kept: keeping::Kept::default(),
             _watchman: watchman,
             janitor: Janitor::start()?,
         });
         attend::start(&inner)?;
+        inner.keep_firewall_soon();
         inner.relay_again();
         remote::replay(&inner)?;
         Ok(Self(inner))

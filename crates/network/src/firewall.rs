@@ -8,6 +8,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rorqual_core::ContainerId;
 use rorqual_sys::net::{NetlinkError, Protocol, Socket};
@@ -129,6 +130,13 @@ impl Firewall {
             .map_err(|error| failed("open")(NetlinkError::from(error)))?;
         let (bridges, published) = (Vec::new(), BTreeMap::new());
         Ok(Self { table, socket, guarded: Guarded::Unknown, router, relays, bridges, published })
+    }
+
+    /// Returns another descriptor of the socket that owns the table, where the kernel lets a socket own one for good: the table
+    /// stays owned while one of them is open.
+    pub(crate) fn owner(&self) -> Option<std::io::Result<OwnedFd>> {
+        let owned = self.guarded == Guarded::Owned;
+        owned.then(|| self.socket.as_fd().try_clone_to_owned())
     }
 
     /// Starts to watch for damage by others.

@@ -37,3 +37,4 @@ pub use contract::{
 pub use dns::{ROLE as RESOLVER_ROLE, main as resolver_main};
 pub use files::HostSide;
 pub use ipam::{SubnetPool, default_pools};
+pub use ports::{recorded as recorded_ports, recorded_exposed as recorded_exposed_ports};

@@ -295,8 +295,8 @@ pub(crate) const fn protocol_number(protocol: PortProtocol) -> u8 {
     }
 }
 
-/// How a record keeps ports: a run as one entry with the first port inside and both ends of the host's.
-pub(crate) mod recorded {
+/// How the record of an attachment keeps ports, which leave no choice: a run as one entry with the first port inside and both ends of the host's.
+pub(crate) mod attached {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
     use super::{PublishedPort, Run, runs};
@@ -321,6 +321,142 @@ pub(crate) mod recorded {
             // LIMIT: a damaged record must not lead beyond the last port there is.
             let last = last.min(host.saturating_add(u16::MAX - container));
             Run { protocol, host_ip, host, last, container }.ports()
+        });
+        Ok(each.collect())
+    }
+}
+
+/// How records keep ports: those side by side that lead to ports side by side as one entry.
+///
+/// For `#[serde(with = …)]`. What is read back has the ports of one address and protocol together, which need not be the
+/// order they were written in; the ports of one port inside keep theirs.
+pub mod recorded {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::PublishedPort;
+
+    /// LIMIT: entries that a port is compared with: one for each address that ports are usually published on.
+    const LOOKED_BACK: usize = 4;
+
+    /// A port, with the number of those that follow it.
+    #[derive(Serialize, Deserialize)]
+    struct Entry {
+        #[serde(flatten)]
+        first: PublishedPort,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more: u16,
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    const fn is_zero(more: &u16) -> bool {
+        *more == 0
+    }
+
+    impl Entry {
+        /// Returns the port that is `offset` behind the first, if there is such a port.
+        fn at(&self, offset: u16) -> Option<PublishedPort> {
+            let PublishedPort { container, protocol, host_ip, host: (first, last) } = self.first;
+            let container = container.checked_add(offset)?;
+            // One that leaves a choice stands alone.
+            let host = first.checked_add(offset).filter(|_| offset == 0 || first == last)?;
+            let last = if offset == 0 { last } else { host };
+            Some(PublishedPort { container, protocol, host_ip, host: (host, last) })
+        }
+
+        fn takes(&mut self, port: &PublishedPort) -> bool {
+            let next = self.more.checked_add(1);
+            let fits =
+                next.filter(|next| self.first.host.0 != 0 && self.at(*next).as_ref() == Some(port));
+            fits.map(|next| self.more = next).is_some()
+        }
+    }
+
+    /// Writes ports.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        ports: &[PublishedPort],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut entries = Vec::<Entry>::new();
+        for port in ports {
+            if !entries.iter_mut().rev().take(LOOKED_BACK).any(|entry| entry.takes(port)) {
+                entries.push(Entry { first: port.clone(), more: 0 });
+            }
+        }
+        entries.serialize(serializer)
+    }
+
+    /// Reads ports, also those that were written one by one.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PublishedPort>, D::Error> {
+        let entries = Vec::<Entry>::deserialize(deserializer)?;
+        // LIMIT: a damaged record does not lead beyond the last port there is.
+        let each = entries.iter().flat_map(|entry| (0..=entry.more).map_while(|at| entry.at(at)));
+        Ok(each.collect())
+    }
+}
+
+/// The same for ports that are merely exposed.
+pub mod recorded_exposed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::PortProtocol;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Several(u16, PortProtocol, u16),
+        One(u16, PortProtocol),
+    }
+
+    /// Writes ports.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        ports: &[(u16, PortProtocol)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut entries = Vec::<(u16, PortProtocol, u16)>::new();
+        for (port, protocol) in ports {
+            // Those of two protocols may come in turn.
+            let next = |entry: &&mut (u16, PortProtocol, u16)| {
+                entry.1 == *protocol && entry.2.checked_add(1) == Some(*port)
+            };
+            match entries.iter_mut().rev().take(3).find(next) {
+                Some((.., last)) => *last = *port,
+                None => entries.push((*port, *protocol, *port)),
+            }
+        }
+        serializer.collect_seq(entries.into_iter().map(|(first, protocol, last)| {
+            if first == last {
+                Entry::One(first, protocol)
+            } else {
+                Entry::Several(first, protocol, last)
+            }
+        }))
+    }
+
+    /// Reads ports, also those that were written one by one.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(u16, PortProtocol)>, D::Error> {
+        let entries = Vec::<Entry>::deserialize(deserializer)?;
+        let each = entries.into_iter().flat_map(|entry| {
+            let (first, protocol, last) = match entry {
+                Entry::Several(first, protocol, last) => (first, protocol, last),
+                Entry::One(port, protocol) => (port, protocol, port),
+            };
+            (first..=last).map(move |port| (port, protocol))
         });
         Ok(each.collect())
     }

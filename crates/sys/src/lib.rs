@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod cgroup;
+pub mod feed;
 pub mod fork;
 pub mod lsm;
 pub mod mount;

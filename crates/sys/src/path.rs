@@ -60,6 +60,13 @@ impl Root {
         walk::resolve(self.as_fd(), path, flags)
     }
 
+    /// Tells whether a link on the way leads out of the root, for those who say so instead of staying inside.
+    pub fn escapes(&self, path: &Path) -> bool {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        matches!(rustix::fs::openat2(&self.0, path, flags, Mode::empty(), how), Err(Errno::XDEV))
+    }
+
     /// Opens a directory.
     pub fn open_dir(&self, path: &Path) -> io::Result<Dir> {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).map(Dir)

@@ -59,6 +59,19 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A part of a volume is not there.
+    // COMPAT: dockerd's text.
+    #[error("cannot access path {0}: lstat {0}: no such file or directory")]
+    NoPart(String),
+    /// What is named as a part of a volume is none.
+    // COMPAT: dockerd's text.
+    #[error("path concatenation escapes the base directory, base: {base}, subpath: {part}")]
+    Elsewhere {
+        /// The volume's data.
+        base: String,
+        /// The part.
+        part: String,
+    },
     /// There is no driver of this name.
     // COMPAT: dockerd's text.
     #[error("error looking up volume plugin {name}")]
@@ -77,7 +90,10 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidArgument(_) | Self::Archive(_) => ErrorKind::InvalidArgument,
+            Self::InvalidArgument(_) | Self::Archive(_) | Self::Elsewhere { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::NoPart(_) => ErrorKind::NotFound,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Mounted(_) | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Cancelled => ErrorKind::Cancelled,

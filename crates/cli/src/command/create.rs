@@ -9,7 +9,7 @@ mod values;
 
 use std::io::Write as _;
 
-use rorqual_core::{InvalidReference, Reference};
+use rorqual_core::{InvalidReference, Platform, Reference};
 use serde_json::{Value as Json, json};
 
 use super::{image, task};
@@ -19,7 +19,7 @@ use crate::flag::{Args, Command, Completes, Matches};
 use crate::output::text::query;
 
 pub(super) use flags::{CREATE_FLAGS, RUN_FLAGS};
-pub(super) use request::{Streams, cpus, request, restart_policy};
+pub(super) use request::{NewContainer, Streams, cpus, request, restart_policy};
 pub(super) use values::read_variables;
 
 /// `create`
@@ -37,11 +37,11 @@ pub(super) static CREATE: Command = Command {
 };
 
 async fn create(cli: &Cli, matches: &Matches) -> Outcome {
-    let document = check_pull(matches)
+    let wanted = check_pull(matches)
         .and_then(|()| request(cli, matches))
         .map_err(|failure| as_own_failure(matches, failure, 125))?;
     // COMPAT: unlike `run`, what the daemon refuses is told as it is, with the code of all other commands.
-    let id = new_container(cli, matches, document).await?;
+    let id = new_container(cli, matches, wanted).await?;
     cli.line(&id)?;
     Ok(0)
 }
@@ -65,15 +65,24 @@ fn check_pull(matches: &Matches) -> Result<(), Failure> {
     }
 }
 
+fn check_platform(text: &str) -> Result<(), Failure> {
+    match text.parse::<Platform>() {
+        Err(error) if !text.is_empty() => {
+            Err(Failure::new(format!("error parsing specified platform: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Creates a container, fetching its image first when `--pull` says so; returns its id.
 pub(super) async fn new_container(
     cli: &Cli,
     matches: &Matches,
-    document: Json,
+    request: NewContainer,
 ) -> Result<String, Failure> {
     check_pull(matches)?;
     let policy = matches.text("pull");
-    let reference = document["Image"].as_str().unwrap_or_default().to_owned();
+    let reference = request.document["Image"].as_str().unwrap_or_default().to_owned();
     if let Err(error @ InvalidReference::Uppercase(_)) = reference.parse::<Reference>() {
         return Err(Failure::new(error.to_string()));
     }
@@ -84,6 +93,7 @@ pub(super) async fn new_container(
         )));
     }
     let platform = matches.text("platform");
+    check_platform(platform)?;
     let quiet = matches.on("quiet");
     if policy == "always" {
         image::pull_for_run(cli, &reference, platform, quiet).await?;
@@ -93,14 +103,15 @@ pub(super) async fn new_container(
         query(&[("name", matches.text("name")), ("platform", platform)])
     );
     let client = cli.client()?;
-    let answer = match client.post(path.as_str(), document.clone()).await {
+    let body = || request.text().map(|text| rorqual_client::Body::Json(text.into()));
+    let answer = match client.post(path.as_str(), body()?).await {
         Err(error) if error.is_not_found() && policy == "missing" => {
             let named = image::familiar_tagged(&reference);
             if !quiet {
                 cli.complain(&format!("Unable to find image '{named}' locally"));
             }
             image::pull_for_run(cli, &reference, platform, quiet).await?;
-            client.post(path, document).await?
+            client.post(path, body()?).await?
         }
         other => other?,
     };

@@ -142,7 +142,7 @@ async fn attached_exec(
     interactive: bool,
     keys: &[u8],
 ) -> Outcome {
-    let body = rorqual_client::Body::Json(json!({ "Detach": false, "Tty": tty }));
+    let body = rorqual_client::Body::from(json!({ "Detach": false, "Tty": tty }));
     let request = Request::new(Method::POST, format!("/exec/{id}/start")).with(body);
     let (connection, _) = client.hijack(request).await?;
     let raw = interactive && tty;

@@ -42,12 +42,12 @@ async fn run(cli: &Cli, matches: &Matches) -> Outcome {
     }
     let ours = |failure: Failure| create::as_own_failure(matches, failure, 125);
     let keys = session::keys(cli, matches.text("detach-keys")).map_err(ours)?;
-    let mut document = create::request(cli, matches).map_err(ours)?;
-    attach_fields(&mut document, streams);
+    let mut wanted = create::request(cli, matches).map_err(ours)?;
+    attach_fields(&mut wanted.document, streams);
     if let (true, Some((rows, columns))) = (tty, terminal::size()) {
-        document["HostConfig"]["ConsoleSize"] = json!([rows, columns]);
+        wanted.document["HostConfig"]["ConsoleSize"] = json!([rows, columns]);
     }
-    let id = create::new_container(cli, matches, document).await.map_err(ours)?;
+    let id = create::new_container(cli, matches, wanted).await.map_err(ours)?;
     let client = cli.client()?;
     if detached {
         start(client, matches, &id).await?;

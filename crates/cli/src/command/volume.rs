@@ -128,7 +128,7 @@ async fn update(cli: &Cli, matches: &Matches) -> Outcome {
     spec["Availability"] = matches.text("availability").into();
     let path = format!("/volumes/{}?version={version}", encoded(name));
     let request = rorqual_client::Request::new(rorqual_client::Method::PUT, path);
-    let request = request.with(rorqual_client::Body::Json(json!({ "Spec": spec })));
+    let request = request.with(rorqual_client::Body::from(json!({ "Spec": spec })));
     cli.client()?.send(request).await?;
     Ok(0)
 }

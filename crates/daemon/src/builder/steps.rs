@@ -4,21 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rorqual_build::{Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepRunner};
-use rorqual_core::{Classify, Platform};
-use rorqual_engine::spec::{NetworkMode, Ulimit};
+use rorqual_core::{Classify, InvalidUlimit, Platform, Ulimit};
+use rorqual_engine::spec::NetworkMode;
 use rorqual_engine::{StepRequest, Steps};
 use tokio_util::sync::CancellationToken;
 
 /// Runs steps by the engine.
 pub(super) struct EngineSteps(pub(super) Steps);
 
-/// Reads `name=soft[:hard]`.
 fn ulimit(text: &str) -> Result<Ulimit, Error> {
-    let invalid = || Error::Invalid { message: format!("invalid ulimit {text:?}"), location: None };
-    let (name, value) = text.split_once('=').ok_or_else(invalid)?;
-    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
-    let number = |text: &str| text.parse::<i64>().map_err(|_| invalid());
-    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+    text.parse().map_err(|error: InvalidUlimit| Error::Invalid {
+        message: error.to_string(),
+        location: None,
+    })
 }
 
 fn request(step: Step) -> Result<StepRequest, Error> {

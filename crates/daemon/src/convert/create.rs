@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use rorqual_api::container::{Config, CreateRequest, HealthConfig};
-use rorqual_core::Platform;
 use rorqual_engine::spec::{
     ContainerSpec, HealthSpec, HealthTest, ProcessSpec, RequestEcho, StopTimeout,
 };
+use rorqual_network::{PortProtocol, PublishedPort};
 use rorqual_shim::WindowSize;
 
 use crate::convert::host::{self, HostParts};
-use crate::convert::network;
+use crate::convert::{network, platform as platforms};
 use crate::error::{BadRequest, invalid};
 
 /// Reads a request to create a container.
 #[expect(clippy::too_many_lines, reason = "one line per field, taken apart in one place")]
 pub(crate) fn container_spec(
-    request: CreateRequest,
+    mut request: CreateRequest,
     name: &str,
     platform: &str,
 ) -> Result<ContainerSpec, BadRequest> {
+    if request.config.image.is_empty() {
+        // COMPAT: dockerd's text.
+        return Err(invalid("no command specified"));
+    }
+    let ports = Ports::take(&mut request)?;
     let echo =
         RequestEcho(serde_json::to_value(&request).map_err(|error| invalid(error.to_string()))?);
     let CreateRequest { config, host_config, networking_config } = request;
@@ -30,7 +35,7 @@ pub(crate) fn container_spec(
         attach_stdin,
         attach_stdout,
         attach_stderr,
-        exposed_ports,
+        exposed_ports: _, // Taken above.
         tty,
         open_stdin,
         stdin_once,
@@ -50,10 +55,6 @@ pub(crate) fn container_spec(
         stop_timeout,
         shell,
     } = config;
-    if image.is_empty() {
-        // COMPAT: dockerd's text.
-        return Err(invalid("no command specified"));
-    }
     if hostname.len() > 63 || domainname.len() > 255 {
         return Err(invalid(format!("invalid hostname format: {hostname}")));
     }
@@ -85,7 +86,8 @@ pub(crate) fn container_spec(
         oom_score_adj,
     } = host::parts(host)?;
     storage.anonymous = volumes.unwrap_or_default().into_keys().collect();
-    network.exposed = network::exposed(exposed_ports.into_keys())?;
+    network.exposed = ports.exposed;
+    network.published = ports.published;
     network.hostname = crate::convert::non_empty(hostname);
     network.domainname = domainname;
     if network_disabled {
@@ -121,7 +123,7 @@ pub(crate) fn container_spec(
             ),
         },
         image,
-        platform: parse_platform(platform)?,
+        platform: platforms::words(platform)?,
         process,
         labels: labels.unwrap_or_default(),
         annotations,
@@ -139,35 +141,29 @@ pub(crate) fn container_spec(
     })
 }
 
-/// A platform as newer clients write it.
-#[derive(serde::Deserialize)]
-struct PlatformDocument {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
+/// The ports of a request, of which there may be tens of thousands.
+struct Ports {
+    exposed: Vec<(u16, PortProtocol)>,
+    published: Vec<PublishedPort>,
 }
 
-/// Reads a platform, as words or as the document that clients send since API 1.48; empty is `None`.
-pub(crate) fn parse_platform(text: &str) -> Result<Option<Platform>, BadRequest> {
-    let words = if text.starts_with('{') {
-        let document = serde_json::from_str::<PlatformDocument>(text);
-        let PlatformDocument { os, architecture, variant } =
-            document.map_err(|error| invalid(format!("invalid platform: {error}")))?;
-        let parts = [os, architecture, variant];
-        let parts = parts.iter().map(String::as_str).filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join("/")
-    } else {
-        text.to_owned()
-    };
-    match words.as_str() {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|error: rorqual_core::InvalidPlatform| invalid(error.to_string())),
+impl Ports {
+    /// Takes them out of the request, so that they are kept once: `inspect` writes them from what was read, unless they were
+    /// spelt in another way than we would.
+    fn take(request: &mut CreateRequest) -> Result<Self, BadRequest> {
+        let exposed = std::mem::take(&mut request.config.exposed_ports);
+        let exposed = network::exposed(exposed.into_keys())?;
+        let mut published = Vec::new();
+        let bindings = request.host_config.as_mut().map(|host| &mut host.port_bindings);
+        if let Some(bindings @ Some(_)) = bindings
+            && let Some(asked) = bindings.take()
+        {
+            published = network::published(&asked)?;
+            if published.is_empty() || network::bindings(&published) != asked {
+                *bindings = Some(asked);
+            }
+        }
+        Ok(Self { exposed, published })
     }
 }
 

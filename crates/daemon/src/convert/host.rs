@@ -41,7 +41,7 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
         container_id_file: _, // Written by the client; only shown again.
         log_config,
         network_mode,
-        port_bindings,
+        port_bindings: _, // Read with the exposed ones, by whoever has the whole request.
         restart_policy,
         auto_remove,
         volume_driver,
@@ -148,7 +148,7 @@ pub(crate) fn parts(mut host: HostConfig) -> Result<HostParts, BadRequest> {
         left_mode: false,
         mode: network_mode_of(&network_mode)?,
         endpoints: Vec::new(),
-        published: network::published(port_bindings.unwrap_or_default())?,
+        published: Vec::new(),
         publish_all: publish_all_ports,
         exposed: Vec::new(),
         hostname: None,

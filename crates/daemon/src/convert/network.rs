@@ -72,14 +72,14 @@ pub(crate) fn exposed(
 }
 
 /// Reads `PortBindings`.
-pub(crate) fn published(bindings: PortMap) -> Result<Vec<PublishedPort>, BadRequest> {
+pub(crate) fn published(bindings: &PortMap) -> Result<Vec<PublishedPort>, BadRequest> {
     let mut published = Vec::new();
     for (text, bindings) in bindings {
-        let (first, last, protocol) = port_range(&text)?;
+        let (first, last, protocol) = port_range(text)?;
         if first != last {
             return Err(invalid(format!("invalid port specification: {text:?}")));
         }
-        for PortBinding { host_ip, host_port } in bindings.unwrap_or_default() {
+        for PortBinding { host_ip, host_port } in bindings.iter().flatten() {
             let host_ip = match host_ip.as_str() {
                 "" => None,
                 ip => Some(ip.parse().map_err(|_| invalid(format!("invalid IP address: {ip}")))?),
@@ -93,6 +93,23 @@ pub(crate) fn published(bindings: PortMap) -> Result<Vec<PublishedPort>, BadRequ
         }
     }
     Ok(published)
+}
+
+/// Writes `PortBindings` of what [`published`] read of them.
+pub(crate) fn bindings(published: &[PublishedPort]) -> PortMap {
+    let mut map = PortMap::new();
+    for PublishedPort { container, protocol, host_ip, host } in published {
+        let host_port = match host {
+            (0, 0) => String::new(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let host_ip = host_ip.map_or_else(String::new, |ip| ip.to_string());
+        let key = format!("{container}/{}", protocol_word(*protocol));
+        let all = map.entry(key).or_default().get_or_insert_default();
+        all.push(PortBinding { host_ip, host_port });
+    }
+    map
 }
 
 /// Reads addresses of name servers.

@@ -5,10 +5,9 @@ use rorqual_api::host_config::{
     DeviceMapping, HostConfig, RestartPolicy as RestartDocument, ThrottleDevice,
     Ulimit as UlimitDocument, WeightDevice as WeightDocument,
 };
+use rorqual_core::Ulimit;
 use rorqual_engine::UpdateRequest;
-use rorqual_engine::spec::{
-    BlkioDevice, DeviceSpec, Resources, RestartPolicy, Ulimit, WeightDevice,
-};
+use rorqual_engine::spec::{BlkioDevice, DeviceSpec, Resources, RestartPolicy, WeightDevice};
 
 use crate::convert::non_empty;
 use crate::error::{BadRequest, invalid};
@@ -39,12 +38,7 @@ fn device(document: DeviceMapping) -> Result<DeviceSpec, BadRequest> {
 }
 
 fn ulimit(UlimitDocument { name, hard, soft }: UlimitDocument) -> Result<Ulimit, BadRequest> {
-    if hard != -1 && (soft == -1 || soft > hard) {
-        return Err(invalid(format!(
-            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
-        )));
-    }
-    Ok(Ulimit { name, soft, hard })
+    Ulimit::new(name, soft, hard).map_err(|error| invalid(error.to_string()))
 }
 
 /// Takes the limits out of a request; what is zero or empty on the wire becomes `None`.

@@ -18,7 +18,9 @@ use rorqual_network::{EndpointRequest, PortProtocol};
 use rorqual_shim::log::LogTarget;
 use rorqual_sys::lsm::DEFAULT_PROFILE;
 
-use crate::convert::network::{endpoint_document, host_addresses, port_map, protocol_word};
+use crate::convert::network::{
+    bindings as network_bindings, endpoint_document, host_addresses, port_map, protocol_word,
+};
 use crate::convert::resources::{restart_document, show};
 use crate::convert::state::{state_document, status_words};
 
@@ -230,6 +232,9 @@ fn host_config(view: &ContainerView, mut host: HostConfig, shown: &Shown) -> Hos
         }
     };
     show(&view.spec.resources, &mut host);
+    if host.port_bindings.is_none() && !view.spec.network.published.is_empty() {
+        host.port_bindings = Some(network_bindings(&view.spec.network.published));
+    }
     host.restart_policy = restart_document(view.spec.restart);
     host.log_config = log_config(view, shown);
     // COMPAT: dockerd writes the default network's name since 28.
@@ -441,7 +446,7 @@ fn network_settings(view: &ContainerView) -> NetworkSettings {
     let is_up = view.state.pid != 0;
     let networks = networks(view);
     let mut settings = NetworkSettings {
-        ports: if is_up { port_map(&view.ports, &exposed(view)) } else { BTreeMap::new() },
+        ports: if is_up { port_map(&view.ports, exposed(view)) } else { BTreeMap::new() },
         ..NetworkSettings::default()
     };
     if is_up && !view.endpoints.is_empty() {
@@ -464,8 +469,8 @@ fn network_settings(view: &ContainerView) -> NetworkSettings {
     settings
 }
 
-fn exposed(view: &ContainerView) -> Vec<(u16, PortProtocol)> {
-    view.spec.network.exposed.clone()
+fn exposed(view: &ContainerView) -> &[(u16, PortProtocol)] {
+    &view.spec.network.exposed
 }
 
 /// Writes a line of a list.
@@ -530,16 +535,14 @@ fn ports(view: &ContainerView) -> Vec<PortSummary> {
             protocol: protocol_word(port.protocol).to_owned(),
         })
     });
-    let is_published = |private: u16, protocol| {
-        view.ports.iter().any(|port| (port.container, port.protocol) == (private, protocol))
-    };
-    let only_exposed =
-        exposed(view).into_iter().filter(|(port, protocol)| !is_published(*port, *protocol));
+    let known = view.ports.iter().map(|port| (port.container, port.protocol));
+    let known = known.collect::<std::collections::HashSet<_>>();
+    let only_exposed = exposed(view).iter().filter(|port| !known.contains(port));
     let only_exposed = only_exposed.map(|(port, protocol)| PortSummary {
         ip: String::new(),
-        private_port: port,
+        private_port: *port,
         public_port: 0,
-        protocol: protocol_word(protocol).to_owned(),
+        protocol: protocol_word(*protocol).to_owned(),
     });
     published.chain(only_exposed).collect()
 }

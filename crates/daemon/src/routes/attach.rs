@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use rorqual_api::ApiVersion;
 use rorqual_api::frame::{self, Stream};
+use rorqual_core::detach::Watch;
 use rorqual_core::full_message;
 use rorqual_engine::{AttachRequest, Attached, ExecStart, ExecView, LogRecords};
 use rorqual_http::{Answer, BoxFuture, Hijack, Protocol, RawStream};
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::context::Context;
-use crate::detach::{self, Watch};
+use crate::detach;
 use crate::error::invalid;
 use crate::request::{ApiRequest, Result, refuse};
 use crate::routes::streams::record_bytes;

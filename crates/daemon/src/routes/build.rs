@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::builder::{ClassicRequest, Logins, Origin, build as prepare};
 use crate::context::Context;
-use crate::convert::create::parse_platform;
+use crate::convert::platform;
 use crate::error::{invalid, unsupported};
 use crate::request::{ApiRequest, Result, empty, json as answer, refuse, typed};
 use crate::routes::transfers::{driven, take_body};
@@ -56,7 +56,7 @@ fn options(request: &ApiRequest) -> Result<Options> {
     Ok(Options {
         dialect: Dialect::Classic,
         target: query.text("target").to_owned(),
-        platforms: parse_platform(query.text("platform"))?.into_iter().collect(),
+        platforms: platform::words(query.text("platform"))?.into_iter().collect(),
         // An argument without a value takes the daemon's environment, which builds do not see.
         build_args: args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         labels,

@@ -8,10 +8,10 @@ use rorqual_api::image::PruneReport;
 use rorqual_engine::{ImageListRequest, ImageRemoveRequest};
 
 use crate::context::Context;
-use crate::convert::create::parse_platform;
 use crate::convert::image::{
     history_document, inspect_document, removal_document, summary_document,
 };
+use crate::convert::platform;
 use crate::error::invalid;
 use crate::request::{ApiRequest, Result, empty, json, refuse};
 use crate::routes::containers::image_name;
@@ -31,7 +31,7 @@ pub(super) async fn list(context: Arc<Context>, request: ApiRequest) -> Result {
 
 /// `GET /images/{name}/json`
 pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Result {
-    let platform = parse_platform(request.query.text("platform"))?;
+    let platform = platform::document(request.query.text("platform"))?;
     if request.query.flag("manifests") && platform.is_some() {
         return refuse(invalid(
             "conflicting options: manifests and platform options cannot both be set",
@@ -51,7 +51,7 @@ pub(super) async fn inspect(context: Arc<Context>, request: ApiRequest) -> Resul
 
 /// `GET /images/{name}/history`
 pub(super) async fn history(context: Arc<Context>, request: ApiRequest) -> Result {
-    let platform = parse_platform(request.query.text("platform"))?;
+    let platform = platform::document(request.query.text("platform"))?;
     let lines = context.engine.images.history(request.param("name"), platform.as_ref()).await?;
     let documents: Vec<_> = lines.iter().map(history_document).collect();
     json(StatusCode::OK, &documents)
@@ -68,7 +68,7 @@ pub(super) async fn tag(context: Arc<Context>, request: ApiRequest) -> Result {
 
 /// `DELETE /images/{name}`
 pub(super) async fn remove(context: Arc<Context>, request: ApiRequest) -> Result {
-    let platforms = request.query.all("platforms").map(parse_platform);
+    let platforms = request.query.all("platforms").map(platform::document);
     let platforms: Vec<_> = platforms.collect::<std::result::Result<Vec<_>, _>>()?;
     let platforms: Vec<_> = platforms.into_iter().flatten().collect();
     let how = ImageRemoveRequest {

@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::context::Context;
-use crate::convert::create::parse_platform;
+use crate::convert::platform;
 use crate::error::invalid;
 use crate::request::{ApiRequest, Result, json, refuse, typed};
 use crate::routes::attach::Piece;
@@ -211,7 +211,7 @@ pub(super) async fn pull(context: Arc<Context>, request: ApiRequest) -> Result {
     let pull = ImagePull {
         name,
         all_tags,
-        platform: parse_platform(request.query.text("platform"))?,
+        platform: platform::words(request.query.text("platform"))?,
         auth: auth(&request),
     };
     told(|teller| async move { context.engine.images.pull(pull, teller.sink()).await.map(drop) })
@@ -232,7 +232,7 @@ pub(super) async fn push(context: Arc<Context>, request: ApiRequest) -> Result {
     let push = ImagePush {
         name,
         all_tags,
-        platform: parse_platform(request.query.text("platform"))?,
+        platform: platform::document(request.query.text("platform"))?,
         auth: auth(&request),
     };
     told(|teller| async move {

@@ -13,7 +13,7 @@ use rorqual_transfer::{Loaded, Progress, ProgressSink};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
-use crate::convert::create::parse_platform;
+use crate::convert::platform;
 use crate::error::{ApiError, invalid};
 use crate::request::{ApiRequest, Result, refuse, typed};
 use crate::routes::attach::Piece;
@@ -39,7 +39,7 @@ fn progress_sink(sender: mpsc::Sender<Piece>) -> ProgressSink {
 
 /// `POST /images/load`
 pub(super) async fn load(context: Arc<Context>, mut request: ApiRequest) -> Result {
-    let platform = parse_platform(request.query.text("platform"))?;
+    let platform = platform::document(request.query.text("platform"))?;
     let quiet = request.query.switch("quiet", true);
     let slot = context.archive_slot().await?;
     let archive = take_body(&mut request);
@@ -105,7 +105,7 @@ pub(super) async fn save_one(context: Arc<Context>, request: ApiRequest) -> Resu
 }
 
 async fn save(context: Arc<Context>, request: &ApiRequest, names: Vec<String>) -> Result {
-    let platform = parse_platform(request.query.text("platform"))?;
+    let platform = platform::document(request.query.text("platform"))?;
     for name in &names {
         // What is missing must be a 404, which it cannot be once bytes have been sent.
         let found = match &platform {
@@ -165,7 +165,7 @@ async fn import(context: Arc<Context>, mut request: ApiRequest) -> Result {
         name: image_name(&request)?,
         message,
         changes: changes_of(&request),
-        platform: parse_platform(request.query.text("platform"))?,
+        platform: platform::words(request.query.text("platform"))?,
         archive,
     };
     let id = context.engine.images.import(import).await.map_err(ApiError::from)?;

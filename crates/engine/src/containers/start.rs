@@ -217,6 +217,10 @@ async fn mounted(
         operation.will_need(Undo::UnmountVolume { name: name.clone(), user })?;
         // LIMIT: a plugin has two minutes of its own, and the wait for its socket.
         let path = world.volumes.mount(&name, user).await?;
+        if let Some(part) = definition.mounts[at].subpath.clone() {
+            let data = path.clone();
+            rorqual_store::blocking(move || rorqual_volume::check_part(&data, &part)).await?;
+        }
         if path != definition.mounts[at].source {
             Arc::make_mut(&mut definition).mounts[at].source = path;
         }

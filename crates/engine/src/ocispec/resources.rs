@@ -1,9 +1,10 @@
 //! Limits in the words of the specification.
 
+use rorqual_core::Ulimit;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::spec::{BlkioDevice, Resources, Ulimit};
+use crate::spec::{BlkioDevice, Resources};
 
 /// Returns the `linux.resources` section without devices.
 pub(super) fn section(resources: &Resources, unified: bool) -> Result<Value> {
@@ -99,31 +100,11 @@ pub(super) fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Value> {
 }
 
 fn rlimit(limit: &Ulimit) -> Result<Value> {
-    const KNOWN: [&str; 16] = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-        "as",
-    ];
-    if !KNOWN.contains(&limit.name.as_str()) {
-        return Err(Error::Invalid(format!("invalid ulimit type: {}", limit.name)));
-    }
+    let resource = limit.resource().map_err(|error| Error::Invalid(error.to_string()))?;
     // -1 is the kernel's "no limit".
     let bound = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
     Ok(json!({
-        "type": format!("RLIMIT_{}", limit.name.to_ascii_uppercase()),
+        "type": resource,
         "soft": bound(limit.soft),
         "hard": bound(limit.hard),
     }))

@@ -1,5 +1,6 @@
 //! Limits of a container. `None` always means: no limit, the kernel's default.
 
+use rorqual_core::Ulimit;
 use serde::{Deserialize, Serialize};
 
 /// Limits of a container; for `update`, `None` means: leave as it is.
@@ -83,15 +84,4 @@ pub struct DeviceSpec {
     pub container: String,
     /// Letters of `rwm`.
     pub permissions: String,
-}
-
-/// A limit per process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ulimit {
-    /// As in `nofile`.
-    pub name: String,
-    /// Soft limit, -1 without bound.
-    pub soft: i64,
-    /// Hard limit, -1 without bound.
-    pub hard: i64,
 }

@@ -51,8 +51,7 @@ impl Inner {
         let mut taken = Taken::default();
         if let Some(((policy, network), record)) = bridge.zip(way_out) {
             let families = (record.ipv4, record.ipv6);
-            let wanted = (attach.container, attach.ports.as_slice());
-            taken = self.reserve_ports(&mut state, wanted, (policy, network), families)?;
+            taken = self.reserve_ports(&mut state, attach, (policy, network), families)?;
         }
         let Taken { ports, opened } = taken;
         let attached = Attached {
@@ -76,7 +75,7 @@ impl Inner {
     fn reserve_ports(
         &self,
         state: &mut State,
-        (owner, wanted): (ContainerId, &[PublishedPort]),
+        Attach { container: owner, name, ports: wanted, .. }: &Attach,
         (policy, network): (&BridgePolicy, &BridgeNetwork),
         (ipv4, ipv6): (bool, bool),
     ) -> Result<Taken, Error> {
@@ -99,7 +98,8 @@ impl Inner {
         // Where nothing is translated, no port of the host is asked for.
         let leads = |port: &&PublishedPort| !families.leave_out(&Run::single(port, port.host.0));
         let led = placed.iter().filter(leads).cloned().collect::<Vec<_>>();
-        let ports = state.ports.acquire(owner, &led, |run| holding::hold(run, families))?;
+        let ports = state.ports.acquire(*owner, &led, |run| holding::hold(run, families));
+        let ports = ports.map_err(|error| of_endpoint(error, name))?;
         Ok(Taken { ports, opened })
     }
 
@@ -142,6 +142,7 @@ impl Inner {
             let published = join::published(&lock(&self.state).bridges, &attached, self.relays);
             lock(firewall).publish(attach.container, published)?;
         }
+        self.keep_firewall_soon();
         let ports = self.shown_ports(&attached);
         let warnings = unpublished(attach, plan, &attached);
         Ok(Sandbox { namespace, user, endpoints: attached.endpoints, ports, files, warnings })
@@ -278,8 +279,20 @@ impl Inner {
             self.serve_no_more(container);
         }
         self.give_back(attached);
+        self.keep_firewall_no_more();
         self.records.remove(container).and(unpublished)
     }
+}
+
+/// Says whose ports cannot be had.
+// COMPAT: dockerd's words, which name the endpoint; ours is not made before its ports are there, so this is the only place that
+// its id is ever told.
+fn of_endpoint(error: Error, name: &str) -> Error {
+    let Error::PortTaken(why) = error else { return error };
+    let id = random::<32>().map(|byte| format!("{byte:02x}")).concat();
+    Error::PortTaken(format!(
+        "driver failed programming external connectivity on endpoint {name} ({id}): {why}"
+    ))
 }
 
 /// Finds the network that a container of this plan reaches others by.

@@ -1,4 +1,5 @@
-//! Noticing the end of the resolver, so that another takes its place while containers wait for an answer.
+//! Noticing the end of the resolver, so that another takes its place while containers wait for an answer, and giving it the
+//! firewall's socket to keep.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,6 +24,12 @@ impl Bell {
         bell.map(|bell| Self(Arc::new(bell))).map_err(|error| failed(error.into()))
     }
 
+    /// Wakes the thread.
+    pub(super) fn ring(&self) {
+        // A counter that is full has been rung already.
+        rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+    }
+
     /// What rings it.
     pub(super) fn rope(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.0)
@@ -31,8 +38,7 @@ impl Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        // A counter that is full has been rung already.
-        rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+        self.ring();
     }
 }
 
@@ -66,10 +72,10 @@ fn attend(inner: &Weak<Inner>, bell: &OwnedFd) {
             replaced = Some(Instant::now());
         }
         let Some(inner) = inner.upgrade() else { return };
-        let mut resolver = lock(&inner.resolver);
         if ended {
-            inner.replace_lost(&mut resolver);
+            inner.replace_lost(&mut lock(&inner.resolver));
         }
-        connection = resolver.connection();
+        inner.keep_firewall();
+        connection = lock(&inner.resolver).connection();
     }
 }

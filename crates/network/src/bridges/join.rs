@@ -320,12 +320,14 @@ impl Inner {
         };
         let namespace = Self::running_namespace(container, pid)?;
         self.join(container, namespace.as_fd(), &network, request)?;
-        self.follow(container, namespace.as_fd(), &before).inspect_err(|_| {
-            if let Err(error) = self.leave(container, namespace.as_fd(), &network.id) {
-                let error = rorqual_core::full_message(&error);
-                tracing::warn!(error, container = container.short(), "not taken back whole");
-            }
-        })
+        self.follow(container, namespace.as_fd(), &before)
+            .inspect_err(|_| {
+                if let Err(error) = self.leave(container, namespace.as_fd(), &network.id) {
+                    let error = rorqual_core::full_message(&error);
+                    tracing::warn!(error, container = container.short(), "not taken back whole");
+                }
+            })
+            .inspect(|_| self.keep_firewall_soon())
     }
 
     /// Takes a running container off a network.

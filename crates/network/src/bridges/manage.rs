@@ -149,13 +149,17 @@ impl Inner {
             return parents::check_parent(&lock(&self.state).book.networks, record, kind);
         }
         let wanted = bridge::interface_of(record);
-        let taken = lock(&self.state)
+        let state = lock(&self.state);
+        let taken = state
             .bridges
-            .values()
-            .any(|bridge| bridge.policy.as_ref().is_some_and(|policy| policy.name == wanted));
-        if taken {
+            .iter()
+            .find(|(_, bridge)| bridge.policy.as_ref().is_some_and(|policy| policy.name == wanted));
+        if let Some((other, _)) = taken {
             // COMPAT: dockerd's words.
-            return Err(Error::Forbidden(format!("bridge name {wanted} is already in use")));
+            return Err(Error::Forbidden(format!(
+                "cannot create network {} ({wanted}): conflicts with network {other} ({wanted}): networks have same bridge name",
+                record.id
+            )));
         }
         Ok(())
     }

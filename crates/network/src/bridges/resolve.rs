@@ -22,16 +22,39 @@ pub(super) struct Resolver {
     client: Client,
     /// Namespaces of those it serves, so that another one can take its place if it dies.
     served: BTreeMap<ContainerId, OwnedFd>,
+    /// The one that keeps the firewall's socket.
+    holder: Option<u64>,
 }
 
 impl Resolver {
     pub(super) fn new(run_dir: &Path, bell: Arc<OwnedFd>) -> Self {
-        Self { client: Client::new(run_dir.to_owned(), bell), served: BTreeMap::new() }
+        Self {
+            client: Client::new(run_dir.to_owned(), bell),
+            served: BTreeMap::new(),
+            holder: None,
+        }
     }
 
     /// Returns the connection to the resolver.
     pub(super) fn connection(&self) -> Option<OwnedFd> {
         self.client.connection()
+    }
+
+    /// Has the firewall's socket kept by the resolver that is there.
+    pub(super) fn hold_firewall(&mut self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.holder = Some(self.client.hold_firewall(socket)?);
+        Ok(())
+    }
+
+    /// Has it let go of the firewall's socket.
+    pub(super) fn let_go_firewall(&mut self) -> Result<(), Error> {
+        self.holder = None;
+        self.client.let_go_firewall()
+    }
+
+    /// Tells whether the firewall's socket is kept.
+    pub(super) fn holds_firewall(&self) -> bool {
+        self.holder.is_some_and(|holder| self.client.is(holder))
     }
 
     /// Has ports relayed, or tells where they lead.

@@ -156,21 +156,33 @@ fn invalid(key: &str, value: &str) -> Error {
     Error::InvalidArgument(format!("invalid value {value:?} of option {key}"))
 }
 
+// COMPAT: dockerd's words, with those of Go's library.
+fn unread(key: &str, value: &str, why: &str) -> Error {
+    Error::InvalidArgument(format!("failed to parse {key} value: {value} ({why})"))
+}
+
 /// Reads a switch as the driver's options spell it.
 pub(crate) fn switch(options: &Options, key: &str) -> Result<Option<bool>, Error> {
     let Some(value) = options.get(key) else { return Ok(None) };
     match value.as_str() {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
-        _ => Err(invalid(key, value)),
+        _ => Err(unread(
+            key,
+            value,
+            &format!("strconv.ParseBool: parsing {value:?}: invalid syntax"),
+        )),
     }
 }
 
 /// Reads the size of the largest packet.
 pub(crate) fn mtu(options: &Options) -> Result<Option<u32>, Error> {
     let Some(value) = options.get(MTU) else { return Ok(None) };
-    let number = value.parse().ok();
-    match number.filter(|mtu| *mtu == 0 || MTUS.contains(mtu)) {
+    // COMPAT: one that is no number is told in Go's words.
+    let number = value.parse::<u32>().map_err(|_| {
+        unread(MTU, value, &format!("strconv.Atoi: parsing {value:?}: invalid syntax"))
+    })?;
+    match Some(number).filter(|mtu| *mtu == 0 || MTUS.contains(mtu)) {
         Some(0) => Ok(None),
         Some(mtu) => Ok(Some(mtu)),
         None => Err(invalid(MTU, value)),
@@ -185,7 +197,7 @@ pub(crate) fn publish_on(options: &Options) -> Result<Option<IpAddr>, Error> {
 
 fn address<T: std::str::FromStr>(options: &Options, key: &str) -> Result<Option<T>, Error> {
     let Some(value) = options.get(key).filter(|value| !value.is_empty()) else { return Ok(None) };
-    value.parse().map(Some).map_err(|_| invalid(key, value))
+    value.parse().map(Some).map_err(|_| unread(key, value, "nil ip"))
 }
 
 /// Reads the addresses that outgoing connections get, one of each family.
@@ -209,8 +221,7 @@ pub(crate) fn gateway_modes(options: &Options) -> Result<(GatewayMode, GatewayMo
             "nat-unprotected" => GatewayMode::NatUnprotected,
             "routed" => GatewayMode::Routed,
             "isolated" => GatewayMode::Isolated,
-            // COMPAT: dockerd's words.
-            _ => return Err(Error::InvalidArgument(format!("unknown gateway mode {word}"))),
+            _ => return Err(unread(key, word, &format!("unknown gateway mode {word}"))),
         })
     };
     Ok((mode(GATEWAY_MODE4)?, mode(GATEWAY_MODE6)?))

@@ -114,10 +114,12 @@ impl Resolver {
                     self.remove(poller, &container);
                 }
             }
-            // Ports are not for this part.
-            Request::Relay(_) | Request::EndRelay(_) | Request::KeepRelays(_) => {
-                return Answer::Misunderstood;
-            }
+            // Ports and the firewall are not for this part.
+            Request::Relay(_)
+            | Request::EndRelay(_)
+            | Request::KeepRelays(_)
+            | Request::HoldFirewall
+            | Request::LetGoFirewall => return Answer::Misunderstood,
         }
         Answer::Done
     }

@@ -78,7 +78,8 @@ pub(super) fn serve(listener: OwnedFd) -> io::Result<()> {
         next: CONNECTIONS.start,
         had_daemon: false,
     };
-    let mut parts = Parts { resolver: Resolver::new(CONNECTIONS.end), relay: Relay::default() };
+    let mut parts =
+        Parts { resolver: Resolver::new(CONNECTIONS.end), relay: Relay::default(), firewall: None };
     let mut ready = Vec::new();
     loop {
         service.poller.wait(&mut ready, parts.resolver.next_deadline())?;
@@ -101,11 +102,13 @@ pub(super) fn serve(listener: OwnedFd) -> io::Result<()> {
 struct Parts {
     resolver: Resolver,
     relay: Relay,
+    /// The socket that owns the firewall's table. It is only kept open: while it is, nobody else can change the table.
+    firewall: Option<OwnedFd>,
 }
 
 impl Parts {
     fn are_idle(&self) -> bool {
-        self.resolver.is_idle() && self.relay.is_idle()
+        self.resolver.is_idle() && self.relay.is_idle() && self.firewall.is_none()
     }
 
     fn tell(&mut self, poller: &Poller, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
@@ -121,6 +124,17 @@ impl Parts {
             }
             Request::KeepRelays(containers) => {
                 self.relay.keep(&containers);
+                Answer::Done
+            }
+            Request::HoldFirewall => match <[OwnedFd; 1]>::try_from(descriptors) {
+                Ok([socket]) => {
+                    self.firewall = Some(socket);
+                    Answer::Done
+                }
+                Err(_) => Answer::Misunderstood,
+            },
+            Request::LetGoFirewall => {
+                self.firewall = None;
                 Answer::Done
             }
             of_names => self.resolver.tell(poller, of_names, descriptors),

@@ -80,6 +80,10 @@ pub(super) enum Request {
     EndRelay(String),
     /// Relay to these only.
     KeepRelays(Vec<String>),
+    /// Keep the socket that owns the firewall's table open, so that the table stays owned while there is no daemon.
+    HoldFirewall,
+    /// Close it.
+    LetGoFirewall,
 }
 
 /// What the resolver says to it.
@@ -105,6 +109,8 @@ fn failed(source: io::Error) -> Error {
 pub(crate) struct Client {
     run_dir: PathBuf,
     connection: Option<OwnedFd>,
+    /// How many connections there have been.
+    connections: u64,
     /// Rung whenever there is another connection.
     bell: Arc<OwnedFd>,
     /// Kept to be waited for, when it was this daemon that started it.
@@ -114,7 +120,7 @@ pub(crate) struct Client {
 impl Client {
     /// Makes a client that starts a resolver when it is first needed.
     pub(crate) const fn new(run_dir: PathBuf, bell: Arc<OwnedFd>) -> Self {
-        Self { run_dir, connection: None, bell, child: None }
+        Self { run_dir, connection: None, connections: 0, bell, child: None }
     }
 
     /// Returns the connection for somebody who waits for its end.
@@ -184,6 +190,26 @@ impl Client {
         self.ask(&Request::KeepRelays(containers), &[], false).map(drop)
     }
 
+    /// Has the resolver keep the firewall's socket; one is started where there is none. Returns which one it is.
+    pub(crate) fn hold_firewall(&mut self, socket: BorrowedFd<'_>) -> Result<u64, Error> {
+        match self.ask(&Request::HoldFirewall, &[socket], true)? {
+            Answer::Done => Ok(self.connections),
+            Answer::NotServed | Answer::Misunderstood => {
+                Err(failed(io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
+
+    /// Has it let go of that socket.
+    pub(crate) fn let_go_firewall(&mut self) -> Result<(), Error> {
+        self.ask(&Request::LetGoFirewall, &[], false).map(drop)
+    }
+
+    /// Tells whether that resolver is still the one that is talked to.
+    pub(crate) const fn is(&self, which: u64) -> bool {
+        self.connection.is_some() && self.connections == which
+    }
+
     /// Tells whether the resolver that was talked to last has ended.
     pub(crate) fn is_lost(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
@@ -248,6 +274,7 @@ impl Client {
             sockopt::set_socket_timeout(&connection, side, Some(PATIENCE))?;
         }
         self.connection = Some(connection);
+        self.connections += 1;
         // A counter that is full has been rung already.
         rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()).ok();
         Ok(true)

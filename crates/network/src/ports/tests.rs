@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use rorqual_core::ContainerId;
 
-use super::{PortTable, Refusal, Run, recorded, runs};
+use super::{PortTable, Refusal, Run, attached, recorded, recorded_exposed, runs};
 use crate::{Error, PortProtocol, PublishedPort};
 
 fn port(ip: &str, first: u16, last: u16) -> PublishedPort {
@@ -132,9 +132,9 @@ fn a_run_is_held_once_and_taken_whole() {
 }
 
 #[test]
-fn records_keep_runs_and_read_single_ports() {
+fn records_of_attachments_keep_runs_and_read_single_ports() {
     #[derive(serde::Serialize, serde::Deserialize)]
-    struct Record(#[serde(with = "recorded")] Vec<PublishedPort>);
+    struct Record(#[serde(with = "attached")] Vec<PublishedPort>);
     let all = [range("", 8000, 8000, 1000), range("127.0.0.1", 53, 5353, 1)].concat();
     let text = serde_json::to_string(&Record(all.clone())).unwrap();
     assert!(text.len() < 250, "{text}");
@@ -143,4 +143,83 @@ fn records_keep_runs_and_read_single_ports() {
     assert_eq!(serde_json::from_str::<Record>(&single).unwrap().0, [port("", 7, 7)]);
     let damaged = r#"[{"container":65535,"protocol":"tcp","host_ip":null,"host":[1,65535]}]"#;
     assert_eq!(serde_json::from_str::<Record>(damaged).unwrap().0.len(), 1);
+}
+
+fn through_a_record(ports: &[PublishedPort]) -> (usize, Vec<PublishedPort>) {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Record(#[serde(with = "recorded")] Vec<PublishedPort>);
+    let text = serde_json::to_string(&Record(ports.to_vec())).unwrap();
+    (text.len(), serde_json::from_str::<Record>(&text).unwrap().0)
+}
+
+#[test]
+fn records_keep_what_lies_side_by_side_as_one_entry() {
+    let whole = range("", 20_000, 20_000, 10_000);
+    let (size, read) = through_a_record(&whole);
+    assert!(size < 120, "{size}");
+    assert_eq!(read, whole);
+
+    // Two addresses each, as clients see them: those of one address come together.
+    let twice = whole.iter().flat_map(|one| {
+        let on = |ip: &str| PublishedPort { host_ip: Some(ip.parse().unwrap()), ..one.clone() };
+        [on("0.0.0.0"), on("::")]
+    });
+    let twice = twice.collect::<Vec<_>>();
+    let (size, mut read) = through_a_record(&twice);
+    assert!(size < 240, "{size}");
+    read.sort_by_key(|one| (one.container, one.host_ip));
+    assert_eq!(read, twice);
+}
+
+#[test]
+fn records_keep_ports_that_leave_a_choice_or_lie_apart() {
+    let choice = |container, host| PublishedPort { host, ..port("", 1, container) };
+    let cases = [
+        vec![choice(80, (0, 0)), choice(81, (0, 0)), choice(82, (0, 0))],
+        vec![choice(80, (8000, 8010)), choice(81, (8001, 8011))],
+        vec![choice(80, (8000, 8000)), choice(81, (8001, 8003))],
+        vec![port("", 8000, 80), port("", 8002, 81), port("", 8001, 82)],
+        vec![port("", 8000, 80), port("127.0.0.1", 8001, 81)],
+        vec![port("", 65_535, 65_535), port("", 1, 1)],
+        vec![port("", 8000, 80), port("", 8000, 80)],
+        Vec::new(),
+    ];
+    for ports in cases {
+        assert_eq!(through_a_record(&ports).1, ports);
+    }
+}
+
+#[test]
+fn records_of_single_ports_are_read_and_damaged_ones_bounded() {
+    #[derive(serde::Deserialize)]
+    struct Record(#[serde(with = "recorded")] Vec<PublishedPort>);
+    let read = |text: &str| serde_json::from_str::<Record>(text).unwrap().0;
+    let old = [port("", 7, 7), PublishedPort { host: (0, 0), ..port("", 1, 8) }];
+    assert_eq!(read(&serde_json::to_string(&old).unwrap()), old);
+    let damaged = |host| {
+        format!(
+            r#"[{{"container":65534,"protocol":"tcp","host_ip":null,"host":{host},"more":65535}}]"#
+        )
+    };
+    assert_eq!(read(&damaged("[1,1]")).len(), 2);
+    assert_eq!(read(&damaged("[1,9]")).len(), 1);
+}
+
+#[test]
+fn exposed_ports_that_lie_side_by_side_are_one_entry() {
+    use PortProtocol::{Tcp, Udp};
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Record(#[serde(with = "recorded_exposed")] Vec<(u16, PortProtocol)>);
+    let many = (1..=65_535).map(|port| (port, Tcp)).collect::<Vec<_>>();
+    let cases = [
+        (many, r#"[[1,"tcp",65535]]"#),
+        (vec![(80, Tcp)], r#"[[80,"tcp"]]"#),
+        (vec![(53, Tcp), (54, Udp), (55, Udp)], r#"[[53,"tcp"],[54,"udp",55]]"#),
+        (vec![(81, Tcp), (80, Tcp)], r#"[[81,"tcp"],[80,"tcp"]]"#),
+        (Vec::new(), "[]"),
+    ];
+    for (ports, text) in cases {
+        assert_eq!(serde_json::to_string(&Record(ports.clone())).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Record>(text).unwrap().0, ports);
+    }
 }

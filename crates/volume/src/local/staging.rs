@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rorqual_core::VolumeName;
 use rorqual_store::blocking;
+use rorqual_sys::feed::{self, Feed};
 use rorqual_sys::path::Dir;
 use rustix::fs::RenameFlags;
 
@@ -27,7 +28,6 @@ use crate::archive::export::{digests, export};
 use crate::archive::import::{Base, import};
 use crate::archive::{ChunkSet, Header};
 use crate::contract::Error;
-use crate::feed::{self, Feed};
 use crate::progress::Progress;
 use crate::tree::copy::copy;
 
@@ -156,9 +156,10 @@ impl Local {
         progress: Progress,
     ) -> Result<Feed, Error> {
         let shown = source.clone();
-        let feed = feed::produce(move |sink| {
+        let feed = feed::produce("volume-export", move |sink| {
             let _guard = progress.guard();
-            export(&open(&source)?, &header, &have, sink, &progress)
+            let source = open(&source).map_err(io::Error::other)?;
+            export(&source, &header, &have, sink, &progress).map_err(io::Error::other)
         });
         feed.map_err(failed("export", &shown))
     }

@@ -156,7 +156,7 @@ fn mistakes_are_named_where_they_are() {
         ),
         (
             "FROM --platform=foo/bar/baz/qux a\n",
-            "1: failed to parse platform foo/bar/baz/qux: invalid platform \"foo/bar/baz/qux\": need os/architecture[/variant], as in linux/amd64",
+            "1: failed to parse platform foo/bar/baz/qux: \"foo/bar/baz/qux\": cannot parse platform specifier: invalid argument",
         ),
         ("FROM missing\n", "1: missing: pull access denied"),
         ("FROM debain\nFROM missing-debian\n", "2: missing-debian: pull access denied"),

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value as Json, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::Value as Json;
 
 /// Ports of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -66,21 +67,56 @@ impl Ports {
         }
         Ok(())
     }
+}
 
-    /// `ExposedPorts`
-    pub(super) fn exposed_document(&self) -> Json {
-        Json::Object(self.exposed.iter().map(|port| (port.clone(), json!({}))).collect())
+/// A request, or its `HostConfig`, with the ports in their places.
+///
+/// They are written as they are: tens of thousands as JSON values would take tens of megabytes.
+pub(super) struct WithPorts<'a>(pub(super) &'a Json, pub(super) &'a Ports);
+
+impl Serialize for WithPorts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(document, ports) = self;
+        let Json::Object(fields) = document else { return document.serialize(serializer) };
+        let mut map = serializer.serialize_map(Some(fields.len()))?;
+        for (key, value) in fields {
+            match key.as_str() {
+                "HostConfig" => map.serialize_entry(key, &WithPorts(value, ports))?,
+                "ExposedPorts" => map.serialize_entry(key, &Exposed(ports))?,
+                "PortBindings" => map.serialize_entry(key, &Bindings(ports))?,
+                _ => map.serialize_entry(key, value)?,
+            }
+        }
+        map.end()
     }
+}
 
-    /// `PortBindings`
-    pub(super) fn bindings_document(&self) -> Json {
-        let binding = |(ip, port): &(String, String)| json!({ "HostIp": ip, "HostPort": port });
-        Json::Object(
-            self.bindings
-                .iter()
-                .map(|(port, all)| (port.clone(), all.iter().map(binding).collect()))
-                .collect(),
-        )
+/// `ExposedPorts`
+struct Exposed<'a>(&'a Ports);
+
+impl Serialize for Exposed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Nothing {}
+        serializer.collect_map(self.0.exposed.iter().map(|port| (port, Nothing {})))
+    }
+}
+
+/// `PortBindings`
+pub(super) struct Bindings<'a>(pub(super) &'a Ports);
+
+impl Serialize for Bindings<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Binding<'a> {
+            host_ip: &'a str,
+            host_port: &'a str,
+        }
+        fn each(all: &[(String, String)]) -> Vec<Binding<'_>> {
+            all.iter().map(|(host_ip, host_port)| Binding { host_ip, host_port }).collect()
+        }
+        serializer.collect_map(self.0.bindings.iter().map(|(port, all)| (port, each(all))))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::mounts::{self, Volume};
-use super::ports::Ports;
+use super::ports::{Ports, WithPorts};
 use super::values::{self, object};
 use super::{list_or_null, network};
 use crate::cli::Cli;
@@ -53,8 +53,23 @@ pub(super) fn check_stream(text: &str) -> Result<(), String> {
     }
 }
 
+/// What the daemon is asked for.
+pub(in crate::command) struct NewContainer {
+    /// The document, but for the ports.
+    pub(in crate::command) document: Json,
+    ports: Ports,
+}
+
+impl NewContainer {
+    /// Writes the whole document.
+    pub(in crate::command) fn text(&self) -> Result<String, Failure> {
+        serde_json::to_string(&WithPorts(&self.document, &self.ports))
+            .map_err(|error| Failure::new(error.to_string()))
+    }
+}
+
 /// Builds the document.
-pub(in crate::command) fn request(cli: &Cli, matches: &Matches) -> Result<Json, Failure> {
+pub(in crate::command) fn request(cli: &Cli, matches: &Matches) -> Result<NewContainer, Failure> {
     let proxies = cli.config.proxy_variables(&cli.client()?.host().to_string());
     let streams = Streams::of(matches)?;
     let (mode, endpoints) = network::networks(matches).map_err(Failure::new)?;
@@ -62,14 +77,14 @@ pub(in crate::command) fn request(cli: &Cli, matches: &Matches) -> Result<Json, 
     let ports = ports(matches).map_err(Failure::new)?;
     let mut document = configuration(matches, streams, &proxies)?;
     if !ports.exposed.is_empty() {
-        insert_after(&mut document, "AttachStderr", "ExposedPorts", ports.exposed_document());
+        insert_after(&mut document, "AttachStderr", "ExposedPorts", json!({}));
     }
     let anonymous = volumes.1.into_iter().map(|path| (path, json!({})));
     document.insert("Volumes".to_owned(), Json::Object(anonymous.collect()));
-    let host = host_configuration(matches, &mode, &volumes.0, &ports)?;
+    let host = host_configuration(matches, &mode, &volumes.0)?;
     document.insert("HostConfig".to_owned(), Json::Object(host));
     document.insert("NetworkingConfig".to_owned(), json!({ "EndpointsConfig": endpoints }));
-    Ok(Json::Object(document))
+    Ok(NewContainer { document: Json::Object(document), ports })
 }
 
 fn insert_after(document: &mut Map<String, Json>, place: &str, key: &str, value: Json) {
@@ -324,7 +339,6 @@ fn host_configuration(
     matches: &Matches,
     mode: &str,
     binds: &[String],
-    ports: &Ports,
 ) -> Result<Map<String, Json>, Failure> {
     check_modes(matches)?;
     let (security, bare) = security_options(matches.list("security-opt"))?;
@@ -339,7 +353,7 @@ fn host_configuration(
     put("ContainerIDFile", text("cidfile").into());
     put("LogConfig", log_configuration(matches)?);
     put("NetworkMode", mode.into());
-    put("PortBindings", ports.bindings_document());
+    put("PortBindings", json!({}));
     put("RestartPolicy", restart_policy(text("restart"))?);
     put("AutoRemove", matches.on("rm").into());
     put("VolumeDriver", text("volume-driver").into());

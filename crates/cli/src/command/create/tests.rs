@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ports::Ports;
+use super::ports::{Bindings, Ports};
 use super::*;
 use crate::command::ROOT;
 use crate::flag;
@@ -17,7 +17,7 @@ fn built(words: &[&str]) -> Json {
     let root = flag::parse(&ROOT, "docker".to_owned(), &[]).unwrap();
     let cli = Cli::for_tests(root, Path::new("/nonexistent"));
     let matches = flag::parse(&CREATE, "docker create".to_owned(), &words).unwrap();
-    request(&cli, &matches).unwrap()
+    serde_json::from_str(&request(&cli, &matches).unwrap().text().unwrap()).unwrap()
 }
 
 fn check(words: &[&str], golden: &str) {
@@ -53,7 +53,7 @@ fn a_request_with_everything_is_the_one_docker_sends() {
 fn published_ports() {
     let published = |text: &str| {
         let mut ports = Ports::default();
-        ports.publish(text).map(|()| ports.bindings_document().to_string())
+        ports.publish(text).map(|()| serde_json::to_string(&Bindings(&ports)).unwrap())
     };
     let cases = [
         ("80", Ok(r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#)),

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use rorqual_core::units;
+use rorqual_core::{InvalidUlimit, Ulimit, units};
 use serde_json::{Map, Value as Json, json};
 
 use crate::failure::{Failure, open_failure};
@@ -111,43 +111,10 @@ pub(super) fn capabilities(values: &[String]) -> Json {
     super::list_or_null(&all)
 }
 
-/// `name=soft[:hard]`
+/// Reads `name=soft[:hard]`.
 pub(super) fn ulimit(text: &str) -> Result<Json, String> {
-    const KNOWN: [&str; 15] = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
-    let (name, limits) =
-        text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
-    if !KNOWN.contains(&name) {
-        return Err(format!("invalid ulimit type: {name}"));
-    }
-    let number = |text: &str| {
-        text.parse::<i64>()
-            .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-    };
-    let (soft, hard) = match limits.split_once(':') {
-        Some((soft, hard)) => (number(soft)?, number(hard)?),
-        None => (number(limits)?, number(limits)?),
-    };
-    if hard != -1 && (soft > hard || soft == -1) {
-        return Err(format!(
-            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
-        ));
-    }
+    let Ulimit { name, soft, hard } =
+        text.parse().map_err(|error: InvalidUlimit| error.to_string())?;
     Ok(json!({ "Name": name, "Hard": hard, "Soft": soft }))
 }
 

@@ -103,7 +103,7 @@ async fn copy(cli: &Cli, matches: &Matches, verb: &str) -> Outcome {
         document["Labels"] = object(matches.list("label"));
     }
     let path = format!("/rorqual/volumes/{}/{verb}", encoded(matches.word(0)));
-    let request = Request::new(Method::POST, path).with(Body::Json(document));
+    let request = Request::new(Method::POST, path).with(Body::from(document));
     let answer = cli.client()?.send(request).await?;
     let show = if matches.on("quiet") { Show::Nothing } else { Show::Error };
     let made = progress::last_aux(answer, show).await?;

@@ -45,6 +45,32 @@ fn values_are_parsed() {
 }
 
 #[test]
+fn ports_are_kept_once_unless_their_spelling_would_be_lost() {
+    for (bindings, kept) in [
+        (r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#, false),
+        (r#"{"80/tcp":[{"HostIp":"::1","HostPort":""},{"HostIp":"","HostPort":"81-82"}]}"#, false),
+        (r#"{"80":[{"HostIp":"","HostPort":"8080"}]}"#, true),
+        (r#"{"80/tcp":[{"HostIp":"::0","HostPort":"8080"}]}"#, true),
+        (r#"{"80/tcp":[{"HostIp":"","HostPort":"08080"}]}"#, true),
+        (r#"{"80/tcp":null}"#, true),
+        ("{}", true),
+    ] {
+        let text = format!(r#"{{"Image":"a","HostConfig":{{"PortBindings":{bindings}}}}}"#);
+        let spec = spec(&text).unwrap();
+        let bindings = serde_json::from_str::<serde_json::Value>(bindings).unwrap();
+        let echoed = &spec.echo.0["HostConfig"]["PortBindings"];
+        let shown = match kept {
+            true => echoed.clone(),
+            false => {
+                assert!(echoed.is_null(), "{echoed}");
+                serde_json::to_value(network::bindings(&spec.network.published)).unwrap()
+            }
+        };
+        assert_eq!(shown, bindings);
+    }
+}
+
+#[test]
 fn the_impossible_is_refused() {
     for (json, words) in [
         ("{}", "no command specified"),

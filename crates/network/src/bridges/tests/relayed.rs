@@ -72,7 +72,10 @@ fn a_container_without_ipv6_is_reached_over_ipv6() {
         assert!(ask6(host.neighbour.as_fd(), HOST6, 8081).is_err());
 
         let busy = host.block_on(networks.attach(host.request(&[("::1", 8080, 80)]))).unwrap_err();
-        assert_eq!(busy.to_string(), "Bind for ::1:8080 failed: port is already allocated");
+        assert!(
+            busy.to_string().ends_with("Bind for ::1:8080 failed: port is already allocated"),
+            "{busy}"
+        );
         host.block_on(networks.detach(&attach.container)).unwrap();
         assert!(ask6(host.own.as_fd(), LOCALHOST, 8080).is_err());
         drop(TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080)).unwrap());
@@ -97,7 +100,7 @@ fn a_port_on_an_ipv6_address_is_on_that_address_only() {
 
         let foreign = host.request(&[("2001:db8::99", 8082, 80)]);
         let refused = host.block_on(networks.attach(foreign)).unwrap_err().to_string();
-        assert!(refused.starts_with("failed to bind host port 2001:db8::99:8082/tcp"), "{refused}");
+        assert!(refused.contains(": failed to bind host port 2001:db8::99:8082/tcp"), "{refused}");
         let long = (9000..9100).map(|port| ("::1", port, port)).collect::<Vec<_>>();
         let refused = host.block_on(networks.attach(host.request(&long))).unwrap_err();
         assert!(refused.to_string().contains("more than 16 ports side by side"), "{refused}");

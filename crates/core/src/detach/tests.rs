@@ -1,13 +1,15 @@
 //! Sequences and how they are found in what is typed.
 
-use super::{Watch, keys};
+use super::{InvalidKey, Watch, keys};
 
 #[test]
 fn reads_sequences() {
-    assert_eq!(keys(""), Ok(vec![16, 17]));
+    assert_eq!(keys("ctrl-p,ctrl-q"), Ok(vec![16, 17]));
     assert_eq!(keys("ctrl-a,x,ctrl-@,ctrl-_"), Ok(vec![1, b'x', 0, 31]));
-    for text in ["ctrl-", "ctrl-A", "ab", ",", "ctrl-p,"] {
-        assert!(keys(text).is_err(), "{text}");
+    for (text, word) in
+        [("", ""), ("ctrl-", "ctrl-"), ("ctrl-A", "ctrl-A"), ("a,bc", "bc"), ("ctrl-p,", "")]
+    {
+        assert_eq!(keys(text), Err(InvalidKey(word.to_owned())), "{text}");
     }
 }
 
