@@ -24,6 +24,7 @@ pub(crate) struct Document {
 pub(crate) struct Variable {
     pub(crate) default: Option<Expression>,
     pub(crate) kind: Option<Expression>,
+    pub(crate) description: Option<Expression>,
     /// Conditions that its value must fulfil, with what is said otherwise.
     pub(crate) validations: Vec<(Expression, Option<Expression>)>,
 }
@@ -101,9 +102,10 @@ impl Document {
             "variable" => {
                 let default = block.attributes.remove("default");
                 let kind = block.attributes.remove("type");
-                block.attributes.remove("description");
+                let description = block.attributes.remove("description");
                 refuse_rest("variable", &block)?;
-                self.variables.insert(block.name, Variable { default, kind, validations });
+                let variable = Variable { default, kind, description, validations };
+                self.variables.insert(block.name, variable);
             }
             "function" => {
                 let result = block.attributes.remove("result");

@@ -11,7 +11,9 @@ mod plan;
 mod target;
 mod yaml;
 
-pub use plan::{Plan, Request, plan};
+pub use plan::{
+    Group, ListedTarget, ListedVariable, Plan, Request, list_targets, list_variables, plan,
+};
 pub use target::Target;
 
 /// A file, as it was read.

@@ -1,5 +1,7 @@
 //! From files to a plan: which builds there are, what each inherits, and which of them were asked for.
 
+mod listing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hcl::expr::Expression;
@@ -9,6 +11,8 @@ use crate::document::{Document, RawBlock, Variable};
 use crate::eval::{Evaluator, Found, Locals, Names, UserFunction, pairs, text, truth};
 use crate::target::{Override, Target};
 use crate::{Error, File, compose};
+
+pub use listing::{ListedTarget, ListedVariable, list_targets, list_variables};
 
 /// Most targets that a matrix may make.
 ///
@@ -34,19 +38,36 @@ pub struct Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Groups that led to the targets, with what they name.
-    pub groups: BTreeMap<String, Vec<String>>,
+    pub groups: BTreeMap<String, Group>,
     /// Builds by name, those included that others need.
     pub targets: BTreeMap<String, Target>,
+}
+
+/// A name for several builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// What it is, for people; may be empty.
+    pub description: String,
+    /// Targets and groups.
+    pub targets: Vec<String>,
+}
+
+impl Group {
+    fn document(&self) -> Value {
+        let mut document = Map::new();
+        if !self.description.is_empty() {
+            document.insert("description".to_owned(), Value::from(&*self.description));
+        }
+        document.insert("targets".to_owned(), Value::from(&*self.targets));
+        Value::Object(document)
+    }
 }
 
 impl Plan {
     /// As `--print` shows it.
     pub fn json(&self) -> String {
-        let groups: Map<String, Value> = self
-            .groups
-            .iter()
-            .map(|(name, targets)| (name.clone(), json!({ "targets": targets })))
-            .collect();
+        let groups: Map<String, Value> =
+            self.groups.iter().map(|(name, group)| (name.clone(), group.document())).collect();
         let targets: Map<String, Value> =
             self.targets.iter().map(|(name, target)| (name.clone(), target.document())).collect();
         let mut document = Map::new();
@@ -60,6 +81,15 @@ impl Plan {
 
 /// Reads files, later ones adding to earlier ones, and works out what was asked for.
 pub fn plan(files: &[File], request: &Request) -> Result<Plan, Error> {
+    with_definitions(files, request, |defined, _, _| defined.choose(request))
+}
+
+/// Hands on what files define.
+fn with_definitions<T>(
+    files: &[File],
+    request: &Request,
+    then: impl FnOnce(&Defined, &Document, &Evaluator<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut document = Document::default();
     let mut composed = Vec::new();
     for file in files {
@@ -85,7 +115,7 @@ pub fn plan(files: &[File], request: &Request) -> Result<Plan, Error> {
     for block in &document.groups {
         defined.read_group(block, &evaluator)?;
     }
-    defined.choose(request)
+    then(&defined, &document, &evaluator)
 }
 
 /// What names mean in the files.
@@ -185,15 +215,15 @@ struct Defined {
     /// With the names that each inherits from.
     targets: BTreeMap<String, (Target, Option<Vec<String>>)>,
     order: Vec<String>,
-    groups: BTreeMap<String, Vec<String>>,
+    groups: BTreeMap<String, Group>,
 }
 
 impl Defined {
     fn add_group(&mut self, name: &str, targets: Vec<String>) {
         let group = self.groups.entry(name.to_owned()).or_default();
         for target in targets {
-            if !group.contains(&target) {
-                group.push(target);
+            if !group.targets.contains(&target) {
+                group.targets.push(target);
             }
         }
     }
@@ -246,18 +276,26 @@ impl Defined {
     fn read_group(&mut self, block: &RawBlock, evaluator: &Evaluator<'_>) -> Result<(), Error> {
         let fail = |why: String| Error::invalid(format!("group {:?}: {why}", block.name));
         check_name(&block.name)?;
-        let mut targets = Vec::new();
+        let (mut targets, mut description) = (Vec::new(), String::new());
         for (key, expression) in &block.attributes {
             match key.as_str() {
                 "targets" => {
                     let value = evaluator.eval(expression, &Locals::new()).map_err(fail)?;
                     targets = text_list(&value).map_err(fail)?;
                 }
-                "description" => {}
+                "description" => {
+                    let value = evaluator.eval(expression, &Locals::new()).map_err(fail)?;
+                    description = text(&value).map_err(fail)?;
+                }
                 other => return Err(fail(format!("it cannot have the attribute {other:?}"))),
             }
         }
         self.add_group(&block.name, targets);
+        if let Some(group) = self.groups.get_mut(&block.name)
+            && !description.is_empty()
+        {
+            group.description = description;
+        }
         Ok(())
     }
 
@@ -298,8 +336,9 @@ impl Defined {
                 if !seen.insert(name.clone()) {
                     continue;
                 }
-                if let Some(members) = self.groups.get(&name) {
-                    plan.groups.insert(name.clone(), members.clone());
+                if let Some(group) = self.groups.get(&name) {
+                    plan.groups.insert(name.clone(), group.clone());
+                    let members = &group.targets;
                     // A group may be named like one of its targets.
                     open.extend(members.iter().filter(|member| **member != name).cloned());
                     if !members.contains(&name) {
@@ -315,11 +354,11 @@ impl Defined {
         let others: Vec<String> = others.cloned().collect();
         let default = plan.groups.entry("default".to_owned()).or_default();
         for name in others {
-            if !default.contains(&name) {
-                default.push(name);
+            if !default.targets.contains(&name) {
+                default.targets.push(name);
             }
         }
-        default.sort();
+        default.targets.sort();
         self.add_links(&mut plan, &overrides)?;
         Ok(plan)
     }

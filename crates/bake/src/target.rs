@@ -158,8 +158,12 @@ impl Target {
                     name,
                     "annotations" | "dockerfile-inline" | "labels" | "args" | "extra-hosts"
                 );
-                document
-                    .insert(name.to_owned(), if escapes { escaped(value) } else { value.clone() });
+                let shown = match name {
+                    "attest" => switched(value),
+                    _ if escapes => escaped(value),
+                    _ => value.clone(),
+                };
+                document.insert(name.to_owned(), shown);
             }
         }
         Value::Object(document)
@@ -361,6 +365,17 @@ fn written(entry: &Map<String, Value>) -> String {
         }
     });
     fields.collect::<Vec<_>>().join(",")
+}
+
+/// Attestations, with the one switch they have as a switch.
+fn switched(value: &Value) -> Value {
+    let mut value = value.clone();
+    for entry in value.as_array_mut().into_iter().flatten() {
+        if entry["disabled"] == "true" {
+            entry["disabled"] = Value::Bool(true);
+        }
+    }
+    value
 }
 
 fn escaped(value: &Value) -> Value {

@@ -266,7 +266,7 @@ fn compose_files_with_more() {
     assert_eq!(target.map("extra-hosts"), [("h", "1.2.3.4")]);
     assert_eq!(target.entries("secret")[0]["src"], "./f");
     assert_eq!(target.entries("attest")[0]["mode"], "max");
-    assert_eq!(done.groups["default"], ["a_b", "d"]);
+    assert_eq!(done.groups["default"].targets, ["a_b", "d"]);
 }
 
 proptest! {

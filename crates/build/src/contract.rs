@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use rorqual_content::ImageDocument;
 use rorqual_core::mount::{RootfsPlan, StepMount};
 use rorqual_core::{ContainerId, Digest, Platform};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, ExecNetwork, ExecSecurity, LocalSource};
@@ -163,6 +164,26 @@ pub trait StepRunner: Send + Sync + 'static {
     /// When `cancel` fires or the future is dropped the program is killed; nothing of it is left.
     async fn run(&self, step: Step, log: Log, cancel: CancellationToken)
     -> Result<StepExit, Error>;
+    /// Runs a step on a client's terminal; otherwise as [`StepRunner::run`].
+    async fn run_on_terminal(
+        &self,
+        step: Step,
+        terminal: Terminal,
+        cancel: CancellationToken,
+    ) -> Result<StepExit, Error> {
+        let (_, _) = (terminal, cancel);
+        let command = step.args.join(" ");
+        Err(Error::Unsupported(format!("{command:?}: programs have no terminal here")))
+    }
+}
+
+/// A client's terminal, as a program gets it.
+#[derive(Debug)]
+pub struct Terminal {
+    /// What is typed and what is shown.
+    pub stream: DuplexStream,
+    /// Rows and columns: the latest are what counts.
+    pub size: watch::Receiver<(u16, u16)>,
 }
 
 /// A program to run, with its file systems prepared.

@@ -16,7 +16,7 @@ pub mod solver;
 pub use contract::{
     AgentStream, BlobSource, Fetching, ImageResolver, KeepLayers, Log, LogStream, Login,
     OutputSink, Progress, ProgressSink, ResolveMode, ResolvedImage, SecretValue, Session,
-    StatusUpdate, Step, StepExit, StepRunner, SyncRequest, TreeEntry, TreeSink, Upload,
+    StatusUpdate, Step, StepExit, StepRunner, SyncRequest, Terminal, TreeEntry, TreeSink, Upload,
     VertexUpdate,
 };
 pub use error::{Error, Location};

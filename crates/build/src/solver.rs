@@ -13,6 +13,7 @@ mod cache;
 mod exec;
 mod explain;
 mod export;
+mod failed;
 mod files;
 mod flight;
 mod foreign;
@@ -41,6 +42,7 @@ use crate::{Error, error};
 
 pub use cache::{Cache, CacheEntry, CacheKind, PruneRequest, Pruned};
 pub use export::{Exported, ImageExport};
+pub use failed::{FailedSlot, FailedStep};
 pub use foreign::{
     CACHE_CONFIG, CacheDocument, CacheExport, CachedLayers, ImportedCache, MAX_CACHE_DOCUMENT,
     Recorder,

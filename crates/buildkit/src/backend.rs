@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use rorqual_build::solver::{ImportedCache, Recorder};
+use rorqual_build::solver::{FailedSlot, ImportedCache, Recorder};
 use rorqual_build::{
     Error, Graph, Input, ProgressSink, ResolveMode, ResolvedImage, Session, TreeEntry,
 };
@@ -41,6 +41,8 @@ pub struct Scope {
     pub explain: bool,
     /// Notes what the build needs.
     pub recorder: Option<Arc<Recorder>>,
+    /// Takes the first step whose program fails, as it was.
+    pub failed: Option<Arc<FailedSlot>>,
     /// When the build began.
     pub started: SystemTime,
     sources: Arc<Mutex<Sources>>,
@@ -67,6 +69,7 @@ impl Scope {
             entitlements,
             explain: false,
             recorder: None,
+            failed: None,
             started: SystemTime::now(),
             sources: Arc::default(),
             imports: Arc::default(),

@@ -3,6 +3,7 @@
 mod blobs;
 mod lend;
 mod services;
+mod shell;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,17 +14,20 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 pub use lend::{CredentialSource, Lending, OutputTarget, StreamTarget};
+pub use shell::{ShellInput, ShellNews};
 
 use crate::backend::{CacheEntry, CacheRecord, Export, PruneRequest};
 use crate::status::Failure;
 use crate::transport::{Caller, Duplex, LARGEST_MESSAGE};
 use crate::wire::control::{self, control_client::ControlClient};
+use crate::wire::gateway::llb_bridge_client::LlbBridgeClient;
 use crate::wire::{Timestamp, pb};
 
 /// A connection to a builder.
 #[derive(Clone)]
 pub struct Client {
     control: ControlClient<Caller>,
+    gateway: LlbBridgeClient<Caller>,
 }
 
 /// A build that is asked for.
@@ -233,10 +237,11 @@ impl Client {
                 tracing::debug!(%error, "the connection to the builder ended");
             }
         });
+        let gateway = LlbBridgeClient::new(caller.clone());
         let control = ControlClient::new(caller)
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
-        Ok(Self { control })
+        Ok(Self { control, gateway })
     }
 
     /// Runs a build to its end; dropping the future stops it.

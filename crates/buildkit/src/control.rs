@@ -129,6 +129,8 @@ impl Server {
             entitlements,
         );
         scope.explain = request.frontend_attrs.remove("rorqual.why").is_some();
+        let keeps = request.frontend_attrs.remove("rorqual.keep-failed").is_some();
+        scope.failed = keeps.then(Arc::default);
         let (job, returned) = Job::new(scope, Arc::clone(&log));
         let job = Arc::new(job);
         let going = self.jobs().begin(Arc::clone(&job))?;
@@ -150,6 +152,12 @@ impl Server {
             () = gone => Err(Status::cancelled("the client went away")),
         };
         record.end(&result);
+        if let (Some(session), Some(slot)) = (&job.scope.session, &job.scope.failed)
+            && result.is_err()
+            && let Some(step) = slot.take()
+        {
+            session.keep_failed(step);
+        }
         drop(going);
         result
     }

@@ -4,6 +4,7 @@
 //! for the files whose content it needs; their bytes come in pieces, several files at a time; an empty piece ends a file. An
 //! announcement without an entry ends the walk; the receiver says that it is done, and the sender confirms.
 
+mod batch;
 mod local;
 mod mode;
 mod order;
@@ -11,6 +12,7 @@ mod receive;
 mod send;
 mod write;
 
+pub(crate) use batch::{Batch, hand_on, queue, stream};
 pub(crate) use local::{LocalTree, Selection};
 pub(crate) use receive::{Received, Receiver};
 pub(crate) use send::serve_tree;

@@ -16,6 +16,7 @@ use crate::jobs::Job;
 use crate::llb;
 use crate::server::Server;
 use crate::status::status;
+use crate::wire::gateway::exec_message::Input;
 use crate::wire::gateway::{self, llb_bridge_server::LlbBridge, result::Result as WireRefs};
 use crate::wire::types;
 
@@ -328,9 +329,16 @@ impl LlbBridge for Server {
 
     async fn exec_process(
         &self,
-        _: Request<Streaming<gateway::ExecMessage>>,
+        request: Request<Streaming<gateway::ExecMessage>>,
     ) -> Result<Response<Self::ExecProcessStream>, Status> {
-        Err(no_containers())
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?;
+        let Some(Input::Init(init)) = first.and_then(|message| message.input) else {
+            return Err(Status::invalid_argument("the first message starts no process"));
+        };
+        // The one container there is: the step that failed of a session's build.
+        let session = self.sessions().find(&init.container_id).ok_or_else(no_containers)?;
+        Ok(Response::new(Box::pin(crate::shell::open(session, incoming)?)))
     }
 
     async fn read_file_container(

@@ -19,6 +19,7 @@ mod percent;
 mod progress;
 mod server;
 mod session;
+mod shell;
 mod spool;
 mod status;
 mod transport;
@@ -31,7 +32,7 @@ pub use backend::{
 };
 pub use client::{
     BuildRequest, Client, CredentialSource, Lending, LogNews, News, OutputTarget, PastBuild,
-    StatusNews, StreamTarget, VertexNews, WarningNews, new_id,
+    ShellInput, ShellNews, StatusNews, StreamTarget, VertexNews, WarningNews, new_id,
 };
 pub use files::{SourceFile, SourceTree};
 pub use filter::cache_filter;

@@ -162,6 +162,7 @@ struct Forget {
 
 impl Drop for Forget {
     fn drop(&mut self) {
+        self.session.forget_failed();
         let mut open = self.sessions.open.lock().unwrap_or_else(PoisonError::into_inner);
         let id = rorqual_build::Session::id(&*self.session);
         if open.get(id).is_some_and(|session| Arc::ptr_eq(session, &self.session)) {

@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::template::{Mode, Record, Template, Value, html_escaped_json};
 
-pub(crate) use tabs::aligned;
+pub(crate) use tabs::{aligned, tabbed};
 
 /// A kind of list.
 pub(crate) struct Listing {

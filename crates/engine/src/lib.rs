@@ -49,7 +49,7 @@ pub use networks::NetworksView;
 pub use options::{AppArmor, CgroupDriver, DiskWeights, JournalState, Options, Parts, SeLinux};
 pub use phase::{Desired, Happening, IllegalTransition, Phase};
 pub use request::*;
-pub use steps::{StepExit, StepOutput, StepRequest, Steps};
+pub use steps::{StepExit, StepOutput, StepRequest, StepTerminal, Steps};
 pub use usage::SystemUsage;
 pub use view::*;
 pub use volumes::{Copied, CopyRequest, ExportRequest, ImportRequest, Volumes};

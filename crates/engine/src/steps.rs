@@ -12,8 +12,10 @@ use rorqual_network::{Attach, EndpointRequest, NamespaceOwner, Sandbox, SandboxK
 use rorqual_shim::log::LogTarget;
 use rorqual_shim::{Attachment, Error as TaskError, KillReach, Launch, Task, TaskId, WindowSize};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::{connection, ensure_profile, given};
@@ -80,6 +82,21 @@ pub struct StepExit {
 /// Takes what a step writes: whether it is standard error, and the bytes. Must not block.
 pub type StepOutput = Arc<dyn Fn(bool, &[u8]) + Send + Sync>;
 
+/// A terminal that a step gets.
+#[derive(Debug)]
+pub struct StepTerminal {
+    /// What is typed and what is shown.
+    pub stream: DuplexStream,
+    /// Rows and columns; the latest are what counts.
+    pub size: watch::Receiver<(u16, u16)>,
+}
+
+/// What a step's standard streams are.
+enum Streams {
+    Pipes(StepOutput),
+    Terminal(StepTerminal),
+}
+
 impl Steps {
     /// Runs a step to its end.
     ///
@@ -92,12 +109,31 @@ impl Steps {
         output: StepOutput,
         cancel: CancellationToken,
     ) -> Result<StepExit> {
+        self.run_with(request, Streams::Pipes(output), cancel).await
+    }
+
+    /// Runs a step on a terminal; otherwise as [`Steps::run`].
+    pub async fn run_on_terminal(
+        &self,
+        request: StepRequest,
+        terminal: StepTerminal,
+        cancel: CancellationToken,
+    ) -> Result<StepExit> {
+        self.run_with(request, Streams::Terminal(terminal), cancel).await
+    }
+
+    async fn run_with(
+        &self,
+        request: StepRequest,
+        streams: Streams,
+        cancel: CancellationToken,
+    ) -> Result<StepExit> {
         let world = Arc::clone(&self.world);
         let stop = cancel.child_token();
         let guard = stop.clone().drop_guard();
         let end = self.world.to_its_end(async move {
             let id = request.id;
-            let result = run(&world, request, output, &stop).await;
+            let result = run(&world, request, streams, &stop).await;
             if let Err(error) = world.parts.networks.detach(&id).await {
                 tracing::warn!(step = %id.short(), error = full_message(&error), "cannot detach");
             }
@@ -112,7 +148,7 @@ impl Steps {
 async fn run(
     world: &Arc<World>,
     request: StepRequest,
-    output: StepOutput,
+    streams: Streams,
     stop: &CancellationToken,
 ) -> Result<StepExit> {
     if stop.is_cancelled() {
@@ -122,10 +158,14 @@ async fn run(
     let attached = async { world.parts.networks.attach(attach).await.map_err(Error::Attach) };
     let sandbox = in_time("attach the network", attached).await?;
     let (near, far) = connection()?;
-    let launch = launch_of(world, request, sandbox, far).await?;
+    let window = match &streams {
+        Streams::Pipes(_) => None,
+        Streams::Terminal(terminal) => Some(window(*terminal.size.borrow())),
+    };
+    let launch = launch_of(world, request, sandbox, (far, window)).await?;
     let launched = async { world.parts.tasks.launch(launch).await.map_err(failed) };
     let task = in_time("start a build step", launched).await?;
-    let exit = accompany(&task, near, output, stop).await;
+    let exit = accompany(&task, near, streams, stop).await;
     if let Err(error) = task.release().await {
         tracing::warn!(error = full_message(&error), "cannot let the shim of a build step go");
     }
@@ -147,10 +187,27 @@ fn failed(error: TaskError) -> Error {
 async fn accompany(
     task: &Arc<dyn Task>,
     near: UnixStream,
-    output: StepOutput,
+    streams: Streams,
     stop: &CancellationToken,
 ) -> Result<StepExit> {
-    let reading = tokio::spawn(read(near, output));
+    // What is typed has nobody to read it once the step has ended.
+    let mut typing = JoinSet::new();
+    let reading = match streams {
+        Streams::Pipes(output) => tokio::spawn(read(near, output)),
+        Streams::Terminal(StepTerminal { stream, size }) => {
+            let (mut screen, mut keys) = near.into_split();
+            let (mut typed, mut shown) = tokio::io::split(stream);
+            typing.spawn(async move {
+                tokio::io::copy(&mut typed, &mut keys).await.ok();
+                keys.shutdown().await.ok();
+            });
+            typing.spawn(keep_size(Arc::clone(task), size));
+            tokio::spawn(async move {
+                tokio::io::copy(&mut screen, &mut shown).await.ok();
+                shown.shutdown().await.ok();
+            })
+        }
+    };
     let killed = tokio::select! {
         biased;
         () = stop.cancelled() => true,
@@ -168,6 +225,21 @@ async fn accompany(
     // All that it wrote is on its way; the shim closes the connection behind it.
     reading.await.ok();
     Ok(StepExit { code: exit.code, oom_killed: exit.oom_killed })
+}
+
+const fn window((height, width): (u16, u16)) -> WindowSize {
+    WindowSize { width, height }
+}
+
+/// Keeps a step's terminal as large as the client's.
+async fn keep_size(task: Arc<dyn Task>, mut size: watch::Receiver<(u16, u16)>) {
+    while size.changed().await.is_ok() {
+        let window = window(*size.borrow_and_update());
+        if let Err(error) = task.resize(window).await {
+            // It may have ended just now.
+            tracing::debug!(error = full_message(&error), "cannot resize a step's terminal");
+        }
+    }
 }
 
 /// Takes Docker's framed stream apart.
@@ -244,9 +316,11 @@ async fn launch_of(
     world: &Arc<World>,
     request: StepRequest,
     sandbox: Sandbox,
-    far: std::os::unix::net::UnixStream,
+    (far, window): (std::os::unix::net::UnixStream, Option<WindowSize>),
 ) -> Result<Launch> {
-    let (definition, effective) = definition(&request);
+    let (mut definition, effective) = definition(&request);
+    let is_terminal = window.is_some();
+    definition.process.tty = is_terminal;
     ensure_profile(world, &definition).await?;
     let capabilities = validate::capabilities(&definition, world.capabilities)?;
     let seccomp = world.profiles.of(&definition, capabilities)?;
@@ -268,7 +342,7 @@ async fn launch_of(
         is_directory: &|_| false,
     })?;
     add_mounts(&mut spec, &request.mounts, user.is_some())?;
-    let attachment = Attachment { socket: far, stdin: false, stdout: true, stderr: true };
+    let attachment = Attachment { socket: far, stdin: is_terminal, stdout: true, stderr: true };
     Ok(Launch {
         container: request.id,
         task: TaskId(1),
@@ -278,9 +352,9 @@ async fn launch_of(
         user: request.user,
         groups: Vec::new(),
         namespaces: given(namespace, user),
-        open_stdin: false,
-        stdin_once: false,
-        window: WindowSize::default(),
+        open_stdin: is_terminal,
+        stdin_once: is_terminal,
+        window: window.unwrap_or_default(),
         log: LogTarget::None,
         attachments: vec![attachment],
     })

@@ -31,7 +31,7 @@ pub struct HostOptions {
 
 /// A running daemon with everything that belongs to it. [`Host::finish`] ends it and checks for leaks.
 pub struct Host {
-    binary: PathBuf,
+    pub(crate) binary: PathBuf,
     folder: tempfile::TempDir,
     cgroup: String,
     options: HostOptions,

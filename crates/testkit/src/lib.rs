@@ -6,10 +6,12 @@ mod host;
 pub mod image;
 mod leak;
 mod output;
+mod terminal;
 mod wait;
 
 pub use host::{Host, HostOptions};
 pub use output::Finished;
+pub use terminal::Terminal;
 pub use wait::{DEADLINE, eventually};
 
 /// What scenarios return: any failure with its text.

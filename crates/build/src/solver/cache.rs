@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rorqual_core::{ContainerId, DiffId, Timestamp};
+use rorqual_core::{ContainerId, DiffId, Digest, Timestamp};
 use rorqual_store::{Database, Durability, Record};
 use rorqual_transfer::{Keeper, Kept};
 use serde::{Deserialize, Serialize};
 
 use super::Parts;
 use super::keeper::{InUse, LayersHeld, SnapshotHeld};
+use super::key::Keyed;
 use crate::Error;
 use crate::error::other;
 
@@ -130,6 +131,18 @@ pub(crate) struct Reasons {
     pub(crate) inputs: Vec<Seen>,
 }
 
+impl Reasons {
+    /// Tells reasons apart; the entries of an input follow from its identity.
+    fn identity(&self) -> Digest {
+        let key = Keyed::new("reasons").with(self.op.as_bytes());
+        let inputs = self.inputs.iter();
+        let with = |key: Keyed, (name, content, _): &Seen| {
+            key.with(name.as_bytes()).with(content.as_bytes())
+        };
+        inputs.fold(key, with).digest()
+    }
+}
+
 impl Record for Reasons {
     const KIND: &'static str = "build-reasons";
     const VERSION: u32 = 1;
@@ -144,7 +157,12 @@ pub struct Cache {
     database: Database,
     entries: Mutex<HashMap<String, Entry>>,
     in_use: Arc<InUse>,
+    /// Identities of the reasons that this daemon has written, by their ids.
+    noted: Mutex<HashMap<String, Digest>>,
 }
+
+/// LIMIT: a hundred bytes each; what is forgotten is written once more.
+const MAX_NOTED: usize = 4096;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,7 +177,12 @@ impl Cache {
     pub async fn open(database: Database) -> Result<Self, Error> {
         let all = database.list::<Entry>().await.map_err(other("read the build cache"))?;
         let entries = all.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        Ok(Self { database, entries: Mutex::new(entries), in_use: Arc::default() })
+        Ok(Self {
+            database,
+            entries: Mutex::new(entries),
+            in_use: Arc::default(),
+            noted: Mutex::default(),
+        })
     }
 
     pub(crate) fn hold(&self, layers: &[DiffId]) -> LayersHeld {
@@ -238,9 +261,22 @@ impl Cache {
         found.map_err(other("read why a step ran"))
     }
 
-    pub(crate) async fn put_reasons(&self, reasons: Reasons) -> Result<(), Error> {
-        let written = self.database.put(Durability::Normal, reasons).await;
-        written.map_err(other("note why a step ran"))
+    /// Notes under an id what the keys of a vertex were made of; what is noted already is not written again, as it may be
+    /// long.
+    pub(crate) async fn put_reasons(&self, id: &str, reasons: &Reasons) -> Result<(), Error> {
+        let identity = reasons.identity();
+        if lock(&self.noted).get(id) == Some(&identity) {
+            return Ok(());
+        }
+        let written = Reasons { id: id.to_owned(), ..reasons.clone() };
+        let written = self.database.put(Durability::Normal, written).await;
+        written.map_err(other("note why a step ran"))?;
+        let mut noted = lock(&self.noted);
+        if noted.len() >= MAX_NOTED {
+            noted.clear();
+        }
+        noted.insert(id.to_owned(), identity);
+        Ok(())
     }
 
     fn busy(&self) -> Vec<DiffId> {

@@ -10,6 +10,7 @@ use rorqual_core::mount::{OverlayPlan, RootfsPlan, StepMount, StepMountSource};
 use rorqual_snapshot::{Edit, FileTree, Mountable, Selection};
 
 use super::explain::BASE;
+use super::failed::FailedStep;
 use super::files::{self, Scratch, failed, whole};
 use super::flight::Audience;
 use super::job::Entitlement;
@@ -150,7 +151,14 @@ pub(crate) async fn run(
     let env = held.environment(walk, exec).await?;
     let step =
         step(walk, vertex, exec, (&scratch, root.readonly), (held.mounts.clone(), env)).await?;
-    perform(walk, vertex, exec, step, audience).await?;
+    if let Err(error) = perform(walk, vertex, exec, step.clone(), audience).await {
+        if matches!(error, Error::Step { .. }) {
+            let runner = Arc::clone(&walk.inner.parts.steps);
+            let kept = (scratch, held, inputs.to_vec());
+            audience.keep(FailedStep::new(runner, vertex.name.clone(), step, Box::new(kept)));
+        }
+        return Err(error);
+    }
 
     let mut outputs = Vec::new();
     if let Some(number) = root.output {

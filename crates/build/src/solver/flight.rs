@@ -9,6 +9,8 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use rorqual_core::Digest;
 
+use super::Job;
+use super::failed::{FailedSlot, FailedStep};
 use crate::Error;
 use crate::contract::{LogStream, Progress, ProgressSink, StatusUpdate};
 
@@ -16,8 +18,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A build that listens, and its name for the work.
-type Listener = (Arc<dyn ProgressSink>, Digest);
+/// A build that listens.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    sink: Arc<dyn ProgressSink>,
+    /// Its name for the work.
+    vertex: Digest,
+    failed: Option<Arc<FailedSlot>>,
+}
+
+impl Listener {
+    pub(crate) fn new(job: &Job, vertex: Digest) -> Self {
+        Self { sink: Arc::clone(&job.progress), vertex, failed: job.failed.clone() }
+    }
+}
 
 /// Who listens to a piece of work: each build with its own name for it.
 #[derive(Clone, Default)]
@@ -25,14 +39,24 @@ pub(crate) struct Audience(Arc<Mutex<Vec<Listener>>>);
 
 impl Audience {
     /// Tells one build.
-    pub(crate) fn of(sink: Arc<dyn ProgressSink>, vertex: Digest) -> Self {
+    pub(crate) fn of(listener: Listener) -> Self {
         let audience = Self::default();
-        audience.join(sink, vertex);
+        audience.join(listener);
         audience
     }
 
-    fn join(&self, sink: Arc<dyn ProgressSink>, vertex: Digest) {
-        lock(&self.0).push((sink, vertex));
+    fn join(&self, listener: Listener) {
+        lock(&self.0).push(listener);
+    }
+
+    /// Gives a step that failed to the first build that wants it; without one it goes.
+    pub(crate) fn keep(&self, mut step: FailedStep) {
+        for slot in self.all().into_iter().filter_map(|listener| listener.failed) {
+            match slot.offer(step) {
+                None => return,
+                Some(back) => step = back,
+            }
+        }
     }
 
     fn all(&self) -> Vec<Listener> {
@@ -42,7 +66,7 @@ impl Audience {
     /// Hands on what a step wrote.
     pub(crate) fn log(&self, stream: LogStream, data: &[u8]) {
         let at = SystemTime::now();
-        for (sink, vertex) in self.all() {
+        for Listener { sink, vertex, .. } in self.all() {
             sink.tell(Progress::Log { vertex, stream, data: data.to_vec(), at });
         }
     }
@@ -50,7 +74,7 @@ impl Audience {
     /// Tells how a piece of work inside the vertex stands.
     pub(crate) fn status(&self, id: &str, current: u64, total: u64, done: bool) {
         let now = SystemTime::now();
-        for (sink, vertex) in self.all() {
+        for Listener { sink, vertex, .. } in self.all() {
             sink.tell(Progress::Status(StatusUpdate {
                 vertex,
                 id: id.to_owned(),
@@ -99,7 +123,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     pub(crate) fn join(
         &self,
         key: &str,
-        (sink, vertex): (Arc<dyn ProgressSink>, Digest),
+        listener: Listener,
         start: impl FnOnce(Audience) -> Work<T>,
     ) -> Shared<Work<T>> {
         let mut flights = lock(&self.0);
@@ -108,12 +132,12 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             // What has ended may have been removed from the cache since.
             && work.peek().is_none()
         {
-            flight.audience.join(sink, vertex);
+            flight.audience.join(listener);
             return work;
         }
         flights.retain(|_, flight| flight.work.upgrade().is_some());
         let audience = Audience::default();
-        audience.join(sink, vertex);
+        audience.join(listener);
         let work = start(audience.clone()).shared();
         if let Some(weak) = work.downgrade() {
             flights.insert(key.to_owned(), Flight { work: weak, audience });

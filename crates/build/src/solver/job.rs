@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::failed::FailedSlot;
 use super::foreign::{ImportedCache, Recorder};
 use crate::contract::{ProgressSink, Session};
 
@@ -36,4 +37,6 @@ pub struct Job {
     pub imports: Vec<Arc<ImportedCache>>,
     /// Notes what the build needs.
     pub recorder: Option<Arc<Recorder>>,
+    /// Takes the first step whose program fails, as it was.
+    pub failed: Option<Arc<FailedSlot>>,
 }

@@ -10,7 +10,7 @@ use rorqual_core::Digest;
 
 use super::cache::{CacheKind, Entry, Reasons, now};
 use super::explain::BASE;
-use super::flight::{Audience, Outcome};
+use super::flight::{Audience, Listener, Outcome};
 use super::foreign::Walked;
 use super::key::{Keyed, describe, vertex_digests};
 use super::{Inner, Job, State, exec, explain, files, source};
@@ -223,7 +223,7 @@ impl Walk {
         vertex: &Vertex,
     ) -> Result<(Arc<Vec<State>>, bool), Error> {
         let digest = self.digest(id)?;
-        let audience = Audience::of(Arc::clone(&self.job.progress), digest);
+        let audience = Audience::of(Listener::new(&self.job, digest));
         let (state, cached) = source::bring(self, vertex, &audience).await?;
         Ok((Arc::new(vec![state]), cached))
     }
@@ -274,7 +274,7 @@ impl Walk {
             }
         }
         if self.job.explain {
-            let audience = Audience::of(Arc::clone(&self.job.progress), digest.clone());
+            let audience = Audience::of(Listener::new(&self.job, digest.clone()));
             explain::tell(self, vertex, keys, &audience).await?;
         }
         // A step that must run is nobody else's.
@@ -282,7 +282,7 @@ impl Walk {
             if vertex.ignore_cache { format!("{}/{id:?}", self.job.id) } else { String::new() };
         let (walk, vertex, keys) = (self.clone(), vertex.clone(), Arc::clone(keys));
         let flight = format!("{}{alone}", keys.key);
-        let who = (Arc::clone(&self.job.progress), digest);
+        let who = Listener::new(&self.job, digest);
         let work = self.inner.flights.join(&flight, who, |audience| {
             async move { walk.perform(&vertex, &inputs, &keys, audience).await.map_err(Arc::new) }
                 .boxed()
@@ -344,10 +344,10 @@ impl Walk {
                 })
                 .await?;
         }
-        if let Some(id) = keys.other.clone() {
-            cache.put_reasons(Reasons { id, ..keys.reasons.clone() }).await?;
+        if let Some(id) = &keys.other {
+            cache.put_reasons(id, &keys.reasons).await?;
         }
-        cache.put_reasons(keys.reasons.clone()).await
+        cache.put_reasons(&keys.reasons.id, &keys.reasons).await
     }
 
     /// Takes a step from a cache that came from elsewhere. One that cannot deliver is as good as none.
@@ -363,7 +363,7 @@ impl Walk {
                 Ok(None) => {}
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
                 Err(error) => {
-                    let audience = Audience::of(Arc::clone(&self.job.progress), digest.clone());
+                    let audience = Audience::of(Listener::new(&self.job, digest.clone()));
                     let why = rorqual_core::full_message(&error);
                     let text = format!("an imported cache was not of use: {why}\n");
                     audience.log(LogStream::Stderr, text.as_bytes());

@@ -217,6 +217,7 @@ pub(crate) fn job(heard: &Arc<Heard>) -> Job {
         explain: false,
         imports: Vec::new(),
         recorder: None,
+        failed: None,
     }
 }
 

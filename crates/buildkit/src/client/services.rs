@@ -19,14 +19,13 @@ use tonic::{Code, Status, Streaming};
 use tower_service::Service as _;
 
 use super::lend::{Lent, OutputTarget};
-use crate::files::{DirectorySink, LocalTree, Received, Receiver, Selection, serve_tree};
+use crate::files::{
+    self, Batch, DirectorySink, LocalTree, Received, Receiver, Selection, serve_tree,
+};
 use crate::percent;
 use crate::server::Healthy;
 use crate::transport::{self, LARGEST_MESSAGE};
 use crate::wire::{Packet, dirsync, filesync, health, secrets, ssh};
-
-/// LIMIT: packets on their way.
-const QUEUE: usize = 32;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -111,16 +110,11 @@ fn values(metadata: &MetadataMap, name: &str) -> Vec<String> {
     values.map(|value| if is_encoded { percent::decode(value) } else { value.to_owned() }).collect()
 }
 
-/// Passes packets of a call on as a channel.
-fn packets(mut incoming: Streaming<Packet>) -> mpsc::Receiver<Packet> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        while let Ok(Some(packet)) = incoming.message().await {
-            if sender.send(packet).await.is_err() {
-                break;
-            }
-        }
-    });
+/// Passes packets of a call on as a queue.
+fn packets(incoming: Streaming<Packet>) -> mpsc::Receiver<Batch> {
+    let (sender, receiver) = files::queue();
+    // How it ended the other side knows best.
+    tokio::spawn(async move { files::hand_on(incoming, sender).await.ok() });
     receiver
 }
 
@@ -146,13 +140,13 @@ impl dirsync::file_sync_server::FileSync for Lender {
         let tree = tokio::task::spawn_blocking(move || LocalTree::open(&path, selection)).await;
         let tree = tree.unwrap_or(Err(Error::Cancelled)).map_err(|error| failed(&error))?;
         let incoming = packets(request.into_inner());
-        let (outgoing, answers) = mpsc::channel(QUEUE);
+        let (outgoing, answers) = files::queue();
         tokio::spawn(async move {
             if let Err(error) = serve_tree(Arc::new(tree), incoming, outgoing).await {
                 tracing::debug!(error = full_message(&error), "a transfer failed");
             }
         });
-        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(answers).map(Ok))))
+        Ok(tonic::Response::new(Box::pin(files::stream(answers).map(Ok))))
     }
 
     async fn tar_stream(
@@ -180,7 +174,7 @@ impl dirsync::file_send_server::FileSend for Lender {
         tokio::task::spawn_blocking(move || {
             let written = DirectorySink::open(&path).and_then(|sink| {
                 let mut receiver = Receiver::new(Box::new(sink));
-                while let Some(packet) = incoming.blocking_recv() {
+                for packet in std::iter::from_fn(|| incoming.blocking_recv()).flatten() {
                     match receiver.take(packet)? {
                         Received::Nothing => {}
                         Received::Reply(reply) => {

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rorqual_build::{Error, TreeEntry};
 use tokio::sync::mpsc;
 
+use super::batch::{Batch, FULL};
 use super::stat_of;
 use crate::wire::{Packet, PacketType};
 
-/// LIMIT: bytes of one packet of content, below what old clients take in one message.
-const PIECE: usize = 1 << 20;
+/// LIMIT: bytes of one packet of content; several files are on their way at a time, and each waits in some buffers.
+const PIECE: usize = FULL;
+/// Bytes that are there for a piece from the start: most files are small.
+const FIRST: usize = 8 << 10;
 /// Files sent at a time, so that small ones do not wait for large ones.
 const WORKERS: usize = 4;
 
@@ -27,14 +30,14 @@ pub trait SourceTree: Send + Sync + 'static {
 pub type SourceFile = Box<dyn Read + Send>;
 
 /// Where packets go.
-pub(crate) type Outgoing = mpsc::Sender<Packet>;
+pub(crate) type Outgoing = mpsc::Sender<Batch>;
 
 type Announced = Arc<Mutex<HashMap<u32, String>>>;
 
 /// Sends a tree: takes what the receiver says, returns when it is satisfied. A failure is told to the receiver, too.
 pub(crate) async fn serve_tree(
     tree: Arc<dyn SourceTree>,
-    mut incoming: mpsc::Receiver<Packet>,
+    mut incoming: mpsc::Receiver<Batch>,
     outgoing: Outgoing,
 ) -> Result<(), Error> {
     let announced = Announced::default();
@@ -58,18 +61,16 @@ pub(crate) async fn serve_tree(
                     break Err(error);
                 }
             }
-            packet = incoming.recv() => match packet {
-                Some(packet) => match asked_for(&packet, &announced) {
-                    Ok(Some(file)) => {
-                        if asked.send(file).is_err() {
-                            break Err(Error::Cancelled);
-                        }
-                    }
-                    Ok(None) => break Ok(()),
+            batch = incoming.recv() => {
+                let taken = batch.map_or(Err(Error::Cancelled), |batch| {
+                    take_requests(batch, &announced, &asked)
+                });
+                match taken {
+                    Ok(Said::More) => {}
+                    Ok(Said::Done) => break Ok(()),
                     Err(error) => break Err(error),
-                },
-                None => break Err(Error::Cancelled),
-            },
+                }
+            }
         }
     };
     let last = match &result {
@@ -80,8 +81,28 @@ pub(crate) async fn serve_tree(
             ..Packet::default()
         },
     };
-    outgoing.send(last).await.ok();
+    outgoing.send(Batch::of(last)).await.ok();
     result
+}
+
+/// Whether the receiver has all that it wants.
+enum Said {
+    More,
+    Done,
+}
+
+fn take_requests(
+    batch: Batch,
+    announced: &Announced,
+    asked: &mpsc::UnboundedSender<(u32, String)>,
+) -> Result<Said, Error> {
+    for packet in batch {
+        match asked_for(&packet, announced)? {
+            Some(file) => asked.send(file).map_err(|_| Error::Cancelled)?,
+            None => return Ok(Said::Done),
+        }
+    }
+    Ok(Said::More)
 }
 
 fn flatten(done: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
@@ -112,6 +133,7 @@ fn announce(
     outgoing: &Outgoing,
 ) -> Result<(), Error> {
     let mut next = 0;
+    let mut batch = Batch::default();
     tree.walk(&mut |entry| {
         if entry.mode & 0o170_000 == 0o100_000 {
             let mut announced = announced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,13 +141,15 @@ fn announce(
         }
         next += 1;
         let stat = Some(stat_of(entry));
-        put(outgoing, Packet { r#type: PacketType::PacketStat as i32, stat, ..Packet::default() })
+        batch.push(Packet { r#type: PacketType::PacketStat as i32, stat, ..Packet::default() });
+        if batch.is_full() { put(outgoing, std::mem::take(&mut batch)) } else { Ok(()) }
     })?;
-    put(outgoing, Packet { r#type: PacketType::PacketStat as i32, ..Packet::default() })
+    batch.push(Packet { r#type: PacketType::PacketStat as i32, ..Packet::default() });
+    put(outgoing, batch)
 }
 
-fn put(outgoing: &Outgoing, packet: Packet) -> Result<(), Error> {
-    outgoing.blocking_send(packet).map_err(|_| Error::Cancelled)
+fn put(outgoing: &Outgoing, batch: Batch) -> Result<(), Error> {
+    outgoing.blocking_send(batch).map_err(|_| Error::Cancelled)
 }
 
 async fn send_files(
@@ -144,11 +168,10 @@ async fn send_files(
 
 fn send_file(tree: &dyn SourceTree, id: u32, path: &str, outgoing: &Outgoing) -> Result<(), Error> {
     let r#type = PacketType::PacketData as i32;
+    let mut batch = Batch::default();
     if let Some(mut file) = tree.open(path)? {
         loop {
-            let mut data = Vec::new();
-            let read = (&mut file).take(PIECE as u64).read_to_end(&mut data);
-            read.map_err(|source| Error::Other {
+            let data = piece(&mut file).map_err(|source| Error::Other {
                 action: format!("read {path:?}"),
                 kind: rorqual_core::ErrorKind::Internal,
                 source: source.into(),
@@ -156,10 +179,21 @@ fn send_file(tree: &dyn SourceTree, id: u32, path: &str, outgoing: &Outgoing) ->
             if data.is_empty() {
                 break;
             }
-            put(outgoing, Packet { r#type, id, data, ..Packet::default() })?;
+            batch.push(Packet { r#type, id, data, ..Packet::default() });
+            if batch.is_full() {
+                put(outgoing, std::mem::take(&mut batch))?;
+            }
         }
     }
-    put(outgoing, Packet { r#type, id, ..Packet::default() })
+    batch.push(Packet { r#type, id, ..Packet::default() });
+    put(outgoing, batch)
+}
+
+/// Reads the next piece of a file, which is empty at its end.
+fn piece(file: &mut SourceFile) -> std::io::Result<Vec<u8>> {
+    let mut data = Vec::with_capacity(FIRST);
+    file.take(PIECE as u64).read_to_end(&mut data)?;
+    Ok(data)
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use rorqual_build::solver::FailedStep;
 use rorqual_build::{
     AgentStream, BlobSource, Error, Login, OutputSink, SecretValue, Session, SyncRequest, TreeSink,
     Upload,
@@ -17,15 +18,13 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status};
 
 use super::{Greeting, agent, output};
-use crate::files::{self, Received, Receiver};
+use crate::files::{self, Batch, Received, Receiver};
 use crate::spool::Spooled;
 use crate::transport::{Caller, LARGEST_MESSAGE};
 use crate::wire::{Packet, dirsync, filesync, secrets, upload};
 
 /// LIMIT: as clients bound it.
 const LARGEST_SECRET: usize = 500 << 10;
-/// LIMIT: packets that wait for the disk, of at most a mebibyte each in practice.
-const QUEUE: usize = 32;
 
 /// A client's session.
 pub struct RemoteSession {
@@ -34,6 +33,7 @@ pub struct RemoteSession {
     closed: CancellationToken,
     /// Where trees wait that are sent file by file.
     spool: Arc<Path>,
+    failed: Mutex<Option<Arc<FailedStep>>>,
 }
 
 impl RemoteSession {
@@ -43,12 +43,36 @@ impl RemoteSession {
         closed: CancellationToken,
         spool: Arc<Path>,
     ) -> Self {
-        Self { greeting, caller, closed, spool }
+        Self { greeting, caller, closed, spool, failed: Mutex::new(None) }
     }
 
     /// Returns the token that fires when the client goes away.
     pub fn closed(&self) -> CancellationToken {
         self.closed.clone()
+    }
+
+    /// Keeps a step that failed for as long as the client is there.
+    pub(crate) fn keep_failed(&self, step: FailedStep) {
+        let mut failed = self.lock_failed();
+        // INVARIANT: what was kept before the end is let go by it, and nothing is kept behind it.
+        if !self.closed.is_cancelled() {
+            *failed = Some(Arc::new(step));
+        }
+    }
+
+    /// Returns the step that failed, when one is kept.
+    pub(crate) fn failed_step(&self) -> Option<Arc<FailedStep>> {
+        self.lock_failed().clone()
+    }
+
+    /// Lets go what is kept; called once the client has gone.
+    pub(super) fn forget_failed(&self) {
+        let failed = self.lock_failed().take();
+        drop(failed);
+    }
+
+    fn lock_failed(&self) -> MutexGuard<'_, Option<Arc<FailedStep>>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn offers(&self, method: &str) -> bool {
@@ -136,21 +160,12 @@ impl Session for RemoteSession {
             .max_decoding_message_size(LARGEST_MESSAGE);
         let action = || format!("receive the directory {:?} of the client", request.name);
         let incoming = self.alive(client.diff_copy(call)).await;
-        let mut incoming = incoming.map_err(|status| self.failed(action(), &status))?.into_inner();
+        let incoming = incoming.map_err(|status| self.failed(action(), &status))?.into_inner();
 
-        let (packets, queue) = mpsc::channel::<Packet>(QUEUE);
+        let (packets, queue) = files::queue();
         let told = replies.clone();
         let disk = tokio::task::spawn_blocking(move || receive(sink, queue, &told));
-        let network = async {
-            while let Some(packet) = self.alive(incoming.message()).await? {
-                if packets.send(packet).await.is_err() {
-                    break;
-                }
-            }
-            drop(packets);
-            Ok::<_, Status>(())
-        };
-        let network = network.await;
+        let network = self.alive(files::hand_on(incoming, packets)).await;
         let disk = disk.await.unwrap_or(Err(Error::Cancelled));
         if self.closed.is_cancelled() {
             return Err(Error::Cancelled);
@@ -259,23 +274,17 @@ impl Session for RemoteSession {
         let directory = Arc::clone(&self.spool);
         let spooled = tokio::task::spawn_blocking(move || Spooled::new(tree, &directory)).await;
         let spooled = Arc::new(spooled.unwrap_or(Err(Error::Cancelled))?);
-        let (outgoing, to_client) = mpsc::channel(QUEUE);
-        let mut call = Request::new(ReceiverStream::new(to_client));
+        let (outgoing, to_client) = files::queue();
+        let mut call = Request::new(files::stream(to_client));
         call.metadata_mut().insert(output::HEADER_ID, header(id));
         let mut client = dirsync::file_send_client::FileSendClient::new(self.caller.clone())
             .max_decoding_message_size(LARGEST_MESSAGE);
         let action = || "send files to the client".to_owned();
-        let (packets, incoming) = mpsc::channel(QUEUE);
+        let (packets, incoming) = files::queue();
         // ORDER: the head of the answer may come with its first message only, and that after ours.
         let network = async {
-            let packets = packets;
-            let mut answer = self.alive(client.diff_copy(call)).await?.into_inner();
-            while let Some(packet) = self.alive(answer.message()).await? {
-                if packets.send(packet).await.is_err() {
-                    break;
-                }
-            }
-            Ok::<_, Status>(())
+            let answer = self.alive(client.diff_copy(call)).await?.into_inner();
+            self.alive(files::hand_on(answer, packets)).await
         };
         let serve = files::serve_tree(spooled, incoming, outgoing);
         tokio::pin!(network, serve);
@@ -294,11 +303,11 @@ impl Session for RemoteSession {
 /// Feeds packets to the sink on a thread that may block.
 fn receive(
     sink: Box<dyn TreeSink>,
-    mut queue: mpsc::Receiver<Packet>,
+    mut queue: mpsc::Receiver<Batch>,
     replies: &mpsc::UnboundedSender<Packet>,
 ) -> Result<(), Error> {
     let mut receiver = Receiver::new(sink);
-    while let Some(packet) = queue.blocking_recv() {
+    for packet in std::iter::from_fn(|| queue.blocking_recv()).flatten() {
         match receiver.take(packet)? {
             Received::Nothing => {}
             Received::Reply(reply) => {

@@ -10,8 +10,9 @@ mod outcome;
 mod outputs;
 mod progress;
 mod secrets;
+mod shell;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
 use rorqual_buildkit::{Client as Builder, Failure as BuildFailure, News, new_id};
@@ -71,6 +72,11 @@ const BUILD_FLAGS: &[Flag] = &[
         .default("default"),
     Flag::new("no-cache", Kind::Bool, "Build everything anew"),
     Flag::new("no-cache-filter", Kind::List("stringArray"), "Build these stages anew"),
+    Flag::new(
+        "on-fail",
+        Kind::Text("string"),
+        "What to do when a step fails: shell (opens one in the step; needs a terminal)",
+    ),
     Flag::new("output", Kind::List("stringArray"), "Where the result goes (type=local,dest=path)")
         .short('o'),
     Flag::new("platform", Kind::List("stringArray"), "For which machines to build"),
@@ -129,13 +135,24 @@ pub(super) async fn connect(client: &Client) -> Result<Builder, Failure> {
 
 async fn build(cli: &Cli, matches: &Matches) -> Outcome {
     let mode = Mode::choose(matches)?;
-    let plan = options::plan(cli, matches)?;
+    let wants_shell = shell::is_wanted(matches)?;
+    let mut plan = options::plan(cli, matches)?;
+    if wants_shell {
+        plan.option("rorqual.keep-failed", "1");
+    }
     let client = cli.client()?;
-    let (built, mut screen, plan) = perform(client, plan, mode).await?;
+    let screen = Mutex::new(Screen::new(mode));
+    lock(&screen).begin()?;
+    let Performed { built, plan, connected } = perform(client, plan, (&screen, "")).await?;
+    let mut screen = screen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    screen.end()?;
     match built {
         Ok(told) => outcome::finish(cli, matches, &plan.after, &told, &mut screen),
         Err(failure) => {
             screen.fail(&failure, cli.root.on("debug"))?;
+            if wants_shell && !failure.is_cancelled {
+                shell::enter(&connected, &screen.failed_step()).await?;
+            }
             Err(Failure::new(format!(
                 "ERROR: failed to build: failed to solve: {}",
                 failure.message
@@ -146,12 +163,37 @@ async fn build(cli: &Cli, matches: &Matches) -> Outcome {
 
 type Told = std::collections::BTreeMap<String, String>;
 
-/// Runs a build: session, calls, progress.
+/// The connections of a build; what the daemon keeps for it goes with them.
+struct Connected {
+    builder: Builder,
+    /// Name of the session.
+    session: String,
+    lent: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.lent.abort();
+    }
+}
+
+/// A build that is over.
+struct Performed {
+    built: Result<Told, BuildFailure>,
+    plan: Plan,
+    connected: Connected,
+}
+
+fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
+    screen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a build: session, calls, progress. Its steps carry its name where several builds share the screen.
 async fn perform(
     client: &Client,
     plan: Plan,
-    mode: Mode,
-) -> Result<(Result<Told, BuildFailure>, Screen, Plan), Failure> {
+    (screen, name): (&Mutex<Screen>, &str),
+) -> Result<Performed, Failure> {
     let Plan { mut request, lending, shared_key, after, keep } = plan;
     let session = new_id();
     let mut open = Request::new(Method::POST, "/session");
@@ -160,31 +202,56 @@ async fn perform(
     let (connection, _) = client.hijack(open).await?;
     let lent = tokio::spawn(lending.serve(connection));
     let builder = connect(client).await?;
+    let connected = Connected { builder, session: session.clone(), lent };
+    let builder = &connected.builder;
     request.session = session;
     request.id = new_id();
     let id = request.id.clone();
-    let mut screen = Screen::new(mode);
-    screen.begin()?;
     let watch = async {
         match builder.news(&id).await {
-            Ok(news) => follow(news, &mut screen).await,
+            Ok(news) => {
+                follow(news.map(|batch| batch.map(|batch| named(batch, name))), screen).await
+            }
             // What went wrong the build itself tells.
             Err(_) => Ok(()),
         }
     };
     let (built, shown) = tokio::join!(builder.build(request.clone()), watch);
-    lent.abort();
     shown?;
-    screen.end()?;
     let plan =
         Plan { request, lending: rorqual_buildkit::Lending::default(), shared_key, after, keep };
-    Ok((built, screen, plan))
+    Ok(Performed { built, plan, connected })
+}
+
+/// Tells the steps of a build from those of others on the same screen.
+fn named(mut news: News, name: &str) -> News {
+    if name.is_empty() {
+        return news;
+    }
+    let own = |digest: &mut String| {
+        if !digest.is_empty() {
+            *digest = format!("{name}:{digest}");
+        }
+    };
+    for vertex in &mut news.vertices {
+        own(&mut vertex.digest);
+        vertex.inputs.iter_mut().for_each(own);
+        // COMPAT: as buildx names the steps of several targets.
+        vertex.name = match vertex.name.strip_prefix('[') {
+            Some(rest) => format!("[{name} {rest}"),
+            None => format!("[{name}] {}", vertex.name),
+        };
+    }
+    news.statuses.iter_mut().for_each(|status| own(&mut status.vertex));
+    news.logs.iter_mut().for_each(|log| own(&mut log.vertex));
+    news.warnings.iter_mut().for_each(|warning| own(&mut warning.vertex));
+    news
 }
 
 /// Shows news until there are none; on a terminal also the passing of time.
 async fn follow(
     news: impl futures_util::Stream<Item = Result<News, BuildFailure>>,
-    screen: &mut Screen,
+    screen: &Mutex<Screen>,
 ) -> Result<(), Failure> {
     tokio::pin!(news);
     let mut clock = tokio::time::interval(std::time::Duration::from_millis(100));
@@ -193,10 +260,10 @@ async fn follow(
         tokio::select! {
             biased;
             batch = news.next() => match batch {
-                Some(Ok(batch)) => screen.take(&batch)?,
+                Some(Ok(batch)) => lock(screen).take(&batch)?,
                 Some(Err(_)) | None => return Ok(()),
             },
-            _ = clock.tick() => screen.tick()?,
+            _ = clock.tick() => lock(screen).tick()?,
         }
     }
 }

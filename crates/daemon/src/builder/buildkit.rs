@@ -59,6 +59,7 @@ pub(super) fn job(scope: &Scope) -> Job {
         explain: scope.explain,
         imports: scope.imports(),
         recorder: scope.recorder.clone(),
+        failed: scope.failed.clone(),
     }
 }
 

@@ -262,6 +262,7 @@ impl Prepared {
             explain: false,
             imports: Vec::new(),
             recorder: None,
+            failed: None,
         };
         let building = self.builder.solver.begin(Arc::clone(&graph), &job);
         walk(&building, &graph, &steps, &teller).await?;

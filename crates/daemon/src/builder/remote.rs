@@ -131,6 +131,7 @@ async fn git(
         explain: false,
         imports: Vec::new(),
         recorder: None,
+        failed: None,
     };
     let building = builder.solver.begin(Arc::new(graph), &job);
     let state = building.state(Input::of(vertex)).await?;

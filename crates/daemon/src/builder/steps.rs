@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rorqual_build::{Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepRunner};
+use rorqual_build::{
+    Error, ExecNetwork, ExecSecurity, Log, LogStream, Step, StepExit, StepRunner, Terminal,
+};
 use rorqual_core::{Classify, InvalidUlimit, Platform, Ulimit};
 use rorqual_engine::spec::NetworkMode;
-use rorqual_engine::{StepRequest, Steps};
+use rorqual_engine::{StepRequest, StepTerminal, Steps};
 use tokio_util::sync::CancellationToken;
 
 /// Runs steps by the engine.
@@ -82,6 +84,39 @@ fn is_usable(text: &str) -> bool {
     text.lines().any(|line| line == "enabled") && flags.contains('F')
 }
 
+/// Refuses what this machine cannot run.
+async fn check(step: &Step) -> Result<(), Error> {
+    let platform = step.platform.clone();
+    let can_run = rorqual_store::blocking(move || Ok::<_, Error>(runs(&platform))).await?;
+    if can_run {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "cannot run {:?} for {}: this machine is {}, and its kernel has no interpreter for programs of the \
+         other (binfmt_misc, with the flag F): register one, or let the stage run here (FROM --platform=$BUILDPLATFORM)",
+        step.args.join(" "),
+        step.platform,
+        Platform::host()
+    )))
+}
+
+/// Tells how a step ended as the solver knows it.
+fn ended(
+    command: &str,
+    run: Result<rorqual_engine::StepExit, rorqual_engine::Error>,
+    cancel: &CancellationToken,
+) -> Result<StepExit, Error> {
+    let exit = run.map_err(|error| match cancel.is_cancelled() {
+        true => Error::Cancelled,
+        false => Error::Other {
+            action: format!("run {command:?}"),
+            kind: error.kind(),
+            source: error.into(),
+        },
+    })?;
+    Ok(StepExit { code: exit.code, oom_killed: exit.oom_killed })
+}
+
 #[async_trait]
 impl StepRunner for EngineSteps {
     async fn run(
@@ -90,30 +125,26 @@ impl StepRunner for EngineSteps {
         log: Log,
         cancel: CancellationToken,
     ) -> Result<StepExit, Error> {
+        check(&step).await?;
         let command = step.args.join(" ");
-        let platform = step.platform.clone();
-        let can_run = rorqual_store::blocking(move || Ok::<_, Error>(runs(&platform))).await?;
-        if !can_run {
-            return Err(Error::Unsupported(format!(
-                "cannot run {command:?} for {}: this machine is {}, and its kernel has no interpreter for programs of the \
-                 other (binfmt_misc, with the flag F): register one, or let the stage run here (FROM --platform=$BUILDPLATFORM)",
-                step.platform,
-                Platform::host()
-            )));
-        }
         let output = Arc::new(move |error: bool, data: &[u8]| {
             log(if error { LogStream::Stderr } else { LogStream::Stdout }, data);
         });
         let run = self.0.run(request(step)?, output, cancel.clone()).await;
-        let exit = run.map_err(|error| match cancel.is_cancelled() {
-            true => Error::Cancelled,
-            false => Error::Other {
-                action: format!("run {command:?}"),
-                kind: error.kind(),
-                source: error.into(),
-            },
-        })?;
-        Ok(StepExit { code: exit.code, oom_killed: exit.oom_killed })
+        ended(&command, run, &cancel)
+    }
+
+    async fn run_on_terminal(
+        &self,
+        step: Step,
+        terminal: Terminal,
+        cancel: CancellationToken,
+    ) -> Result<StepExit, Error> {
+        check(&step).await?;
+        let command = step.args.join(" ");
+        let terminal = StepTerminal { stream: terminal.stream, size: terminal.size };
+        let run = self.0.run_on_terminal(request(step)?, terminal, cancel.clone()).await;
+        ended(&command, run, &cancel)
     }
 }
 

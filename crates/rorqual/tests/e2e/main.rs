@@ -1,8 +1,10 @@
 //! End to end: the real binary as client and daemon, in namespaces of its own, with a leak check after each scenario.
 
 mod build;
+mod build_bake;
 mod build_client;
 mod build_reasons;
+mod build_shell;
 mod build_sources;
 mod build_steps;
 mod build_travel;

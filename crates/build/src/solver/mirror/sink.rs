@@ -1,7 +1,7 @@
 //! Bringing a copy up to date, entry by entry as the client announces them. The client is not trusted: paths come in order
 //! and below directories that it announced, and everything is made by descriptor inside the copy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -41,7 +41,7 @@ pub(super) struct Sink {
     total: u64,
     /// The index on disk was removed.
     dirty: bool,
-    announced: BTreeSet<String>,
+    announced: HashSet<String>,
     last: Option<String>,
     pending: BTreeMap<String, Pending>,
     opened: usize,
@@ -71,7 +71,7 @@ impl Sink {
             came,
             total: 0,
             dirty: false,
-            announced: BTreeSet::new(),
+            announced: HashSet::new(),
             last: None,
             pending: BTreeMap::new(),
             opened: 0,
@@ -210,9 +210,8 @@ impl TreeSink for Sink {
         if entry.mode & KIND == SOCKET {
             return Ok(false);
         }
-        let known = lock(&self.index).known.get(&path).cloned();
         self.announced.insert(path.clone());
-        if known.is_some_and(|known| known.entry == entry) {
+        if lock(&self.index).known.get(&path).is_some_and(|known| known.entry == entry) {
             return Ok(false);
         }
         self.touch(&path)?;

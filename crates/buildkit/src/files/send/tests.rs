@@ -1,5 +1,7 @@
 //! The sending end towards receivers that behave unusually.
 
+use futures_util::StreamExt as _;
+
 use super::*;
 
 /// A tree of files that all hold one byte.
@@ -35,16 +37,17 @@ fn packet(kind: PacketType, id: u32) -> Packet {
 async fn requests_are_taken_while_nobody_reads_content() {
     const FILES: u32 = 5000;
     let (requests, incoming) = mpsc::channel(1);
-    let (outgoing, mut answers) = mpsc::channel(1);
+    let (outgoing, answers) = mpsc::channel(1);
+    let mut answers = Box::pin(crate::files::stream(answers));
     let serving = tokio::spawn(serve_tree(Arc::new(Many(FILES)), incoming, outgoing));
     for _ in 0..=FILES {
-        let announced = answers.recv().await.unwrap();
+        let announced = answers.next().await.unwrap();
         assert_eq!(announced.r#type, PacketType::PacketStat as i32);
     }
 
     let all = async {
         for id in 0..FILES {
-            requests.send(packet(PacketType::PacketReq, id)).await.unwrap();
+            requests.send(Batch::of(packet(PacketType::PacketReq, id))).await.unwrap();
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), all)
@@ -53,13 +56,13 @@ async fn requests_are_taken_while_nobody_reads_content() {
 
     let (mut ended, mut bytes) = (0, 0);
     while ended < FILES {
-        let answer = answers.recv().await.unwrap();
+        let answer = answers.next().await.unwrap();
         assert_eq!(answer.r#type, PacketType::PacketData as i32);
         bytes += answer.data.len();
         ended += u32::from(answer.data.is_empty());
     }
     assert_eq!(bytes, FILES as usize);
-    requests.send(packet(PacketType::PacketFin, 0)).await.unwrap();
-    assert_eq!(answers.recv().await.unwrap().r#type, PacketType::PacketFin as i32);
+    requests.send(Batch::of(packet(PacketType::PacketFin, 0))).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().r#type, PacketType::PacketFin as i32);
     serving.await.unwrap().unwrap();
 }

@@ -1,22 +1,41 @@
-//! `bake`: several builds that files describe, each as `build` would do it; what one takes of another is built before.
+//! `bake`: several builds that files describe, each as `build` would do it, side by side; what one takes of another is built
+//! before.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use rorqual_bake::{File, Plan, Request, Target};
+use serde_json::{Map, Value as Json};
 
-use super::{BUILD, build, context};
+use super::options::{self, After};
+use super::progress::{Mode, Screen};
+use super::{BUILD, BuildFailure, Performed, Told, context, csv, lock, outcome, perform};
 use crate::cli::Cli;
 use crate::command::task;
 use crate::failure::{Failure, Outcome, open_failure};
 use crate::flag::{self, Args, Command, Flag, Kind, Matches, UsageError};
+use crate::output::tabbed;
 
 const BAKE_FLAGS: &[Flag] = &[
+    Flag::new(
+        "allow",
+        Kind::List("stringArray"),
+        "Allow a privilege; what files ask for is theirs without it",
+    ),
     Flag::new("call", Kind::Text("string"), "What to do: build, check, outline, targets"),
     Flag::new("check", Kind::Bool, "Only check the Dockerfiles (same as --call=check)"),
     Flag::new("file", Kind::List("stringArray"), "File that describes the builds").short('f'),
+    Flag::new(
+        "list",
+        Kind::Text("string"),
+        "List targets or variables ([type=]targets[,format=json])",
+    ),
     Flag::new("load", Kind::Bool, "Keep the images in the engine (same as --set=*.load=true)"),
+    Flag::new("metadata-file", Kind::Text("string"), "Write facts about the results to this file"),
     Flag::new("no-cache", Kind::Bool, "Build everything anew"),
     Flag::new("print", Kind::Bool, "Print the builds instead of running them"),
     Flag::new(
@@ -25,8 +44,10 @@ const BAKE_FLAGS: &[Flag] = &[
         "How to show progress: auto, quiet, plain, tty, rawjson",
     )
     .default("auto"),
+    Flag::new("provenance", Kind::Text("string"), "Short for --set=*.attest=type=provenance"),
     Flag::new("pull", Kind::Bool, "Look for newer base images"),
     Flag::new("push", Kind::Bool, "Push the images (same as --set=*.push=true)"),
+    Flag::new("sbom", Kind::Text("string"), "Short for --set=*.attest=type=sbom"),
     Flag::new("set", Kind::List("stringArray"), "Change a value (target.key=value)"),
     Flag::new("var", Kind::List("stringArray"), "Set a variable (name=value)"),
 ];
@@ -60,7 +81,10 @@ const LARGEST_FILE: u64 = 4 << 20;
 
 async fn bake(cli: &Cli, matches: &Matches) -> Outcome {
     let files = files(matches)?;
-    let plan = rorqual_bake::plan(&files, &request(matches)).map_err(|error| wrong(&error))?;
+    if !matches.text("list").is_empty() {
+        return list(cli, matches.text("list"), &files, &request(matches)?);
+    }
+    let plan = rorqual_bake::plan(&files, &request(matches)?).map_err(|error| wrong(&error))?;
     if matches.on("print") {
         cli.line(&plan.json())?;
         return Ok(0);
@@ -73,6 +97,7 @@ async fn bake(cli: &Cli, matches: &Matches) -> Outcome {
         }
     }
     let done = build_all(cli, matches, &plan, &names).await;
+    let done = done.and_then(|built| finish(cli, matches, built));
     // The images stay; only the names under which the builds found each other go.
     for name in names.values() {
         let removed = cli.client()?.delete(format!("/images/{name}?noprune=1")).await;
@@ -116,7 +141,7 @@ fn read(name: String) -> Result<File, Failure> {
     Ok(File { name, text })
 }
 
-fn request(matches: &Matches) -> Request {
+fn request(matches: &Matches) -> Result<Request, Failure> {
     let mut environment: BTreeMap<String, String> = std::env::vars().collect();
     let given = matches.list("var").iter().filter_map(|text| text.split_once('='));
     environment.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -126,54 +151,184 @@ fn request(matches: &Matches) -> Request {
             overrides.push(format!("*.{flag}={}", matches.on(flag)));
         }
     }
+    for kind in ["sbom", "provenance"] {
+        if matches.given(kind) {
+            let rest = match matches.text(kind) {
+                "" | "true" => String::new(),
+                "false" => ",disabled=true".to_owned(),
+                value => format!(",{value}"),
+            };
+            overrides.push(format!("*.attest=type={kind}{rest}"));
+        }
+    }
+    if let Some((name, _)) = question(matches)? {
+        overrides.push(format!("*.call={name}"));
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Request {
+    Ok(Request {
         targets: matches.words.clone(),
         overrides,
         environment,
         local_platform: rorqual_core::Platform::host().to_string(),
         now: now.as_secs(),
-    }
+    })
 }
 
-/// Builds all, each after those that it takes something of.
+/// What is asked instead of a build, by the name that bake files have for it, and the words that were used.
+fn question(matches: &Matches) -> Result<Option<(String, String)>, Failure> {
+    let asked = if matches.on("check") { "check" } else { matches.text("call") };
+    let name = csv::fields(asked).map_err(|why| wrong(&why))?.into_iter().next();
+    Ok(match name.as_deref() {
+        None | Some("" | "build") => None,
+        Some("check") => Some(("lint".to_owned(), asked.to_owned())),
+        Some(name) => Some((name.to_owned(), asked.to_owned())),
+    })
+}
+
+/// Lists what the files offer.
+fn list(cli: &Cli, wanted: &str, files: &[File], request: &Request) -> Outcome {
+    let (mut kind, mut format) = (String::new(), "table".to_owned());
+    for field in csv::fields(wanted).map_err(|why| wrong(&why))? {
+        match field.split_once('=') {
+            None => kind = field,
+            Some(("type", value)) => kind = value.to_owned(),
+            Some(("format", value)) => format = value.to_owned(),
+            Some((name, _)) => return Err(wrong(&format!("invalid list value {name:?}"))),
+        }
+    }
+    let is_json = match &*format {
+        "json" => true,
+        "table" => false,
+        other => return Err(wrong(&format!("invalid list format {other:?}"))),
+    };
+    let (document, table) = match &*kind {
+        "targets" => {
+            let all = rorqual_bake::list_targets(files, request).map_err(|error| wrong(&error))?;
+            let rows = all.iter().map(|one| format!("{}\t{}\n", one.name, one.description));
+            let rows: String = rows.collect();
+            (serde_json::to_string_pretty(&all), format!("TARGET\tDESCRIPTION\n{rows}"))
+        }
+        "variables" => {
+            let all =
+                rorqual_bake::list_variables(files, request).map_err(|error| wrong(&error))?;
+            let rows = all.iter().map(|one| {
+                let value = one.value.as_deref().unwrap_or("<null>");
+                format!("{}\t{}\t{value}\t{}\n", one.name, one.kind, one.description)
+            });
+            let rows: String = rows.collect();
+            let head = "VARIABLE\tTYPE\tVALUE\tDESCRIPTION\n";
+            (serde_json::to_string_pretty(&all), format!("{head}{rows}"))
+        }
+        other => return Err(wrong(&format!("invalid list type {other:?}"))),
+    };
+    if is_json {
+        cli.line(&document.map_err(|error| wrong(&error))?)?;
+    } else {
+        cli.print(&tabbed(&table))?;
+    }
+    Ok(0)
+}
+
+/// LIMIT: targets that are built at a time; the daemon bounds their steps.
+const AT_A_TIME: usize = 8;
+
+/// A target that is built.
+struct Built {
+    matches: Matches,
+    after: After,
+    told: Result<Told, BuildFailure>,
+}
+
+/// Builds all, those side by side of which none takes something of another; ends the rest when one fails.
 async fn build_all(
     cli: &Cli,
     matches: &Matches,
     plan: &Plan,
     names: &BTreeMap<String, String>,
+) -> Result<(Screen, BTreeMap<String, Built>), Failure> {
+    let screen = Mutex::new(Screen::new(Mode::of_progress(matches)?));
+    lock(&screen).begin()?;
+    let mut waiting: Vec<(&String, &Target)> = plan.targets.iter().collect();
+    let mut built: BTreeMap<String, Built> = BTreeMap::new();
+    let mut going = FuturesUnordered::new();
+    loop {
+        while going.len() < AT_A_TIME
+            && let Some(next) = waiting.iter().position(|(_, target)| {
+                target.links().iter().all(|(_, link)| built.contains_key(*link))
+            })
+        {
+            let (name, target) = waiting.remove(next);
+            // Where there is one, its steps need no name.
+            let shown = if plan.targets.len() == 1 { "" } else { name.as_str() };
+            going.push(build_one(cli, (matches, &screen, shown), (name, target), names));
+        }
+        let Some((name, one)) = going.next().await else { break };
+        let one =
+            one.map_err(|failure| Failure::new(format!("target {name}: {}", failure.text)))?;
+        let has_failed = one.told.is_err();
+        built.insert(name, one);
+        if has_failed {
+            break;
+        }
+    }
+    drop(going);
+    let mut screen = screen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    screen.end()?;
+    Ok((screen, built))
+}
+
+/// Tells what came of the targets.
+fn finish(
+    cli: &Cli,
+    matches: &Matches,
+    (mut screen, built): (Screen, BTreeMap<String, Built>),
 ) -> Outcome {
-    let mut open: Vec<(&String, &Target)> = plan.targets.iter().collect();
+    for (name, one) in &built {
+        let Err(failure) = &one.told else { continue };
+        screen.fail(failure, cli.root.on("debug"))?;
+        return Err(wrong(&format!("target {name}: failed to solve: {}", failure.message)));
+    }
+    let is_alone = built.len() == 1;
     let mut code = 0;
-    while !open.is_empty() {
-        let waits = |target: &Target| {
-            target.links().iter().any(|(_, link)| open.iter().any(|(name, _)| name == link))
-        };
-        // The plan has no cycles, so one never waits.
-        let next = open.iter().position(|(_, target)| !waits(target)).unwrap_or(0);
-        let (name, target) = open.remove(next);
-        code = code.max(build_one(cli, matches, (name, target), names).await?);
+    let mut facts = Map::new();
+    for (number, (name, one)) in built.iter().enumerate() {
+        let Ok(told) = &one.told else { continue };
+        facts.insert(name.clone(), outcome::metadata(told));
+        if one.after.question.is_some() && !is_alone {
+            // COMPAT: answers about several targets stand below their names.
+            let gap = if number == 0 { "" } else { "\n" };
+            cli.line(&format!("{gap}{name}"))?;
+        }
+        code = code.max(outcome::finish(cli, &one.matches, &one.after, told, &mut screen)?);
+    }
+    if !matches.text("metadata-file").is_empty() {
+        let path = matches.text("metadata-file");
+        let text = format!("{:#}\n", Json::Object(facts));
+        std::fs::write(path, text).map_err(|error| open_failure(path, &error))?;
     }
     Ok(code)
 }
 
 async fn build_one(
     cli: &Cli,
-    matches: &Matches,
+    (matches, screen, shown): (&Matches, &Mutex<Screen>, &str),
     (name, target): (&String, &Target),
     names: &BTreeMap<String, String>,
-) -> Outcome {
-    let (words, _inline) = words(matches, target, names.get(name).map(String::as_str), names)?;
-    let built =
-        flag::parse(&BUILD, "rorqual build".to_owned(), &words).map_err(|usage| match usage {
-            UsageError::Flag(text) | UsageError::Count(text) => {
-                wrong(&format!("target {name}: {text}"))
-            }
-            UsageError::Help => wrong(&format!("target {name}: --help is no option of a target")),
+) -> (String, Result<Built, Failure>) {
+    let one = async {
+        let (words, _inline) = words(matches, target, names.get(name).map(String::as_str), names)?;
+        let parsed = flag::parse(&BUILD, "rorqual build".to_owned(), &words);
+        let built = parsed.map_err(|usage| match usage {
+            UsageError::Flag(text) | UsageError::Count(text) => Failure::new(text),
+            UsageError::Help => Failure::new("--help is no option of a target"),
         })?;
-    // The future of a build is large.
-    let outcome = Box::pin(build(cli, &built)).await;
-    outcome.map_err(|failure| Failure::new(format!("target {name}: {}", failure.text)))
+        let ready = options::plan(cli, &built)?;
+        // The future of a build is large.
+        let performed = Box::pin(perform(cli.client()?, ready, (screen, shown))).await?;
+        let Performed { built: told, plan, .. } = performed;
+        Ok(Built { matches: built, after: plan.after, told })
+    };
+    (name.clone(), one.await)
 }
 
 /// A Dockerfile that stands in the bake file, while it is needed as a file.
@@ -196,8 +351,8 @@ fn words(
     let mut words = target.build_flags();
     let mut add = |flag: &str, value: &str| words.extend([format!("--{flag}"), value.to_owned()]);
     add("progress", matches.text("progress"));
-    if !matches.text("call").is_empty() || matches.on("check") {
-        add("call", if matches.on("check") { "check" } else { matches.text("call") });
+    if let Some((_, asked)) = question(matches)? {
+        add("call", &asked);
     }
     if let Some(name) = name {
         // Others start from it: it has to be an image, also when nobody wants one.

@@ -50,7 +50,7 @@ pub(super) fn finish(
 }
 
 /// The facts as a document; what is JSON in base64 is shown as JSON.
-fn metadata(told: &BTreeMap<String, String>) -> Json {
+pub(super) fn metadata(told: &BTreeMap<String, String>) -> Json {
     let value = |text: &String| match serde_json::from_str::<Json>(text) {
         Ok(value @ (Json::Object(_) | Json::Array(_))) => value,
         _ => packed(text).unwrap_or_else(|| Json::from(text.as_str())),

@@ -38,6 +38,11 @@ impl Mode {
         if matches.on("quiet") {
             return Ok(Self::Quiet);
         }
+        Self::of_progress(matches)
+    }
+
+    /// Chooses for a command without `--quiet`.
+    pub(super) fn of_progress(matches: &Matches) -> Result<Self, Failure> {
         let wanted = match (matches.given("progress"), std::env::var("BUILDKIT_PROGRESS")) {
             (false, Ok(wanted)) if !wanted.is_empty() => wanted,
             _ => matches.text("progress").to_owned(),
@@ -150,6 +155,11 @@ impl Screen {
             text.push_str(&excerpt(name, source, &[(*first, *last)]));
         }
         write(&text)
+    }
+
+    /// Names the step that failed, with a space in front; nothing when no step did.
+    pub(super) fn failed_step(&self) -> String {
+        self.model.failed().map_or_else(String::new, |vertex| format!(" {}", vertex.name))
     }
 
     /// Shows the remarks about the Dockerfile, all of each when asked to.

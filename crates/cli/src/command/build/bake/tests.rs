@@ -41,8 +41,8 @@ fn a_target_is_a_command_line_of_build() {
 
 #[test]
 fn flags_become_overrides() {
-    let request =
-        request(&given(&["--push", "--no-cache", "--set", "a.tags=b", "--var", "X=1", "one"]));
+    let words = ["--push", "--no-cache", "--set", "a.tags=b", "--var", "X=1", "one"];
+    let request = request(&given(&words)).unwrap();
     assert_eq!(request.overrides, ["a.tags=b", "*.push=true", "*.no-cache=true"]);
     assert_eq!(request.environment["X"], "1");
     assert_eq!(request.targets, ["one"]);
