@@ -257,7 +257,7 @@ async fn how_much_of_a_layer_is_sent_is_told_while_it_is_packed() {
     let registry = Registry::start();
     let here = world().await;
     // What comes first can be made small, what comes then cannot.
-    let layer = tar(&[("small", &[b'a'; 20_000_000]), ("large", &noise(9_000_000))]);
+    let layer = tar(&[("small", &vec![b'a'; 20_000_000]), ("large", &noise(9_000_000))]);
     let image = made_of(&here, "made:1", &[&layer]).await;
     let told = Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink: ProgressSink = {
