@@ -9,6 +9,9 @@ use serde_json::Value as Json;
 use crate::failure::Failure;
 use crate::terminal;
 
+/// COMPAT: terminals up to this width see no bars, only numbers.
+const ROOM: usize = 110;
+
 /// Where messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Show {
@@ -81,7 +84,8 @@ impl Screen {
         }
         let id = text("id");
         let progress = &message["progressDetail"];
-        let has_bar = progress["current"].as_i64().unwrap_or(0) > 0;
+        let has_bar =
+            ["current", "total"].iter().any(|key| progress[key].as_i64().unwrap_or(0) > 0);
         let head = if id.is_empty() { String::new() } else { format!("{id}: ") };
         let status = text("status");
         if !self.moving {
@@ -110,23 +114,29 @@ impl Screen {
     }
 }
 
-/// `[=====>     ]  1.2MB/3.4MB`
+/// `[=====>     ]  1.2MB/3.4MB`; without the bar where there is no room for it.
+///
+/// COMPAT: the form of Docker's command line; numbers that contradict each other lose the total.
 fn bar(progress: &Json, width: usize) -> String {
-    let current = progress["current"].as_i64().unwrap_or(0).max(0) as u64;
-    let total = progress["total"].as_i64().unwrap_or(0).max(0) as u64;
-    if progress["units"].as_str().is_some_and(|units| !units.is_empty()) {
-        return format!("{current}/{total} {}", progress["units"].as_str().unwrap_or_default());
-    }
-    if total == 0 {
-        return format!("{:>8}", units::human_size(current));
-    }
-    let total = total.max(current);
-    let numbers = format!("{:>8}/{}", units::human_size(current), units::human_size(total));
-    if width < 90 {
+    let number = |key: &str| progress[key].as_u64().unwrap_or(0);
+    let (current, total) = (number("current"), number("total"));
+    let units = progress["units"].as_str().unwrap_or_default();
+    let counted = |number: u64| match units {
+        "" => units::human_size(number),
+        _ => number.to_string(),
+    };
+    let of =
+        if total > 0 && current <= total { format!("/{}", counted(total)) } else { String::new() };
+    let numbers = match units {
+        "" => format!("{:>8}{of}", counted(current)),
+        _ => format!("{}{of} {units}", counted(current)),
+    };
+    if total == 0 || width <= ROOM {
         return numbers;
     }
-    let filled = (u128::from(current) * 50 / u128::from(total)) as usize;
-    let head = if filled < 50 { ">" } else { "" };
-    let blank = " ".repeat(50_usize.saturating_sub(filled + head.len()));
-    format!("[{}{head}{blank}]  {numbers}", "=".repeat(filled))
+    let filled = (u128::from(current.min(total)) * 50 / u128::from(total)) as usize;
+    format!("[{}>{}] {numbers}", "=".repeat(filled), " ".repeat(50 - filled))
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,5 +63,8 @@ fn sized(fd: BorrowedFd<'_>) -> Option<(u16, u16)> {
 
 /// Returns the columns of the terminal on standard output.
 pub(crate) fn width() -> Option<usize> {
-    size().map(|(_, columns)| usize::from(columns))
+    let columns = |fd| termios::tcgetwinsize(fd).ok().map(|size| usize::from(size.ws_col));
+    let mut known =
+        [rustix::stdio::stdout(), rustix::stdio::stdin()].into_iter().filter_map(columns);
+    known.find(|columns| *columns > 0)
 }

@@ -89,14 +89,14 @@ impl Puller<'_> {
             && let Some(digest) =
                 self.is_current(&sessions, &tag, known, request.platform.as_ref()).await?
         {
-            self.tell(&tag, format!("Pulling from {}", name.repository().familiar()));
+            self.tell(&tag, format!("Pulling from {}", name.repository().path()));
             self.finish(&name, &digest, false);
             return Ok(Pulled { id: known.id.clone(), digest, new: false });
         }
         let (at, root) = self.root(&sessions, &tag, &name).await?;
         let sessions = &sessions[at..];
         sessions[0].note_reached();
-        self.tell(&tag, format!("Pulling from {}", name.repository().familiar()));
+        self.tell(&tag, format!("Pulling from {}", name.repository().path()));
         let digest = root.descriptor.digest.clone();
         let chosen = choose::choose(&sessions[0], root, request.platform.as_ref(), &name).await?;
         let (config, document) = Self::config(&sessions[0], &chosen, &request, &name).await?;
@@ -194,12 +194,11 @@ impl Puller<'_> {
                 return Err(refused(ErrorKind::InvalidArgument, text));
             }
             _ => {
-                // COMPAT: dockerd's text, in its first half.
-                let text = format!(
-                    "Encountered remote \"{kind}\"(unknown) when fetching: {} is not an image, and only images can be pulled",
-                    name.familiar()
-                );
-                return Err(refused(ErrorKind::InvalidArgument, text));
+                // COMPAT: dockerd's text.
+                return Err(refused(
+                    ErrorKind::InvalidArgument,
+                    format!("unsupported media type {kind}"),
+                ));
             }
         }
         let bytes = session.small_blob(descriptor, MAX_CONFIG).await?;
@@ -300,7 +299,13 @@ impl Puller<'_> {
                     self.tell(id, "Verifying Checksum");
                 }
                 self.tell(id, "Download complete");
-                self.tell(id, "Extracting");
+                // Most of it was unpacked on its way. COMPAT: this has a bar, which only terminals show.
+                (self.progress)(Progress {
+                    id: id.to_owned(),
+                    status: "Extracting".to_owned(),
+                    current: size,
+                    total: size,
+                });
             }
             Stage::Complete => {
                 // Who watches may have missed the turn before.

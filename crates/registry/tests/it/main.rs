@@ -6,4 +6,5 @@ mod faults;
 mod protocol;
 mod security;
 mod storm;
+mod watching;
 mod world;

@@ -1,5 +1,7 @@
 //! Collections in the middle of pushes, deletions and pulls of images for several platforms, by two registries over one storage: no push
-//! and no pull fails that should not, and in the end no garbage is left. `RORQUAL_STORM_SECONDS` makes it longer.
+//! and no pull fails that should not, and in the end no garbage is left. `RORQUAL_STORM_SECONDS` makes it longer,
+//! `RORQUAL_STORM_PROGRAM` is a program whose `registry` is tried, in two processes, instead of what is in this one;
+//! `RORQUAL_STORM_STORE` is the URL of a storage for them, and `RORQUAL_STORM_FILES` the folder where its server keeps the objects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,14 +80,31 @@ async fn pull(world: &World, name: &str) -> bool {
     true
 }
 
+/// Two registries over one storage.
+async fn two(mut config: serde_json::Value) -> (Arc<World>, Arc<World>) {
+    let Some(program) = std::env::var_os("RORQUAL_STORM_PROGRAM") else {
+        let world = World::start(config).await;
+        let beside = world.beside().await;
+        return (Arc::new(world), Arc::new(beside));
+    };
+    if let Ok(url) = std::env::var("RORQUAL_STORM_STORE") {
+        config["storage"] = url.into();
+    }
+    let world = World::of_program(&program, config.clone()).await;
+    if config["storage"].is_null() {
+        config["storage"] = world.folder.path().join("store").to_string_lossy().into();
+    }
+    let beside = World::of_program(&program, config).await;
+    (Arc::new(world), Arc::new(beside))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn collections_hurt_nobody() {
     let seconds = std::env::var("RORQUAL_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(8));
     // The undo window covers what a pull that has begun still needs of an index that is deleted meanwhile.
     let gc = json!({"interval": "100ms", "grace": "3s", "untagged": "3s", "undo": "2s"});
-    let world = Arc::new(World::start(json!({"delete": true, "gc": gc})).await);
-    let beside = Arc::new(world.beside().await);
+    let (world, beside) = two(json!({"delete": true, "gc": gc})).await;
     let (pushed, pulled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..3 {
@@ -121,7 +140,9 @@ async fn collections_hurt_nobody() {
     }
     assert!(pushed.load(Ordering::Relaxed) > 3 && pulled.load(Ordering::Relaxed) > 3);
     world.send("DELETE", "/v2/storm/steady/manifests/v1").await;
-    let store = world.folder.path().join("store");
+    let store = std::env::var_os("RORQUAL_STORM_FILES")
+        .map_or_else(|| world.folder.path().join("store"), std::path::PathBuf::from);
+    assert!(!files(&store).is_empty(), "{} is not where the storage is", store.display());
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let left: Vec<String> = files(&store)
@@ -134,5 +155,8 @@ async fn collections_hurt_nobody() {
         assert!(Instant::now() < deadline, "garbage: {left:#?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    println!("{pushed:?} pushes, {pulled:?} pulls, both of an index of two images");
+    let peaks = [world.peak(), beside.peak()];
+    println!(
+        "{pushed:?} pushes, {pulled:?} pulls, both of an index of two images; peaks of {peaks:?} KiB"
+    );
 }

@@ -1,6 +1,8 @@
 //! A registry of its own per test, and the few requests that tests make again and again.
 
-use std::time::Duration;
+use std::ffi::OsStr;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use reqwest::{Client, Response};
@@ -12,11 +14,23 @@ pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(crate) struct World {
+    /// Before its folder, as fields are dropped in order.
+    process: Option<Process>,
     pub(crate) folder: TempDir,
     pub(crate) running: Option<Running>,
     pub(crate) client: Client,
     pub(crate) base: String,
     config: Config,
+}
+
+/// A registry of its own process; ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
@@ -57,7 +71,38 @@ impl World {
         config.log.access = false;
         let running = start(config.clone()).await.unwrap();
         let base = format!("http://{}", running.addresses()[0]);
-        Self { folder, running: Some(running), client: client(), base, config }
+        Self { folder, running: Some(running), client: client(), base, config, process: None }
+    }
+
+    /// The same by a program `PROGRAM registry`; the storage is the configuration's, or a folder of its own.
+    pub(crate) async fn of_program(program: &OsStr, mut config: serde_json::Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        config["listen"] = serde_json::json!([free.to_string()]);
+        config["log"] = serde_json::json!({"access": false, "level": "warn"});
+        if config["storage"].is_null() {
+            config["storage"] = folder.path().join("store").to_string_lossy().into();
+        }
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let child = Command::new(program).arg("registry").arg("--config-file").arg(&file).spawn();
+        let process = Some(Process(child.unwrap()));
+        let config = serde_json::from_value(config).unwrap();
+        let (base, client) = (format!("http://{free}"), client());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while client.get(format!("{base}/v2/")).send().await.is_err() {
+            assert!(Instant::now() < deadline, "the program does not serve");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { folder, running: None, client, base, config, process }
+    }
+
+    /// Kilobytes that the program had in memory at most; 0 in this process.
+    pub(crate) fn peak(&self) -> u64 {
+        let Some(process) = &self.process else { return 0 };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub(crate) async fn open() -> Self {
@@ -74,7 +119,7 @@ impl World {
         let (running, config) = (self.sibling().await, self.config.clone());
         let base = format!("http://{}", running.addresses()[0]);
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, running: Some(running), client: client(), base, config }
+        Self { folder, running: Some(running), client: client(), base, config, process: None }
     }
 
     pub(crate) async fn restart(&mut self) {

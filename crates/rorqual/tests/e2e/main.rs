@@ -11,6 +11,7 @@ mod build_travel;
 mod client;
 mod compat;
 mod crash;
+mod credentials;
 mod daemon;
 mod execs;
 mod exhaustion;

@@ -73,6 +73,7 @@ openssl x509 -req -in request -CA ca.crt -CAkey ca-key.pem -CAcreateserial -days
 const TOKENS: &str = r#"
 import base64, http.server, json, ssl, subprocess, sys, time, urllib.parse
 folder, port = sys.argv[1], int(sys.argv[2])
+address = (sys.argv[3:] or ["127.0.0.1"])[0]
 b64 = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 lines = open(folder + "/ca.crt").read().split("-----")[2].split()
 class Server(http.server.BaseHTTPRequestHandler):
@@ -99,7 +100,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
     def log_message(self, *words): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Server)
+server = http.server.ThreadingHTTPServer((address, port), Server)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
 server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -286,6 +287,58 @@ fn a_registry_with_tokens_and_a_private_authority() -> TestResult {
             .prints("Removing login credentials for 127.0.0.1:5443")?;
         host.cli(["rmi", name])?.ok()?;
         host.cli(["pull", name])?.exits_with(1)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_registry_is_the_default_one_by_name() -> TestResult {
+    if !is_installed() {
+        return Ok(());
+    }
+    let keys = tempfile::tempdir()?;
+    let names = "DNS:registry-1.docker.io,DNS:auth.docker.io";
+    bash(keys.path(), &CERTIFICATES.replace("IP:127.0.0.1", names))?;
+    for name in ["registry-1.docker.io", "auth.docker.io"] {
+        let trusted = keys.path().join("certs.d").join(name);
+        fs::create_dir_all(&trusted)?;
+        fs::copy(keys.path().join("ca.crt"), trusted.join("ca.crt"))?;
+    }
+    let hosts = "127.0.0.1 localhost registry-1.docker.io\n127.0.0.2 auth.docker.io\n";
+    fs::write(keys.path().join("hosts"), hosts)?;
+    let path = |name: &str| keys.path().join(name).display().to_string();
+    let flags = vec!["--registry-certs".to_owned(), path("certs.d")];
+    scenario_with(HostOptions { flags, ..HostOptions::default() }, |host| {
+        let bound =
+            host.command("mount").args(["--bind", &path("hosts"), "/etc/hosts"]).status()?;
+        assert!(bound.success());
+        let http =
+            format!("  tls: {{certificate: {}, key: {}}}", path("cert.pem"), path("key.pem"));
+        let auth = format!(
+            "auth: {{token: {{realm: 'https://auth.docker.io/token', service: registry.docker.io, issuer: tokens, rootcertbundle: {}}}}}",
+            path("ca.crt")
+        );
+        let _registry = registry(host, 443, &http, &auth)?;
+        let mut server = host.command("python3");
+        server.args(["-c", TOKENS]).arg(keys.path()).args(["443", "127.0.0.2"]);
+        let _server = Served(server.spawn()?);
+        eventually("the token server listens", || {
+            let mut command = host.command("bash");
+            command.args(["-c", "exec 3<>/dev/tcp/127.0.0.2/443"]).stderr(Stdio::null());
+            host.run(command).ok()?.ok().ok()
+        })?;
+        host.cli(["tag", "busybox", "tiny:1"])?.ok()?;
+        host.cli(["push", "tiny:1"])?.exits_with(1)?;
+        host.cli_with_input(["login", "-u", "user", "--password-stdin"], b"secret\n")?
+            .prints("Login Succeeded")?;
+        let pushed = host.cli(["push", "tiny:1"])?.ok()?;
+        assert!(pushed.contains("refers to repository [docker.io/library/tiny]"), "{pushed}");
+        host.cli(["rmi", "-f", "tiny:1", "busybox"])?.ok()?;
+        let run = host.cli(["run", "--rm", "tiny:1", "echo", "fetched"])?;
+        assert!(run.stderr.contains("1: Pulling from library/tiny"), "{}", run.stderr);
+        run.prints("fetched")?;
+        let stored = host.folder().join("registry-443/data/docker/registry/v2/repositories");
+        assert!(stored.join("library/tiny/_manifests/tags/1").exists());
         Ok(())
     })
 }

@@ -16,7 +16,7 @@ openssl x509 -req -in request -CA ca.crt -CAkey ca-key.pem -CAcreateserial -days
 ";
 
 /// Starts our registry in the host's network. Its storage is `registry` in the host's folder.
-fn registry(host: &Host, port: u16, more: &[&str]) -> TestResult<Served> {
+pub(crate) fn registry(host: &Host, port: u16, more: &[&str]) -> TestResult<Served> {
     let log =
         fs::File::options().create(true).append(true).open(host.folder().join("registry.log"))?;
     let mut command = host.command(RORQUAL);
@@ -78,6 +78,70 @@ fn an_image_goes_to_our_registry_and_comes_back() -> TestResult {
         host.cli(["pull", "127.0.0.1:5100/team/note:nope"])?
             .exits_with(1)?
             .complains("not found")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_at_our_registry_is_found_and_listed() -> TestResult {
+    scenario(|host| {
+        let _registry = registry(host, 5100, &[])?;
+        for name in ["team/web", "team/webserver", "other/db"] {
+            let name = format!("127.0.0.1:5100/{name}:1");
+            host.cli(["tag", "busybox", &name])?.ok()?;
+            host.cli(["push", "-q", &name])?.ok()?;
+        }
+        let found = |words: &str| {
+            let term = format!("127.0.0.1:5100/{words}");
+            host.cli(["search", "--format", "{{.Name}}", &term])?.ok()
+        };
+        assert_eq!(found("web")?, "127.0.0.1:5100/team/web\n127.0.0.1:5100/team/webserver");
+        assert_eq!(found("server")?, "127.0.0.1:5100/team/webserver");
+        assert_eq!(found("nothing")?, "");
+        let list = "127.0.0.1:5100/team/list:1";
+        host.cli(["manifest", "create", list, "127.0.0.1:5100/team/web:1"])?.ok()?;
+        let kept = host.cli(["manifest", "inspect", "-v", list])?.ok()?;
+        assert!(kept.contains("\"Descriptor\"") && kept.contains("team/web"), "{kept}");
+        host.cli(["manifest", "rm", list])?.ok()?;
+        host.cli(["manifest", "push", list])?.exits_with(1)?;
+        host.cli(["manifest", "inspect", list])?
+            .exits_with(1)?
+            .complains("no such manifest: 127.0.0.1:5100/team/list:1")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_missing_is_pulled_with_bars_on_a_terminal_and_lines_in_a_pipe() -> TestResult {
+    scenario(|host| {
+        let _registry = registry(host, 5100, &[])?;
+        let name = "127.0.0.1:5100/large:1";
+        large_image(host, name, 64)?;
+        host.cli(["push", "-q", name])?.ok()?;
+        let run = |script: &str| {
+            host.cli(["rmi", "-f", name])?.ok()?;
+            let mut command = host.command("sh");
+            command.args(["-c", script, RORQUAL, name]);
+            host.run(command)
+        };
+        let piped = run("\"$0\" run --rm \"$1\" echo ran")?;
+        let lines: Vec<_> = piped.stderr.lines().collect();
+        assert_eq!(
+            lines[..2],
+            ["Unable to find image '127.0.0.1:5100/large:1' locally", "1: Pulling from large"]
+        );
+        let all = piped.stderr.as_str();
+        assert!(!all.contains(['\u{1b}', '\r']) && !all.contains("Downloading"), "{all}");
+        assert!(all.contains(": Pull complete\nDigest: sha256:"), "{all}");
+        piped.prints("ran")?;
+        for (columns, bars) in [(150, true), (80, false)] {
+            let command = format!("stty cols {columns} && {RORQUAL} run --rm {name} echo ran");
+            let typed = run(&format!("script -qec '{command}' /dev/null"))?.ok()?;
+            let moving = "\u{1b}[2K\r";
+            assert!(typed.contains(moving) && typed.contains(": Downloading "), "{typed}");
+            assert_eq!(typed.contains("==>"), bars, "{typed}");
+            assert!(typed.contains("MB/67.1") && typed.trim_end().ends_with("ran"), "{typed}");
+        }
         Ok(())
     })
 }

@@ -1,6 +1,7 @@
 //! Where the bytes of a push come from: stored blobs, and unpacked layers that are written again.
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -100,6 +101,8 @@ impl Read for Piped {
 struct Told {
     ingest: Box<dyn Ingest>,
     growing: Arc<Growing>,
+    /// Bytes of the plain layer so far; ahead of what is written by what the threads hold.
+    plain: Arc<AtomicU64>,
     /// Gone when nobody waits for it any more.
     wanted: Weak<()>,
 }
@@ -110,7 +113,7 @@ impl Write for Told {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let len = self.ingest.write(bytes)?;
-        self.growing.grow(len as u64);
+        self.growing.grow(len as u64, self.plain.load(Ordering::Relaxed));
         Ok(len)
     }
 
@@ -122,11 +125,16 @@ impl Write for Told {
 type Packer = Arc<Mutex<Gzip<Told>>>;
 
 /// The end that the layer is written to; the other end is kept to finish it.
-struct Shared(Packer);
+struct Shared {
+    packer: Packer,
+    plain: Arc<AtomicU64>,
+}
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        let len = self.packer.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)?;
+        self.plain.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -140,12 +148,19 @@ pub(super) async fn pack(
     diff: &DiffId,
     growing: &Arc<Growing>,
 ) -> Result<Descriptor, Error> {
+    let size = stores.snapshots.find_layer(diff).await?.map_or(0, |layer| layer.tar);
     let ingest = stores.blobs.ingest(MAX_PACKED)?;
-    growing.begin(ingest.reader()?);
-    let here = Arc::new(());
-    let told = Told { ingest, growing: Arc::clone(growing), wanted: Arc::downgrade(&here) };
+    growing.begin(ingest.reader()?, size);
+    let (here, plain) = (Arc::new(()), Arc::new(AtomicU64::new(0)));
+    let told = Told {
+        ingest,
+        growing: Arc::clone(growing),
+        plain: Arc::clone(&plain),
+        wanted: Arc::downgrade(&here),
+    };
     let packer: Packer = Arc::new(Mutex::new(Gzip::new(told).map_err(other("pack a layer"))?));
-    stores.snapshots.layer_tar(diff, Box::new(Shared(Arc::clone(&packer)))).await?;
+    let shared = Shared { packer: Arc::clone(&packer), plain };
+    stores.snapshots.layer_tar(diff, Box::new(shared)).await?;
     let finish = move || -> Result<Descriptor, Error> {
         let packer = Arc::into_inner(packer).ok_or("it is still being written");
         let packer = packer.map_err(other("pack a layer"))?;

@@ -22,7 +22,7 @@ use super::wire::{Activity, Body};
 /// Blobs that end before this go in one request, whose digest is asked for before.
 const WORTH: u64 = 4 << 20;
 
-/// Is told how many bytes are sent, and of how many; 0 while that is not known.
+/// Is told how many bytes are sent, and of how many.
 pub(crate) type Sending = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// A blob that is being made.
@@ -33,6 +33,10 @@ pub(crate) struct Growing(watch::Sender<State>);
 struct State {
     bytes: Option<Arc<dyn ReadAt>>,
     written: u64,
+    /// How much of what it is made from went into what is written.
+    used: u64,
+    /// How much it is made from.
+    source: u64,
     end: End,
 }
 
@@ -55,14 +59,17 @@ pub(crate) enum Progressed {
 }
 
 impl Growing {
-    /// Says where its bytes are read.
-    pub(crate) fn begin(&self, bytes: Arc<dyn ReadAt>) {
-        self.0.send_modify(|state| state.bytes = Some(bytes));
+    /// Says where its bytes are read, and how many it is made from.
+    pub(crate) fn begin(&self, bytes: Arc<dyn ReadAt>, source: u64) {
+        self.0.send_modify(|state| (state.bytes, state.source) = (Some(bytes), source));
     }
 
-    /// There are more bytes.
-    pub(crate) fn grow(&self, len: u64) {
-        self.0.send_modify(|state| state.written += len);
+    /// There are more bytes; `used` of those that it is made from are in what there is now.
+    pub(crate) fn grow(&self, len: u64, used: u64) {
+        self.0.send_modify(|state| {
+            state.written += len;
+            state.used = used;
+        });
     }
 
     /// Returns how many bytes there are.
@@ -164,9 +171,32 @@ fn call(upload: &Upload, growing: &Growing, sending: &Sending) -> Call {
     Call { body: Some(make), activity: Some(activity), ..call }
 }
 
+/// How much of what a blob is made from is sent, where only what was packed is counted: between two moments at which both were
+/// known they are taken to grow alike.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    from: (u64, u64),
+    to: (u64, u64),
+}
+
+impl Share {
+    /// Looks at `sent` packed bytes, of which as many as `now` says are written and used.
+    fn of(&mut self, sent: u64, now: &State) -> u64 {
+        if sent > self.to.0 {
+            *self = Self { from: self.to, to: (now.written, now.used.min(now.source)) };
+        }
+        let (sent, packed) = (sent - self.from.0, self.to.0 - self.from.0);
+        let used = u128::from(self.to.1 - self.from.1) * u128::from(sent);
+        self.from.1 + u64::try_from(used / u128::from(packed.max(1))).unwrap_or(0)
+    }
+}
+
 /// Makes a body of what is there and of what comes.
+///
+/// COMPAT: dockerd tells how much of the plain layer is sent, too; the size of the packed one is known at its end only.
 fn body(state: watch::Receiver<State>, sending: Sending, activity: Arc<Activity>) -> Body {
-    let pieces = stream::try_unfold((state, 0), move |(mut state, at)| {
+    let begin = (state, 0, Share::default());
+    let pieces = stream::try_unfold(begin, move |(mut state, at, mut share)| {
         let (sending, activity) = (Arc::clone(&sending), Arc::clone(&activity));
         async move {
             let more = |state: &State| state.written > at || state.end != End::Open;
@@ -177,18 +207,14 @@ fn body(state: watch::Receiver<State>, sending: Sending, activity: Arc<Activity>
                     End::Open | End::GivenUp => Err("the layer was not packed to its end".into()),
                 };
             }
-            let piece = piece(now.bytes, at, now.written).await?;
+            let piece = piece(now.bytes.clone(), at, now.written).await?;
             let at = at + piece.len() as u64;
-            let total = match now.end {
-                End::Whole(blob) => blob.size,
-                End::Open | End::GivenUp => 0,
-            };
             activity.piece();
-            if at == total {
+            if matches!(&now.end, End::Whole(blob) if at == blob.size) {
                 activity.end();
             }
-            sending(at, total);
-            Ok::<_, BoxError>(Some((Frame::data(piece), (state, at))))
+            sending(share.of(at, &now), now.source);
+            Ok::<_, BoxError>(Some((Frame::data(piece), (state, at, share))))
         }
     });
     StreamBody::new(pieces).boxed_unsync()
@@ -205,3 +231,6 @@ async fn piece(bytes: Option<Arc<dyn ReadAt>>, at: u64, written: u64) -> Result<
     };
     Ok(Bytes::from(tokio::task::spawn_blocking(read).await??))
 }
+
+#[cfg(test)]
+mod tests;

@@ -439,6 +439,21 @@ async fn a_search_finds_repositories() {
     let error = search(format!("{}/web", nothing.address)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("has no search"), "{error}");
+    // Where there is no search, what the registry lists is looked through, in pages.
+    let lists = Registry::start();
+    lists.rule(|asked, _| {
+        let page = match &*asked.path {
+            "/v2/_catalog?n=1000" => json!(["a/web", "a/webserver", "b/Server"]),
+            "/v2/_catalog?n=1000&last=b%2FServer" => json!(["c/server-web", "c/x\u{1b}web-server"]),
+            path if path.starts_with("/v2/_catalog") => json!(null),
+            _ => return Some(Answer::status(404)),
+        };
+        Some(Answer::bytes(json!({"repositories": page}).to_string()))
+    });
+    let found = search(format!("{}/Web server", lists.address)).await.unwrap();
+    let names: Vec<_> = found.into_iter().map(|found| found.name).collect();
+    let expected = ["a/webserver", "c/server-web"];
+    assert_eq!(names, expected.map(|name| format!("{}/{name}", lists.address)));
     nothing.rule(|_, _| Some(Answer::bytes("<html>")));
     let error = search(format!("{}/web", nothing.address)).await.unwrap_err();
     assert!(error.to_string().contains("cannot be read"), "{error}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rorqual_content::{Blobs, Images};
 use rorqual_core::{ImageId, Reference};
 use rorqual_transfer::{
-    Error, PullRequest, PushRequest, Pushed, RegistryAuth, RegistryOptions, Transfer,
+    Error, ProgressSink, PullRequest, PushRequest, Pushed, RegistryAuth, RegistryOptions, Transfer,
 };
 use serde_json::{Value, json};
 
@@ -250,6 +250,32 @@ async fn large_layers_are_sent_while_they_are_packed() {
     let other = world().await;
     assert_eq!(pull(&other, registry.name("made:1")).await, image);
     assert!(registry.shelf.uploads.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_much_of_a_layer_is_sent_is_told_while_it_is_packed() {
+    let registry = Registry::start();
+    let here = world().await;
+    // What comes first can be made small, what comes then cannot.
+    let layer = tar(&[("small", &vec![b'a'; 20_000_000]), ("large", &noise(9_000_000))]);
+    let image = made_of(&here, "made:1", &[&layer]).await;
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink: ProgressSink = {
+        let told = Arc::clone(&told);
+        Arc::new(move |progress| {
+            if progress.status == "Pushing" {
+                told.lock().unwrap().push((progress.current, progress.total));
+            }
+        })
+    };
+    let (platform, auth) = (None, RegistryAuth::default());
+    let request = PushRequest { image, name: registry.name("made:1"), platform, auth };
+    here.transfer.push(request, sink).await.unwrap();
+    assert!(registry.log().iter().any(is_streamed), "{:?}", registry.lines());
+    let told = told.lock().unwrap();
+    let total = layer.len() as u64;
+    assert!(told.len() > 3 && told.iter().all(|(_, of)| *of == total), "{told:?}");
+    assert!(told.is_sorted() && told.last() == Some(&(total, total)), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
