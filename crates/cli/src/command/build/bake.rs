@@ -9,11 +9,12 @@ use std::time::SystemTime;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use rorqual_bake::{File, Plan, Request, Target};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::options::{self, After};
+use super::outcome::{self, Answer};
 use super::progress::{Mode, Screen};
-use super::{BUILD, BuildFailure, Performed, Told, context, csv, lock, outcome, perform};
+use super::{BUILD, BuildFailure, Performed, Told, context, csv, lock, perform};
 use crate::cli::Cli;
 use crate::command::task;
 use crate::failure::{Failure, Outcome, open_failure};
@@ -97,7 +98,7 @@ async fn bake(cli: &Cli, matches: &Matches) -> Outcome {
         }
     }
     let done = build_all(cli, matches, &plan, &names).await;
-    let done = done.and_then(|built| finish(cli, matches, built));
+    let done = done.and_then(|built| finish(cli, (matches, &plan), built));
     // The images stay; only the names under which the builds found each other go.
     for name in names.values() {
         let removed = cli.client()?.delete(format!("/images/{name}?noprune=1")).await;
@@ -277,10 +278,45 @@ async fn build_all(
     Ok((screen, built))
 }
 
+/// Prints what was answered about each target.
+fn answer(
+    cli: &Cli,
+    plan: &Plan,
+    (question, format): &(String, String),
+    built: &BTreeMap<String, Built>,
+) -> Outcome {
+    // COMPAT: by the names that buildx has for the parts of the document.
+    let part = if question == "lint" { "check" } else { question };
+    let mut document: Json = serde_json::from_str(&plan.json()).unwrap_or_default();
+    let mut code = 0;
+    for (number, (name, one)) in built.iter().enumerate() {
+        let Ok(told) = &one.told else { continue };
+        let mut answer = Answer::read(question, told)?;
+        code = code.max(answer.code);
+        if format == "json" {
+            if let Some(error) = answer.error {
+                answer.document["error"] = error.into();
+            }
+            let build = document["target"][name].take();
+            document["target"][name] = json!({ "build": build, part: answer.document });
+            continue;
+        }
+        let gap = if number == 0 { "" } else { "\n" };
+        let description = plan.targets.get(name).and_then(|target| target.text("description"));
+        let description = description.map_or_else(String::new, |text| format!("{text}\n"));
+        let error = answer.error.map_or_else(String::new, |why| format!("\nerror: {why}\n"));
+        cli.print(&format!("{gap}{name}\n{description}\n{}{error}", answer.text))?;
+    }
+    if format == "json" {
+        cli.line(&format!("{document:#}"))?;
+    }
+    Ok(code)
+}
+
 /// Tells what came of the targets.
 fn finish(
     cli: &Cli,
-    matches: &Matches,
+    (matches, plan): (&Matches, &Plan),
     (mut screen, built): (Screen, BTreeMap<String, Built>),
 ) -> Outcome {
     for (name, one) in &built {
@@ -288,17 +324,14 @@ fn finish(
         screen.fail(failure, cli.root.on("debug"))?;
         return Err(wrong(&format!("target {name}: failed to solve: {}", failure.message)));
     }
-    let is_alone = built.len() == 1;
+    if let Some(question) = built.values().find_map(|one| one.after.question.clone()) {
+        return answer(cli, plan, &question, &built);
+    }
     let mut code = 0;
     let mut facts = Map::new();
-    for (number, (name, one)) in built.iter().enumerate() {
+    for (name, one) in &built {
         let Ok(told) = &one.told else { continue };
         facts.insert(name.clone(), outcome::metadata(told));
-        if one.after.question.is_some() && !is_alone {
-            // COMPAT: answers about several targets stand below their names.
-            let gap = if number == 0 { "" } else { "\n" };
-            cli.line(&format!("{gap}{name}"))?;
-        }
         code = code.max(outcome::finish(cli, &one.matches, &one.after, told, &mut screen)?);
     }
     if !matches.text("metadata-file").is_empty() {
@@ -331,13 +364,13 @@ async fn build_one(
     (name.clone(), one.await)
 }
 
-/// A Dockerfile that stands in the bake file, while it is needed as a file.
+/// The directory of a Dockerfile that stands in the bake file, while it is needed as a file.
 struct Inline(PathBuf);
 
 impl Drop for Inline {
     fn drop(&mut self) {
         // It is in the system's directory for such; what stays is swept there.
-        std::fs::remove_file(&self.0).ok();
+        std::fs::remove_dir_all(&self.0).ok();
     }
 }
 
@@ -372,13 +405,15 @@ fn words(
     let file = target.text("dockerfile").unwrap_or("Dockerfile");
     let mut inline = None;
     if let Some(text) = target.text("dockerfile-inline") {
-        let file =
+        let home =
             std::env::temp_dir().join(format!("rorqual-bake-{}", rorqual_buildkit::new_id()));
-        let mut options = std::fs::OpenOptions::new();
-        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-        std::io::Write::write_all(&mut options.open(&file)?, text.as_bytes())?;
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&home)?;
+        // COMPAT: what messages call it.
+        let file = home.join("inline");
+        inline = Some(Inline(home));
+        std::fs::write(&file, text)?;
         add("file", &file.to_string_lossy());
-        inline = Some(Inline(file));
     } else if context::is_remote(context) {
         add("file", file);
     } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::options::After;
-use super::progress::Screen;
+use super::progress::{Screen, excerpt};
 use crate::cli::Cli;
 use crate::failure::{Failure, Outcome, open_failure};
 use crate::flag::Matches;
@@ -66,28 +66,87 @@ fn packed(text: &str) -> Option<Json> {
 }
 
 fn answer(cli: &Cli, name: &str, format: &str, told: &BTreeMap<String, String>) -> Outcome {
-    let key = if format == "json" { "result.json" } else { "result.txt" };
-    let Some(text) = told.get(key) else {
-        return Err(Failure::new(format!(
-            "ERROR: the builder did not answer the question {name:?}"
-        )));
-    };
-    let warnings = told.get("result.json").and_then(|json| serde_json::from_str::<Json>(json).ok());
-    let warnings = warnings.map_or(0, |json| json["warnings"].as_array().map_or(0, Vec::len));
-    let tells = matches!(name, "check" | "lint") && format != "json";
-    match warnings {
-        0 => {}
-        1 if tells => cli.line("Check complete, 1 warning has been found!")?,
-        _ if tells => cli.line(&format!("Check complete, {warnings} warnings have been found!"))?,
-        _ => {}
+    let answer = Answer::read(name, told)?;
+    // COMPAT: the answer stands apart from the progress, also from none.
+    let is_json = format == "json";
+    if is_json {
+        let document = told.get("result.json").map_or("", String::as_str);
+        cli.print(&format!("\n{}", with_end(document)))?;
+    } else {
+        cli.print(&format!("\n{}", answer.text))?;
     }
-    cli.print(text)?;
-    if !text.ends_with('\n') {
-        cli.line("")?;
+    if let Some(error) = &answer.error {
+        if !is_json {
+            cli.line("")?;
+        }
+        cli.complain(&format!("ERROR: {error}"));
     }
-    let code = told.get("result.statuscode").and_then(|code| code.parse().ok());
-    if tells && warnings == 0 && code.unwrap_or(0) == 0 && text.trim().is_empty() {
-        cli.line("Check complete, no warnings found.")?;
+    Ok(answer.code)
+}
+
+fn with_end(text: &str) -> String {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}")
+}
+
+/// What a question was answered with.
+pub(super) struct Answer {
+    /// Exit code.
+    pub(super) code: u8,
+    /// For people, ended by a line feed unless it is empty.
+    pub(super) text: String,
+    /// Why the Dockerfile cannot be built at all, with its lines.
+    pub(super) error: Option<String>,
+    /// For programs.
+    pub(super) document: Json,
+}
+
+impl Answer {
+    /// Reads what the builder told about a question.
+    pub(super) fn read(name: &str, told: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let Some(own) = told.get("result.txt") else {
+            return Err(Failure::new(format!(
+                "ERROR: the builder did not answer the question {name:?}"
+            )));
+        };
+        let document = told.get("result.json").and_then(|json| serde_json::from_str(json).ok());
+        let document: Json = document.unwrap_or_default();
+        let error = error_of(&document);
+        let mut text = String::new();
+        if matches!(name, "check" | "lint") {
+            match document["warnings"].as_array().map_or(0, Vec::len) {
+                0 if error.is_some() => {}
+                0 => text.push_str("Check complete, no warnings found.\n"),
+                1 => text.push_str("Check complete, 1 warning has been found!\n"),
+                many => {
+                    text.push_str(&format!("Check complete, {many} warnings have been found!\n"));
+                }
+            }
+        }
+        if !own.trim().is_empty() {
+            text.push_str(&with_end(own));
+        }
+        let code = told.get("result.statuscode").and_then(|code| code.parse().ok()).unwrap_or(0);
+        Ok(Self { code, text, error, document })
     }
-    Ok(code.unwrap_or(0))
+}
+
+/// The failure that an answer tells of, with the lines that it is about.
+fn error_of(document: &Json) -> Option<String> {
+    use base64::Engine as _;
+    let message = document["buildError"]["message"].as_str()?;
+    let location = &document["buildError"]["location"];
+    let index = location["sourceIndex"].as_u64().unwrap_or(0) as usize;
+    let source = &document["sources"][index];
+    let data = source["data"].as_str().unwrap_or_default();
+    let data = base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default();
+    let line = |position: &Json| position["line"].as_u64().and_then(|line| line.try_into().ok());
+    let ranges = location["ranges"].as_array().into_iter().flatten().filter_map(|range| {
+        let first: u32 = line(&range["start"])?;
+        Some((first, line(&range["end"]).unwrap_or(first)))
+    });
+    let ranges: Vec<(u32, u32)> = ranges.collect();
+    let name = source["filename"].as_str().unwrap_or("Dockerfile");
+    let lines = excerpt(name, &String::from_utf8_lossy(&data), &ranges);
+    Some(format!("{message}\n{lines}"))
 }

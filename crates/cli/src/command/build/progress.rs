@@ -201,7 +201,7 @@ fn write(text: &str) -> Result<(), Failure> {
 }
 
 /// The lines of a file around ranges, as builders show them.
-fn excerpt(name: &str, source: &str, ranges: &[(u32, u32)]) -> String {
+pub(super) fn excerpt(name: &str, source: &str, ranges: &[(u32, u32)]) -> String {
     let lines: Vec<&str> = source.split('\n').collect();
     let first = ranges.iter().map(|(first, _)| *first as usize).min().unwrap_or_default();
     let last = ranges.iter().map(|(_, last)| *last as usize).max().unwrap_or_default();
