@@ -15,9 +15,9 @@ use crate::peers::{Dockerd, installed};
 use crate::report::Row;
 
 /// Names of all jobs, in the order they are run.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 12] = [
     "run", "host", "exec", "version", "oci", "memory", "parallel", "images", "ports", "traffic",
-    "names", "clone", "thousand",
+    "names", "thousand",
 ];
 
 // LIMIT: enough for a stable median, few enough that the slow peers end within minutes.
@@ -59,7 +59,6 @@ pub(crate) fn run(binary: &Path, wanted: &[String]) -> TestResult<Vec<Row>> {
             "ports" => bench.ports()?,
             "traffic" => bench.traffic()?,
             "names" => bench.names()?,
-            "clone" => bench.clone_volumes()?,
             _ => bench.thousand()?,
         }
     }
@@ -329,14 +328,6 @@ impl Bench<'_> {
         for ((job, who), figure) in what.into_iter().zip(figures) {
             self.row(job, who, figure, "Gbit/s", "median of 5 streams of 3 s, in turn");
         }
-        Ok(())
-    }
-
-    /// What a clone of a volume costs.
-    fn clone_volumes(&mut self) -> TestResult {
-        let times = crate::volumes::clones(&|args| self.ours(args))?;
-        let names = vec!["rorqual".to_owned(), "cp --reflink=auto, sync".to_owned()];
-        self.note("clone of a volume, 256 MiB and 2000 files", names, &times);
         Ok(())
     }
 

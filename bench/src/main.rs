@@ -13,7 +13,6 @@ mod network;
 mod oci;
 mod peers;
 mod report;
-mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -217,8 +217,7 @@ async fn mounted(
         operation.will_need(Undo::UnmountVolume { name: name.clone(), user })?;
         // LIMIT: a plugin has two minutes of its own, and the wait for its socket.
         let path = world.volumes.mount(&name, user).await?;
-        if let Some(part) = definition.mounts[at].subpath.clone() {
-            let data = path.clone();
+        if let (data, Some(part)) = (path.clone(), definition.mounts[at].subpath.clone()) {
             rorqual_store::blocking(move || rorqual_volume::check_part(&data, &part)).await?;
         }
         if path != definition.mounts[at].source {
