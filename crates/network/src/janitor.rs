@@ -108,6 +108,24 @@ impl Janitor {
         }
         any
     }
+
+    /// Tries again what met its like in the way: it may belong to a container that has ended and whose link is only gone
+    /// after this.
+    pub(crate) fn with_room<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match attempt() {
+            // The link may also have gone since the attempt, so that nothing is left to wait for.
+            Err(Error::Conflict(_)) => {
+                self.flush();
+                attempt()
+            }
+            // Plugins do not say why, and are not asked twice for nothing.
+            Err(Error::Plugin(_)) if self.flush() => attempt(),
+            other => other,
+        }
+    }
 }
 
 impl Drop for Janitor {

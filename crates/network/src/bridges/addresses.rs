@@ -44,12 +44,7 @@ impl BridgeNetwork {
             }
             Source::Plugin(plugin) => plugin.take(wanted, request.mac.as_deref(), may_have_mac),
         };
-        let taken = match take() {
-            // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_) | Error::Plugin(_)) if janitor.flush() => take(),
-            other => other,
-        };
-        taken.map_err(|error| match error {
+        janitor.with_room(take).map_err(|error| match error {
             // COMPAT: dockerd says so which network it is.
             Error::Conflict(text) if text.starts_with("no available") => {
                 Error::Conflict(format!("{text}: {} ({})", network.name, network.id))

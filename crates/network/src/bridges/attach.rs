@@ -200,11 +200,7 @@ impl Inner {
         (network, request): &(NetworkRecord, &EndpointRequest),
     ) -> Result<Owned, Error> {
         let mac = request.mac.as_deref().map(parse_mac).transpose()?;
-        let mut prepared = match pool.take(owner) {
-            // The last addresses may only wait for the links of ended containers to go.
-            Err(Error::Conflict(_)) if self.janitor.flush() => pool.take(owner)?,
-            other => other?,
-        };
+        let mut prepared = self.janitor.with_room(|| pool.take(owner))?;
         let endpoint = Endpoint {
             network: network.id,
             network_name: network.name.clone(),

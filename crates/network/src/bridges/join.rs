@@ -215,12 +215,7 @@ impl Inner {
         let slot = known.and_then(|known| slot(&bridge, request, &known, placed));
         let slot = slot.inspect_err(|_| give_back())?;
         let wire = || link::join(&bridge.plan, &self.route, namespace, &slot);
-        let wired = match wire() {
-            // A full bridge may only have ports left that belong to ended containers.
-            Err(Error::Conflict(_)) if self.janitor.flush() => wire(),
-            other => other,
-        };
-        let wired = wired.inspect_err(|_| give_back())?;
+        let wired = self.janitor.with_room(wire).inspect_err(|_| give_back())?;
         let endpoint = Endpoint {
             network: network.id,
             network_name: network.name.clone(),
