@@ -14,6 +14,10 @@ use crate::Error;
 /// LIMIT: a resolver that ends again and again is not started more often than this.
 const NOT_SOONER: Duration = Duration::from_secs(1);
 
+/// How long there have to be containers before the firewall's socket is given away: one that ends at once is not worth a
+/// process, and the daemon, which owns the table, is there meanwhile.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Wakes the thread that attends to the resolver; when it is dropped, that thread ends.
 #[derive(Debug)]
 pub(super) struct Bell(Arc<OwnedFd>);
@@ -56,10 +60,13 @@ pub(super) fn start(inner: &Arc<Inner>) -> Result<(), Error> {
 fn attend(inner: &Weak<Inner>, bell: &OwnedFd) {
     let mut connection: Option<OwnedFd> = None;
     let mut replaced: Option<Instant> = None;
+    let mut keep_at: Option<Instant> = None;
     loop {
         let mut ready = vec![PollFd::new(bell, PollFlags::IN)];
         ready.extend(connection.as_ref().map(|one| PollFd::new(one, PollFlags::RDHUP)));
-        match rustix::event::poll(&mut ready, None) {
+        let left = keep_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| left.try_into().ok());
+        match rustix::event::poll(&mut ready, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return,
         }
@@ -75,7 +82,12 @@ fn attend(inner: &Weak<Inner>, bell: &OwnedFd) {
         if ended {
             inner.replace_lost(&mut lock(&inner.resolver));
         }
-        inner.keep_firewall();
+        if ended || keep_at.is_some_and(|at| at <= Instant::now()) {
+            keep_at = None;
+            inner.keep_firewall();
+        } else if keep_at.is_none() && inner.wants_to_keep() {
+            keep_at = Some(Instant::now() + SETTLED);
+        }
         connection = lock(&inner.resolver).connection();
     }
 }

@@ -30,11 +30,16 @@ fn has_guests(state: &State) -> bool {
 }
 
 impl Inner {
-    /// Has the table kept from now on, soon: starting the resolver is nothing that a container should wait for.
+    /// Has the table kept from now on, if the container stays: starting the resolver is nothing that it should wait for.
     pub(super) fn keep_firewall_soon(&self) {
         if self.firewall.is_some() && !self.kept.is() {
             self.bell.ring();
         }
+    }
+
+    /// Tells whether there are containers and nothing kept for them yet.
+    pub(super) fn wants_to_keep(&self) -> bool {
+        self.firewall.is_some() && !self.kept.is() && has_guests(&lock(&self.state))
     }
 
     /// Has the table kept no longer when the last container is gone.
