@@ -224,7 +224,8 @@ struct Subnet<'a> {
 
 impl<'a> Subnet<'a> {
     fn read(text: &'a str) -> Result<Self, String> {
-        let invalid = || format!("invalid subnet {text}: need a CIDR such as 10.0.0.0/24");
+        // COMPAT: docker's text.
+        let invalid = || format!("invalid subnet {text}: invalid CIDR address: {text}");
         let (address, length) = text.split_once('/').ok_or_else(invalid)?;
         let (base, bits) = number(address).ok_or_else(invalid)?;
         let length = length.parse().ok().filter(|length| *length <= bits).ok_or_else(invalid)?;
@@ -249,6 +250,12 @@ fn number(address: &str) -> Option<(u128, u32)> {
 
 /// `IPAM.Config`: subnets with the ranges, gateways and reserved addresses that lie in each.
 fn address_pools(matches: &Matches) -> Result<Vec<Json>, String> {
+    if let [one] = matches.list("subnet")
+        && !["ip-range", "gateway", "aux-address"].iter().any(|flag| matches.given(flag))
+    {
+        // COMPAT: with nothing to compare it with, it is the daemon's to judge.
+        return Ok(vec![json!({ "Subnet": one })]);
+    }
     let subnets: Vec<Subnet> =
         matches.list("subnet").iter().map(|text| Subnet::read(text)).collect::<Result<_, _>>()?;
     for (index, one) in subnets.iter().enumerate() {

@@ -53,8 +53,9 @@ async fn run(cli: &Cli, matches: &Matches) -> Outcome {
     })?;
     let client = cli.client()?;
     if detached {
-        start(client, matches, &id).await?;
+        // COMPAT: told before the start, so that who asked knows what is there when that fails.
         cli.line(&id)?;
+        start(client, matches, &id).await?;
         return Ok(0);
     }
     let foreground = Foreground { cli, matches, client, id: &id, streams, tty, keys: &keys };

@@ -31,6 +31,12 @@ pub(super) fn networks(matches: &Matches) -> Result<(String, Json), String> {
     let mode = all[0].target.clone();
     let mut endpoints = Map::new();
     for one in &all {
+        // COMPAT: docker's text.
+        if !one.aliases.is_empty() && (is_exclusive(&one.target) || one.target == "bridge") {
+            return Err(
+                "network-scoped aliases are only supported for user-defined networks".to_owned()
+            );
+        }
         let special = matches!(one.target.as_str(), "host" | "none");
         // COMPAT: docker sends nothing for the host's and no network.
         if special && all.len() == 1 {

@@ -50,6 +50,25 @@ fn a_request_with_everything_is_the_one_docker_sends() {
 }
 
 #[test]
+fn networks_that_cannot_be_are_refused_as_docker_does() {
+    for (words, expected) in [
+        (
+            &["--network-alias", "x", "bb"][..],
+            "network-scoped aliases are only supported for user-defined networks",
+        ),
+        (
+            &["--network", "name=bridge,alias=x", "bb"],
+            "network-scoped aliases are only supported for user-defined networks",
+        ),
+        (&["--network", "n", "--network", "n", "bb"], "network \"n\" is specified multiple times"),
+    ] {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let matches = flag::parse(&CREATE, "docker create".to_owned(), &words).unwrap();
+        assert_eq!(network::networks(&matches), Err(expected.to_owned()), "{words:?}");
+    }
+}
+
+#[test]
 fn published_ports() {
     let published = |text: &str| {
         let mut ports = Ports::default();
